@@ -1,0 +1,2 @@
+//! An iSCSI initiator: reaches the logical units of any target as volumes.
+#![forbid(unsafe_code)]

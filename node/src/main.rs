@@ -1,0 +1,2 @@
+//! The VMThunder node.
+fn main() {}

@@ -1,0 +1,2 @@
+//! An iSCSI target: serves volumes to any initiator.
+#![forbid(unsafe_code)]

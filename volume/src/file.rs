@@ -1,0 +1,5 @@
+//! A volume in a file or block device.
+
+/// A volume in a file or block device.
+#[derive(Debug)]
+pub struct RawFile {}

@@ -1,0 +1,1 @@
+//! Volumes for tests: in memory, and with faults.
