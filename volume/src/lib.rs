@@ -15,11 +15,12 @@ mod span;
 pub mod testing;
 
 use std::future::Future;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 pub use error::Error;
-pub use file::RawFile;
+pub use file::{Access, RawFile};
 pub use span::{BlockSize, EXTENT_BYTES, Extent, Geometry, Span};
 
 /// What volumes answer.
@@ -50,6 +51,32 @@ pub trait Volume: Send + Sync + 'static {
     /// A volume that does not know answers [`Allocation::Mapped`] for the whole span.
     fn allocation(&self, span: Span) -> impl Future<Output = Result<(Allocation, Span)>> + Send {
         std::future::ready(Ok((Allocation::Mapped, span)))
+    }
+}
+
+impl<V: Volume> Volume for Arc<V> {
+    fn geometry(&self) -> Geometry {
+        (**self).geometry()
+    }
+
+    fn read(&self, span: Span, class: Class) -> impl Future<Output = Result<Bytes>> + Send {
+        (**self).read(span, class)
+    }
+
+    fn write(&self, offset: u64, bytes: Bytes) -> impl Future<Output = Result<()>> + Send {
+        (**self).write(offset, bytes)
+    }
+
+    fn flush(&self) -> impl Future<Output = Result<()>> + Send {
+        (**self).flush()
+    }
+
+    fn trim(&self, span: Span) -> impl Future<Output = Result<()>> + Send {
+        (**self).trim(span)
+    }
+
+    fn allocation(&self, span: Span) -> impl Future<Output = Result<(Allocation, Span)>> + Send {
+        (**self).allocation(span)
     }
 }
 

@@ -50,7 +50,10 @@ impl Geometry {
 
     /// A volume of at most `bytes` bytes: a last part that fills no whole block is left out.
     pub fn of_bytes(block_size: BlockSize, bytes: u64) -> Self {
-        Self { block_size, blocks: bytes / u64::from(block_size.bytes()) }
+        Self {
+            block_size,
+            blocks: bytes / u64::from(block_size.bytes()),
+        }
     }
 
     /// The block size.
@@ -73,7 +76,10 @@ impl Geometry {
         match lba.checked_add(count) {
             Some(end) if end <= self.blocks => {
                 let size = u64::from(self.block_size.bytes());
-                Ok(Span { offset: lba * size, length: count * size })
+                Ok(Span {
+                    offset: lba * size,
+                    length: count * size,
+                })
             }
             _ => Err(Error::OutOfRange),
         }
@@ -81,7 +87,10 @@ impl Geometry {
 
     /// The whole volume.
     pub fn whole(&self) -> Span {
-        Span { offset: 0, length: self.bytes() }
+        Span {
+            offset: 0,
+            length: self.bytes(),
+        }
     }
 
     /// Checks that a span lies inside the volume and on block boundaries.
@@ -102,7 +111,10 @@ impl Geometry {
     /// The span of an extent, cut at the volume's end.
     pub fn extent_span(&self, extent: Extent) -> Span {
         let offset = extent.0.saturating_mul(EXTENT_BYTES).min(self.bytes());
-        Span { offset, length: EXTENT_BYTES.min(self.bytes() - offset) }
+        Span {
+            offset,
+            length: EXTENT_BYTES.min(self.bytes() - offset),
+        }
     }
 }
 
@@ -126,7 +138,10 @@ pub struct Span {
 impl Span {
     /// The run of `length` bytes from `offset`. A run that would pass 2^64 is cut there.
     pub fn new(offset: u64, length: u64) -> Self {
-        Self { offset, length: length.min(u64::MAX - offset) }
+        Self {
+            offset,
+            length: length.min(u64::MAX - offset),
+        }
     }
 
     /// The first byte.
@@ -158,7 +173,10 @@ impl Span {
             }
             let extent = at / EXTENT_BYTES;
             let end = ((extent + 1).saturating_mul(EXTENT_BYTES)).min(self.end());
-            let part = Self { offset: at, length: end - at };
+            let part = Self {
+                offset: at,
+                length: end - at,
+            };
             at = end;
             Some((Extent(extent), part))
         })
@@ -167,12 +185,57 @@ impl Span {
     /// The smallest run that holds this one and begins and ends on multiples of `unit`.
     pub fn align_out(self, unit: u64) -> Self {
         let offset = self.offset - self.offset % unit;
-        Self { offset, length: self.end().div_ceil(unit).saturating_mul(unit) - offset }
+        Self {
+            offset,
+            length: self.end().div_ceil(unit).saturating_mul(unit) - offset,
+        }
     }
 }
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}+{}", self.offset, self.length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
+
+    use super::*;
+
+    #[test]
+    fn a_span_outside_the_volume_is_refused_even_at_the_end_of_numbers() {
+        let geometry = Geometry::new(BlockSize::B512, 100);
+        assert_eq!(geometry.span(99, 1).unwrap(), Span::new(50_688, 512));
+        assert!(geometry.span(100, 1).is_err());
+        assert!(geometry.span(u64::MAX, 1).is_err());
+        assert!(geometry.span(0, u64::MAX).is_err());
+        assert!(geometry.check(Span::new(u64::MAX - 511, 512)).is_err());
+        assert!(geometry.span(100, 0).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_last_extent_may_be_short() {
+        let geometry = Geometry::new(BlockSize::B512, 129);
+        assert_eq!(geometry.extents(), 2);
+        assert_eq!(geometry.extent_span(Extent(1)), Span::new(65_536, 512));
+        assert!(geometry.extent_span(Extent(2)).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn extents_cut_a_span_without_gap_or_overlap(offset in 0u64..1 << 40, length in 0u64..1 << 21) {
+            let span = Span::new(offset, length);
+            let mut at = offset;
+            for (extent, part) in span.by_extent() {
+                prop_assert_eq!(part.offset(), at);
+                prop_assert!(!part.is_empty() && part.length() <= EXTENT_BYTES);
+                prop_assert_eq!(part.offset() / EXTENT_BYTES, extent.0);
+                prop_assert_eq!((part.end() - 1) / EXTENT_BYTES, extent.0);
+                at = part.end();
+            }
+            prop_assert_eq!(at, span.end());
+        }
     }
 }
