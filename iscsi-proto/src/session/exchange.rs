@@ -1,0 +1,189 @@
+//! What a target session and its driver say to each other: events up, verbs down.
+
+use bytes::Bytes;
+
+use crate::login::Identity;
+use crate::name::IscsiName;
+use crate::params::Params;
+use crate::scsi::Status;
+use crate::session::management::ManagementFunction;
+use crate::wire::lun::Lun;
+
+/// Names one task of one session; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TaskId {
+    /// Counts the session's tasks; what makes the name unique.
+    pub(crate) serial: u64,
+    /// The initiator's own name for the task.
+    pub(crate) initiator_task_tag: u32,
+}
+
+/// What the driver of a [`TargetSession`](crate::session::TargetSession) has to act upon.
+#[derive(Clone, Debug)]
+pub enum TargetEvent {
+    /// Somebody wants in: answer with `admit` or `refuse`.
+    Login(Identity),
+    /// The login phase is over and commands may come.
+    LoggedIn {
+        /// Who logged in, and to what.
+        identity: Identity,
+        /// What both sides agreed upon.
+        params: Params,
+    },
+    /// A SCSI command: answer with `complete`, before that `receive` if it needs its write data.
+    Command(Command),
+    /// The write data that `receive` asked for.
+    DataReady {
+        /// The command that the data is for.
+        task: TaskId,
+        /// The data, in order: as much as was asked for or as the initiator has to give, whichever is less.
+        data: Vec<Bytes>,
+    },
+    /// The initiator asks what targets there are: answer with `answer_discovery`.
+    Discover {
+        /// The request to answer.
+        task: TaskId,
+        /// Which targets the initiator asks for.
+        scope: DiscoverScope,
+    },
+    /// A task management function: drop the work on the affected tasks, then call `answer_management`.
+    Management {
+        /// The request to answer.
+        task: TaskId,
+        /// What is to be done.
+        function: ManagementFunction,
+        /// The logical unit; no meaning for functions on the whole target.
+        lun: Lun,
+        /// Tasks that this session gave up already; what the driver still says about them is ignored.
+        affected: Vec<TaskId>,
+    },
+    /// The work on these tasks is pointless: nobody waits for the answer any more.
+    Aborted(Vec<TaskId>),
+    /// The session is over: transmit what is left, then close the connection.
+    Closed(CloseReason),
+}
+
+/// A SCSI command (RFC 7143 §11.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// The task that the command begins.
+    pub task: TaskId,
+    /// The logical unit.
+    pub lun: Lun,
+    /// The command descriptor block.
+    pub cdb: [u8; 16],
+    /// How the task is ordered among others.
+    pub attribute: TaskAttribute,
+    /// The bytes that the initiator expects to move, in the direction of `reads` or `writes`.
+    pub expected_length: u32,
+    /// The initiator has a buffer for data from the target.
+    pub reads: bool,
+    /// The initiator has data for the target.
+    pub writes: bool,
+}
+
+/// How a task is ordered among the tasks of its unit (RFC 7143 §11.3.1, SAM-5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskAttribute {
+    /// No attribute given; treated as simple.
+    Untagged,
+    /// In any order.
+    Simple,
+    /// After everything older, before everything newer.
+    Ordered,
+    /// Before everything that did not start yet.
+    HeadOfQueue,
+    /// Auto contingent allegiance.
+    Aca,
+    /// A value that the RFC reserves.
+    Reserved(u8),
+}
+
+impl TaskAttribute {
+    /// Reads the three bits of the header.
+    pub(crate) fn from_bits(bits: u8) -> Self {
+        match bits & 0x07 {
+            0 => Self::Untagged,
+            1 => Self::Simple,
+            2 => Self::Ordered,
+            3 => Self::HeadOfQueue,
+            4 => Self::Aca,
+            reserved => Self::Reserved(reserved),
+        }
+    }
+}
+
+/// The outcome of a SCSI command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// The SCSI status.
+    pub status: Status,
+    /// Sense data without its length prefix.
+    pub sense: Option<Bytes>,
+    /// Data for the initiator; what exceeds its buffer is cut off and reported as overflow.
+    pub data: Vec<Bytes>,
+    /// Bytes that the command moves by its own definition; residuals are counted from it (RFC 7143 §11.4.5.2).
+    pub transfer_length: u32,
+}
+
+impl Response {
+    /// Success without data.
+    pub fn good() -> Self {
+        Self { status: Status(0x00), sense: None, data: Vec::new(), transfer_length: 0 }
+    }
+
+    /// Success of a command that reads.
+    pub fn read(data: Vec<Bytes>) -> Self {
+        let length = data.iter().fold(0u32, |sum, part| sum.saturating_add(u32::try_from(part.len()).unwrap_or(u32::MAX)));
+        Self { data, transfer_length: length, ..Self::good() }
+    }
+
+    /// Success of a command that wrote `length` bytes.
+    pub fn written(length: u32) -> Self {
+        Self { transfer_length: length, ..Self::good() }
+    }
+
+    /// A status other than success that carries no sense data.
+    pub fn status(status: Status) -> Self {
+        Self { status, ..Self::good() }
+    }
+
+    /// CHECK CONDITION with sense data.
+    pub fn check_condition(sense: Bytes) -> Self {
+        Self { status: Status(0x02), sense: Some(sense), ..Self::good() }
+    }
+}
+
+/// Which targets a SendTargets request asks for (RFC 7143 appendix C).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DiscoverScope {
+    /// Every target that the initiator may see.
+    All,
+    /// The target of this very session.
+    Own,
+    /// One target by name.
+    Name(IscsiName),
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The initiator logged out.
+    LoggedOut,
+    /// The login failed or was refused.
+    LoginFailed,
+    /// The login took longer than allowed.
+    LoginTimeout,
+    /// The initiator did not answer a ping in time.
+    Silent,
+    /// The initiator did not log out in the time it was given.
+    LogoutTimeout,
+    /// The connection broke.
+    Disconnected,
+    /// The initiator broke the protocol in a way that leaves no common ground.
+    ProtocolError,
+    /// The driver closed the session.
+    Local,
+    /// A cold reset was asked for.
+    Reset,
+}
