@@ -1,0 +1,116 @@
+//! Why an initiator could not do what it was asked for.
+
+use std::io;
+use std::sync::Arc;
+
+use iscsi_proto::login::LoginStatus;
+use iscsi_proto::scsi::{Sense, Status};
+use iscsi_proto::session::{DiscoverError, SessionEnd};
+use vmthunder_volume as volume;
+
+/// Why an initiator could not do what it was asked for, sorted by who is to blame. Cheap to clone.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The caller: the address is none.
+    #[error("no address of an iSCSI target")]
+    BadAddress,
+    /// The caller: too many commands are under way on this session.
+    #[error("too many commands are under way")]
+    QueueFull,
+    /// The caller: the session was closed.
+    #[error("the session is closed")]
+    Closed,
+    /// This machine: no randomness for the session's name.
+    #[error("the operating system gives no random numbers")]
+    NoRandomness,
+    /// The network: no connection to the target.
+    #[error("cannot connect: {0}")]
+    Connect(#[source] Arc<io::Error>),
+    /// The network: no connection to the target in time.
+    #[error("no connection in time")]
+    ConnectTimeout,
+    /// The target: it could not be reached for longer than the policy allows.
+    #[error("the target cannot be reached")]
+    Unreachable,
+    /// The target: it does not let this initiator in.
+    #[error("the target refused the login: {0:?}")]
+    Refused(LoginStatus),
+    /// The target: it sends the initiator around.
+    #[error("too many redirections")]
+    TooManyRedirects,
+    /// The target: the session ended before the answer, and asking again would not be safe or has no use.
+    #[error("the session ended: {0}")]
+    Ended(SessionEnd),
+    /// The target: the connection was lost, and the command cannot be repeated without harm.
+    #[error("the connection was lost and the command cannot be repeated")]
+    Interrupted,
+    /// The target: the command took too long and was aborted.
+    #[error("the command took too long")]
+    TimedOut,
+    /// The target: something else aborted the command.
+    #[error("the command was aborted")]
+    Aborted,
+    /// The target: it rejected the command's PDU.
+    #[error("the target rejected the command for reason {0:#04x}")]
+    Rejected(u8),
+    /// The target: it failed to carry the command out.
+    #[error("the target failed with response {0:#04x}")]
+    TargetFailure(u8),
+    /// The wire: the data that was read is damaged, again and again.
+    #[error("the data was damaged on the way")]
+    Damaged,
+    /// The target: its list of targets makes no sense.
+    #[error("discovery failed: {0}")]
+    Discover(#[from] DiscoverError),
+    /// The unit: the command ended with a status other than GOOD.
+    #[error("the unit answered {status}")]
+    Status {
+        /// The status.
+        status: Status,
+        /// What its sense data says, if it has any.
+        sense: Option<Sense>,
+    },
+    /// The unit: its answer cannot be understood, or is too short.
+    #[error("the unit's answer is malformed")]
+    Malformed,
+    /// The unit: its blocks are neither 512 nor 4096 bytes long.
+    #[error("blocks of {0} bytes are not supported")]
+    BlockSize(u32),
+    /// The unit: it is another one than before, or has another size.
+    #[error("the unit is not the one that it was")]
+    Changed,
+}
+
+impl From<Error> for volume::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::QueueFull => Self::Busy,
+            Error::Status { status, sense } => of_status(status, sense),
+            Error::Changed | Error::Damaged | Error::Malformed => Self::Corrupt,
+            Error::BlockSize(_) => Self::Unsupported,
+            _ => Self::Unavailable,
+        }
+    }
+}
+
+/// What a SCSI status and its sense mean to the user of a volume.
+fn of_status(status: Status, sense: Option<Sense>) -> volume::Error {
+    match (status, sense) {
+        (Status::BUSY | Status::TASK_SET_FULL, _) => volume::Error::Busy,
+        (Status::CHECK_CONDITION, Some(sense)) => of_sense(sense),
+        _ => volume::Error::Unavailable,
+    }
+}
+
+fn of_sense(sense: Sense) -> volume::Error {
+    match (sense.key, sense.asc, sense.ascq) {
+        (0x2, ..) | (0x5, 0x25, _) => volume::Error::Unavailable,
+        (0x3, 0x11, 0x00) => volume::Error::Corrupt,
+        (0x5, 0x20, _) => volume::Error::Unsupported,
+        (0x5, 0x21, 0x00) => volume::Error::OutOfRange,
+        (0x7, 0x27, 0x07) => volume::Error::NoSpace,
+        (0x7, 0x27, _) => volume::Error::ReadOnly,
+        (key, asc, ascq) => volume::Error::Device { key, asc, ascq },
+    }
+}
