@@ -1,0 +1,43 @@
+//! Counters, read by the driver.
+
+/// What one [`Cache`](crate::Cache) did since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheStats {
+    /// Bytes answered from the store.
+    pub hit_bytes: u64,
+    /// Bytes answered by a fetch below, own or joined.
+    pub miss_bytes: u64,
+    /// Fetches asked of the volume below.
+    pub flights: u64,
+    /// Reads that waited for a fetch that somebody else had begun.
+    pub joined: u64,
+    /// Reads refused because too much was under way.
+    pub refused: u64,
+    /// Fetches that ended in an error.
+    pub failed: u64,
+}
+
+/// What the [`Store`](crate::Store) holds and did since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreStats {
+    /// Places for extents.
+    pub slots: u64,
+    /// Extents held now.
+    pub resident: u64,
+    /// Extents held that nobody has hashed since an unclean stop.
+    pub unverified: u64,
+    /// Reads answered without leaving the task.
+    pub in_place: u64,
+    /// Reads that waited for the disk on the pool.
+    pub offloaded: u64,
+    /// Extents written.
+    pub fills: u64,
+    /// Extents not written because too many waited to be.
+    pub fill_drops: u64,
+    /// Extents not written because the disk refused.
+    pub fill_errors: u64,
+    /// Extents that made room for others.
+    pub evictions: u64,
+    /// Extents dropped because their bytes were not what the table says, or could not be read.
+    pub corrupt: u64,
+}
