@@ -7,4 +7,5 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::host_endian_bytes, clippy::little_endian_bytes)]
 
+pub mod scsi;
 pub mod wire;

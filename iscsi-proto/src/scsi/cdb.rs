@@ -1,0 +1,112 @@
+//! Command descriptor blocks: one 16-byte struct per shape, the tail of a shorter one reserved (SPC-4 §4.2).
+
+use zerocopy::byteorder::big_endian::{U16, U32, U64};
+
+use super::layout::layout;
+
+/// Bytes of a command descriptor block in a SCSI Command PDU.
+pub(super) const CDB_BYTES: usize = 16;
+
+layout! {
+    /// READ(6) and WRITE(6): 21 bits of address; also START STOP UNIT, REQUEST SENSE, PREVENT ALLOW by byte.
+    Six = 16 {
+        0 => opcode: u8,
+        1 => lba_high: u8,
+        2 => lba_low: U16,
+        4 => length: u8,
+        5 => control: u8,
+        6 => _tail: [u8; 10],
+    }
+}
+
+layout! {
+    /// INQUIRY.
+    InquiryCdb = 16 {
+        0 => opcode: u8,
+        1 => flags: u8,
+        2 => page: u8,
+        3 => allocation: U16,
+        5 => control: u8,
+        6 => _tail: [u8; 10],
+    }
+}
+
+layout! {
+    /// MODE SENSE(6).
+    ModeSix = 16 {
+        0 => opcode: u8,
+        1 => flags: u8,
+        2 => page: u8,
+        3 => subpage: u8,
+        4 => allocation: u8,
+        5 => control: u8,
+        6 => _tail: [u8; 10],
+    }
+}
+
+layout! {
+    /// MODE SENSE(10).
+    ModeTen = 16 {
+        0 => opcode: u8,
+        1 => flags: u8,
+        2 => page: u8,
+        3 => subpage: u8,
+        4 => _reserved: [u8; 3],
+        7 => allocation: U16,
+        9 => control: u8,
+        10 => _tail: [u8; 6],
+    }
+}
+
+layout! {
+    /// The ten-byte form of what names blocks.
+    Ten = 16 {
+        0 => opcode: u8,
+        1 => flags: u8,
+        2 => lba: U32,
+        6 => group: u8,
+        7 => length: U16,
+        9 => control: u8,
+        10 => _tail: [u8; 6],
+    }
+}
+
+layout! {
+    /// The twelve-byte form; also REPORT LUNS.
+    Twelve = 16 {
+        0 => opcode: u8,
+        1 => flags: u8,
+        2 => lba: U32,
+        6 => length: U32,
+        10 => group: u8,
+        11 => control: u8,
+        12 => _tail: [u8; 4],
+    }
+}
+
+layout! {
+    /// The sixteen-byte form; also SERVICE ACTION IN(16).
+    Sixteen = 16 {
+        0 => opcode: u8,
+        1 => flags: u8,
+        2 => lba: U64,
+        10 => length: U32,
+        14 => group: u8,
+        15 => control: u8,
+    }
+}
+
+layout! {
+    /// REPORT SUPPORTED OPERATION CODES.
+    SupportedOpcodes = 16 {
+        0 => opcode: u8,
+        1 => action: u8,
+        2 => options: u8,
+        3 => requested_opcode: u8,
+        4 => requested_action: U16,
+        6 => allocation: U32,
+        10 => _reserved: u8,
+        11 => control: u8,
+        12 => _tail: [u8; 4],
+    }
+}

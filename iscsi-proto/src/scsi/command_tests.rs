@@ -1,0 +1,1 @@
+//! Commands as bytes, spelled out from SPC-4 and SBC-3.

@@ -1,0 +1,28 @@
+//! SCSI without a transport: commands and the bytes that answer them (SPC-4, SBC-3, SAM-5).
+//!
+//! Both directions are here, side by side: a target parses a [`Command`] and builds responses, an initiator encodes
+//! the same [`Command`] and parses the same responses. Parsers take hostile bytes and never panic; a response that
+//! is cut short by an allocation length parses as far as it goes, or is refused as a whole.
+
+pub mod capacity;
+mod cdb;
+mod command;
+pub mod inquiry;
+mod layout;
+pub mod lba_status;
+pub mod luns;
+pub mod mode;
+pub mod opcodes;
+mod sense;
+mod status;
+pub mod unmap;
+pub mod vpd;
+
+pub use command::{
+    Caching, Command, Form, LbaRange, ModeForm, OpcodeQuery, PageControl, WriteSame,
+};
+pub use sense::Sense;
+pub use status::Status;
+
+#[cfg(test)]
+mod command_tests;
