@@ -29,9 +29,36 @@ impl Finished {
 
 /// Runs a program and keeps what it prints; it is ended when it takes longer than `limit`.
 pub(crate) fn output(command: &mut Command, limit: Duration) -> Result<Finished> {
+    output_with(command, Stdio::null(), limit)
+}
+
+/// Like [`output`], and a bad exit is an error that shows what the program printed.
+pub(crate) fn succeed(command: &mut Command, limit: Duration) -> Result<Finished> {
+    succeed_with(command, Stdio::null(), limit)
+}
+
+/// Like [`succeed`], with something to read on standard input.
+pub(crate) fn succeed_with(
+    command: &mut Command,
+    stdin: Stdio,
+    limit: Duration,
+) -> Result<Finished> {
+    let finished = output_with(command, stdin, limit)?;
+    ensure!(
+        finished.status.success(),
+        "{}: {}\n{}{}",
+        spell(command),
+        finished.status,
+        finished.text(),
+        finished.stderr
+    );
+    Ok(finished)
+}
+
+fn output_with(command: &mut Command, stdin: Stdio, limit: Duration) -> Result<Finished> {
     let name = spell(command);
     command
-        .stdin(Stdio::null())
+        .stdin(stdin)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let mut child = command
@@ -47,20 +74,6 @@ pub(crate) fn output(command: &mut Command, limit: Duration) -> Result<Finished>
         stdout,
         stderr,
     })
-}
-
-/// Like [`output`], and a bad exit is an error that shows what the program printed.
-pub(crate) fn succeed(command: &mut Command, limit: Duration) -> Result<Finished> {
-    let finished = output(command, limit)?;
-    ensure!(
-        finished.status.success(),
-        "{}: {}\n{}{}",
-        spell(command),
-        finished.status,
-        finished.text(),
-        finished.stderr
-    );
-    Ok(finished)
 }
 
 /// Runs a program that prints to this terminal.

@@ -1,11 +1,16 @@
 //! Checks and chores of this repository. `cargo xtask test` runs every check; each step also runs alone.
 #![forbid(unsafe_code)]
 
+mod apt_sources;
 mod bounded;
 mod clippy;
+mod daemon;
 mod doc;
 mod fmt;
+mod foreign;
 mod layers;
+mod nodes;
+mod packages;
 mod repo;
 mod step;
 mod tally;
@@ -48,33 +53,44 @@ enum Command {
     Doc,
     /// Unit and integration tests of every crate.
     Unit,
+    /// Install the foreign programs that judge this one, as root, or print the line to type.
+    Packages,
+    /// QEMU, libiscsi and tgt against this program; every check by name.
+    Foreign {
+        /// Only the checks whose names begin like this, for example `qemu` or `suite-Read10`.
+        names: Vec<String>,
+    },
 }
 
-impl Command {
-    fn steps(&self) -> Vec<Step> {
-        match self {
-            Self::Test => vec![
-                fmt::STEP,
-                clippy::STEP,
-                layers::STEP,
-                tidy::STEP,
-                doc::STEP,
-                unit::STEP,
-            ],
-            Self::Fmt => vec![fmt::STEP],
-            Self::Clippy => vec![clippy::STEP],
-            Self::Layers => vec![layers::STEP],
-            Self::Tidy => vec![tidy::STEP],
-            Self::Doc => vec![doc::STEP],
-            Self::Unit => vec![unit::STEP],
-        }
-    }
-}
+const ALL: &[Step] = &[
+    fmt::STEP,
+    clippy::STEP,
+    layers::STEP,
+    tidy::STEP,
+    doc::STEP,
+    packages::STEP,
+    unit::STEP,
+    foreign::STEP,
+];
 
 fn main() -> Result<ExitCode> {
-    let args = Args::parse();
     let repo = Repo::find()?;
-    let tally = step::run_all(&repo, &args.command.steps());
+    let tally = match Args::parse().command {
+        Command::Test => step::run_all(&repo, ALL),
+        Command::Fmt => step::run_all(&repo, &[fmt::STEP]),
+        Command::Clippy => step::run_all(&repo, &[clippy::STEP]),
+        Command::Layers => step::run_all(&repo, &[layers::STEP]),
+        Command::Tidy => step::run_all(&repo, &[tidy::STEP]),
+        Command::Doc => step::run_all(&repo, &[doc::STEP]),
+        Command::Packages => step::run_all(&repo, &[packages::STEP]),
+        Command::Unit => step::run_all(&repo, &[unit::STEP]),
+        Command::Foreign { names } if names.is_empty() => step::run_all(&repo, &[foreign::STEP]),
+        Command::Foreign { names } => {
+            let tally = foreign::run(&repo, &names)?;
+            println!("{tally}");
+            tally
+        }
+    };
     Ok(if tally.failed == 0 {
         ExitCode::SUCCESS
     } else {

@@ -16,6 +16,15 @@ impl Tally {
         failed: 1,
     };
 
+    /// Adds one check.
+    pub(crate) fn count(&mut self, passed: bool) {
+        if passed {
+            self.passed += 1;
+        } else {
+            self.failed += 1;
+        }
+    }
+
     /// Reads a line such as `test result: ok. 3 passed; 0 failed; ...` of a Rust test binary.
     pub(crate) fn from_line(line: &str) -> Option<Self> {
         let (_verdict, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;

@@ -1,0 +1,187 @@
+//! What iscsi-test-cu prints, read truly: it counts a test that it skipped as passed, this does not.
+//!
+//! The suite skips by printing `[SKIPPED] why` and passing, so a verdict is only known together with the lines between
+//! `Test: NAME ...` and it. A verdict may share its line with a log line before or behind it.
+
+/// One test of the suite.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) struct Test {
+    pub(crate) name: String,
+    pub(crate) verdict: Verdict,
+}
+
+/// How a test ended.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) enum Verdict {
+    Passed,
+    /// What the suite says it skipped.
+    Skipped(String),
+    /// What the suite says is wrong.
+    Failed(String),
+    /// The suite ended or hung in the middle.
+    Missing,
+}
+
+/// Reads the output of a run.
+pub(crate) fn parse(output: &str) -> Vec<Test> {
+    let mut reader = Reader::default();
+    for line in output.lines() {
+        reader.line(line);
+    }
+    reader.finish_test();
+    reader.tests
+}
+
+#[derive(Default)]
+struct Reader {
+    suite: String,
+    open: Option<Open>,
+    tests: Vec<Test>,
+}
+
+/// A test whose end was not seen yet.
+struct Open {
+    name: String,
+    passed: Option<bool>,
+    log: Vec<String>,
+}
+
+impl Reader {
+    fn line(&mut self, line: &str) {
+        if let Some(suite) = line.strip_prefix("Suite: ") {
+            self.finish_test();
+            suite.trim().clone_into(&mut self.suite);
+        } else if let Some((test, rest)) = line
+            .strip_prefix("  Test: ")
+            .and_then(|line| line.split_once(" ..."))
+        {
+            self.finish_test();
+            let mut open = Open {
+                name: format!("{}.{test}", self.suite),
+                passed: None,
+                log: Vec::new(),
+            };
+            open.line(rest);
+            self.open = Some(open);
+        } else if line.starts_with("Run Summary") {
+            self.finish_test();
+        } else if let Some(open) = &mut self.open {
+            open.line(line);
+        }
+    }
+
+    fn finish_test(&mut self) {
+        self.tests.extend(self.open.take().map(|open| Test {
+            verdict: open.verdict(),
+            name: open.name,
+        }));
+    }
+}
+
+impl Open {
+    fn line(&mut self, line: &str) {
+        match verdict_in(line).filter(|_| self.passed.is_none()) {
+            Some((passed, rest)) => {
+                self.passed = Some(passed);
+                self.log(rest);
+            }
+            None => self.log(line),
+        }
+    }
+
+    fn log(&mut self, line: &str) {
+        if !line.trim().is_empty() {
+            self.log.push(line.trim().to_owned());
+        }
+    }
+
+    fn verdict(&self) -> Verdict {
+        let skip = self.log.iter().find(|line| line.contains("[SKIPPED]"));
+        match (self.passed, skip) {
+            (Some(true), None) => Verdict::Passed,
+            (Some(true), Some(why)) => Verdict::Skipped(why.clone()),
+            // The log lines before the verdict and the broken assertions behind it.
+            (Some(false), _) => Verdict::Failed(self.log.join("\n      ")),
+            (None, _) => Verdict::Missing,
+        }
+    }
+}
+
+/// The verdict at the end of a line, or at its begin with a log line behind it, and the rest of the line.
+fn verdict_in(line: &str) -> Option<(bool, &str)> {
+    if line.trim_start().starts_with('[') {
+        return None;
+    }
+    for (word, passed) in [("passed", true), ("FAILED", false)] {
+        if let Some(rest) = line.trim_end().strip_suffix(word) {
+            return Some((passed, rest));
+        }
+        let behind = line.strip_prefix(word).map(str::trim_start);
+        if let Some(rest) = behind.filter(|rest| rest.starts_with('[') || rest.starts_with("20")) {
+            return Some((passed, rest));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdicts(output: &str) -> Vec<(String, Verdict)> {
+        parse(output)
+            .into_iter()
+            .map(|test| (test.name, test.verdict))
+            .collect()
+    }
+
+    #[test]
+    fn a_skip_is_no_pass() {
+        let output = "\nSuite: Read10\n  Test: Simple ...passed\n  Test: ReadProtect ...    \
+                      [SKIPPED] LUN is not SBC.\npassed\n\nRun Summary:    Type  Total\n  tests  2 2 2 0 0\n";
+        assert_eq!(
+            verdicts(output),
+            [
+                ("Read10.Simple".to_owned(), Verdict::Passed),
+                (
+                    "Read10.ReadProtect".to_owned(),
+                    Verdict::Skipped("[SKIPPED] LUN is not SBC.".to_owned())
+                ),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_failure_says_why() {
+        let output = "Suite: Read10\n  Test: BeyondEol ...    [FAILED] READ10 command: wrong sense\nFAILED\n    \
+                      1. test_read10_beyond_eol.c:42  - ret == 0\n  Test: Simple ...passed\n";
+        let why = "[FAILED] READ10 command: wrong sense\n      1. test_read10_beyond_eol.c:42  - ret == 0";
+        assert_eq!(
+            verdicts(output),
+            [
+                (
+                    "Read10.BeyondEol".to_owned(),
+                    Verdict::Failed(why.to_owned())
+                ),
+                ("Read10.Simple".to_owned(), Verdict::Passed),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_suite_that_dies_leaves_a_test_without_verdict() {
+        let output = "Suite: iSCSIcmdsn\n  Test: iSCSICmdSnTooHigh ...\n";
+        assert_eq!(
+            verdicts(output),
+            [("iSCSIcmdsn.iSCSICmdSnTooHigh".to_owned(), Verdict::Missing)]
+        );
+    }
+
+    #[test]
+    fn a_verdict_may_share_its_line() {
+        let output = "Suite: S\n  Test: A ...passed    [FAILED] late log line\n  Test: B ...some words passed\n";
+        let verdicts = verdicts(output);
+        assert_eq!(verdicts[0].1, Verdict::Passed);
+        assert_eq!(verdicts[1].1, Verdict::Passed);
+    }
+}

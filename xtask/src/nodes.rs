@@ -1,0 +1,124 @@
+//! Nodes of a swarm as separate processes: `vmthunder serve`, and the commands that talk to it.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use crate::bounded;
+use crate::daemon::Daemon;
+
+/// How long a command may take that asks a node.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A running node.
+pub(crate) struct Node {
+    pub(crate) daemon: Daemon,
+    /// Its images' URLs, in the order of the configuration.
+    pub(crate) images: Vec<String>,
+    vmthunder: PathBuf,
+    config: PathBuf,
+}
+
+impl Node {
+    /// Starts `vmthunder serve` with this configuration, which has `images` images, and waits until it serves them.
+    pub(crate) fn start(
+        vmthunder: &Path,
+        folder: &Path,
+        name: &str,
+        config: &str,
+        images: usize,
+    ) -> Result<Self> {
+        let path = folder.join(format!("{name}.toml"));
+        fs::write(&path, config)?;
+        let mut command = Command::new(vmthunder);
+        command.arg("serve").arg("--config").arg(&path);
+        let mut daemon = Daemon::start(&mut command, folder, &format!("{name}.log"))?;
+        let images = daemon.ready(images, LIMIT)?;
+        Ok(Self {
+            daemon,
+            images,
+            vmthunder: vmthunder.to_owned(),
+            config: path,
+        })
+    }
+
+    /// Creates an instance and gives its URL.
+    pub(crate) fn create_instance(&mut self, name: &str, image: &str) -> Result<String> {
+        self.ask(&["instance", "create", name, "--image", image])?;
+        let status = self.status()?;
+        let instances = status["instances"]
+            .as_array()
+            .context("status lists instances")?;
+        let found = instances.iter().find(|instance| instance["name"] == name);
+        let url = found.and_then(|instance| instance["urls"][0].as_str());
+        url.map(str::to_owned)
+            .with_context(|| format!("no instance {name} in {status}"))
+    }
+
+    /// What `vmthunder status --json` prints.
+    pub(crate) fn status(&self) -> Result<Value> {
+        Ok(serde_json::from_str(&self.ask(&["status", "--json"])?)?)
+    }
+
+    /// Bytes of its first image that came from the cache, from peers and from the origin.
+    pub(crate) fn sources(&self) -> Result<Sources> {
+        let status = self.status()?;
+        let figure = |name: &str| {
+            status["images"][0][name]
+                .as_u64()
+                .with_context(|| format!("{name}: {status}"))
+        };
+        Ok(Sources {
+            cache: figure("from_cache")?,
+            peers: figure("from_peers")?,
+            origin: figure("from_origin")?,
+        })
+    }
+
+    fn ask(&self, args: &[&str]) -> Result<String> {
+        let mut command = Command::new(&self.vmthunder);
+        Ok(bounded::succeed(command.args(args).arg("--config").arg(&self.config), LIMIT)?.text())
+    }
+}
+
+/// Where the bytes of an image came from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sources {
+    pub(crate) cache: u64,
+    pub(crate) peers: u64,
+    pub(crate) origin: u64,
+}
+
+/// Addresses on the loopback that are free now: nodes need to know each other's before they start.
+pub(crate) fn free_addresses(count: usize) -> Result<Vec<String>> {
+    let listeners: Result<Vec<_>, _> = (0..count)
+        .map(|_| TcpListener::bind("127.0.0.1:0"))
+        .collect();
+    listeners?
+        .iter()
+        .map(|listener| Ok(listener.local_addr()?.to_string()))
+        .collect()
+}
+
+/// The configuration of a node with one image that has its origin elsewhere.
+pub(crate) fn config(
+    name: &str,
+    folder: &Path,
+    listen: &str,
+    image: &str,
+    members: &[(&str, &str)],
+) -> String {
+    let mut text = format!(
+        "name = \"{name}\"\ndata = \"{}\"\nlisten = [\"{listen}\"]\n\n[cache]\nsize = \"1 GiB\"\n\n{image}",
+        folder.join(name).display()
+    );
+    for (member, address) in members {
+        text += &format!("\n[[member]]\nname = \"{member}\"\naddress = \"{address}\"\n");
+    }
+    text
+}
