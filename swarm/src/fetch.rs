@@ -1,8 +1,18 @@
 //! What is done to get one extent: whom to ask, when to ask again, when to give up.
+//!
+//! [`Fetch`] is a state machine without clock, sockets and dice: ask it for the [`next`](Fetch::next) action, do that,
+//! tell it the [outcome](Fetch::handle), and so on until it is done, refuses or fails.
+//!
+//! Two rules keep a swarm from locking up or running away. **A request that is forwarded for a peer never waits**: a
+//! refusal is passed down at once, so a forwarder holds nothing while it waits for something. And what a node does
+//! about silence is limited: only a local demand climbs, one ancestor for one silence, and hedges are few and never
+//! go to the origin. Nothing here panics.
 
 use std::time::Duration;
 
-use crate::forest::NodeName;
+use vmthunder_volume::{Class, Extent};
+
+use crate::forest::{Forest, NodeName, Parent, Tree};
 
 /// Somebody who may have an extent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -58,3 +68,233 @@ pub enum Failure {
     /// The origin itself has other content than it should.
     OriginCorrupt,
 }
+
+/// The limits of a [`Fetch`].
+#[derive(Clone, Debug)]
+pub struct FetchOptions {
+    /// How long nothing may come from a source whose own source is the origin.
+    pub silence: Duration,
+    /// How much longer for each node further down: whoever is nearest to a dead node notices first.
+    pub silence_per_level: Duration,
+    /// The first wait after a refusal; doubled with each further one.
+    pub first_wait: Duration,
+    /// The longest wait.
+    pub longest_wait: Duration,
+    /// How long a local request is tried.
+    pub deadline: Duration,
+}
+
+impl Default for FetchOptions {
+    fn default() -> Self {
+        Self {
+            silence: Duration::from_millis(400),
+            silence_per_level: Duration::from_millis(50),
+            first_wait: Duration::from_millis(2),
+            longest_wait: Duration::from_millis(200),
+            deadline: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Who is there, as one node sees it at one moment.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    /// The attached nodes.
+    pub forest: &'a Forest,
+    /// Who looks.
+    pub me: &'a NodeName,
+    /// Whom to leave out: the dead, the slow and the liars.
+    pub absent: &'a dyn Fn(&NodeName) -> bool,
+}
+
+/// The fetch of one extent for one class.
+#[derive(Clone, Debug)]
+pub struct Fetch {
+    options: FetchOptions,
+    tree: Tree,
+    class: Class,
+    deadline: Duration,
+    state: State,
+    /// Those that failed this very fetch: not counted any more.
+    failed: Vec<NodeName>,
+    /// Those that were silent: counted but passed over.
+    silent: Vec<NodeName>,
+    refusals: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Ready,
+    Refused,
+    Ended(End),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Done,
+    Refuse,
+    Fail(Failure),
+}
+
+impl Fetch {
+    /// Begins to fetch an extent.
+    pub fn new(extent: Extent, class: Class, now: Duration, options: FetchOptions) -> Self {
+        Self {
+            tree: Tree::of(extent),
+            class,
+            deadline: now + options.deadline,
+            options,
+            state: State::Ready,
+            failed: Vec::new(),
+            silent: Vec::new(),
+            refusals: 0,
+        }
+    }
+
+    /// What to do now. `jitter` is any number, best a random one.
+    pub fn next(&mut self, now: Duration, jitter: u64, view: &View<'_>) -> Action {
+        match self.state {
+            State::Ended(End::Done) => Action::Done,
+            State::Ended(End::Refuse) => Action::Refuse,
+            State::Ended(End::Fail(failure)) => Action::Fail(failure),
+            State::Ready | State::Refused if now >= self.deadline => self.end_late(),
+            State::Refused => self.wait(now, jitter),
+            State::Ready => self.ask(view),
+        }
+    }
+
+    /// Takes note of what became of a question.
+    pub fn handle(&mut self, source: &Source, outcome: Outcome) {
+        let forwards = self.class == Class::Peer;
+        let climbs = self.class == Class::Demand;
+        self.state = match (outcome, source) {
+            _ if self.state == State::Ended(End::Done) => return,
+            (Outcome::Answered, _) => State::Ended(End::Done),
+            (Outcome::Corrupt, Source::Origin) => State::Ended(End::Fail(Failure::OriginCorrupt)),
+            (Outcome::Dead | Outcome::Corrupt | Outcome::NotAttached, Source::Peer(node)) => {
+                self.leave_out(node)
+            }
+            (Outcome::Busy | Outcome::Silent, _) | (_, Source::Origin) if forwards => {
+                State::Ended(End::Refuse)
+            }
+            (Outcome::Silent, Source::Peer(node)) if climbs => self.climb_over(node),
+            (Outcome::Busy | Outcome::Silent, _) | (_, Source::Origin) => State::Refused,
+        };
+    }
+
+    /// A second source to ask while `asked` has not answered yet: the next ancestor, never the origin, and for a local
+    /// demand only. The caller keeps to a [`HedgeBudget`].
+    pub fn hedge(&self, asked: &Source, view: &View<'_>) -> Option<Source> {
+        if self.class != Class::Demand {
+            return None;
+        }
+        let behind = self
+            .ancestors(view)
+            .skip_while(|source| source != asked)
+            .nth(1);
+        behind.filter(|source| *source != Source::Origin)
+    }
+
+    /// Ancestors that were passed over because they were silent.
+    pub fn climbs(&self) -> usize {
+        self.silent.len()
+    }
+
+    fn ask(&self, view: &View<'_>) -> Action {
+        let depth = view.forest.depth(view.me, self.tree, view.absent);
+        let patience = self.options.silence + self.options.silence_per_level * depth;
+        let source = self.ancestors(view).next().unwrap_or(Source::Origin);
+        Action::Ask { source, patience }
+    }
+
+    /// The way to the origin without those that failed or were silent.
+    fn ancestors(&self, view: &View<'_>) -> impl Iterator<Item = Source> {
+        let absent = |node: &NodeName| self.failed.contains(node) || (view.absent)(node);
+        let path: Vec<Parent> = view.forest.path(view.me, self.tree, &absent).collect();
+        path.into_iter().filter_map(|parent| match parent {
+            Parent::Node(node) if self.silent.contains(&node) => None,
+            Parent::Node(node) => Some(Source::Peer(node)),
+            Parent::Origin => Some(Source::Origin),
+        })
+    }
+
+    fn wait(&mut self, now: Duration, jitter: u64) -> Action {
+        let doubled = self
+            .options
+            .first_wait
+            .saturating_mul(1 << self.refusals.min(MAX_DOUBLINGS));
+        let base = doubled.min(self.options.longest_wait);
+        self.refusals = self.refusals.saturating_add(1);
+        self.state = State::Ready;
+        // Between a half and one and a half of the base, so that those refused together do not come back together.
+        let nanos = u64::try_from(base.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let wait = base / 2 + Duration::from_nanos(jitter % nanos);
+        Action::Wait(wait.min(self.deadline.saturating_sub(now)))
+    }
+
+    fn leave_out(&mut self, node: &NodeName) -> State {
+        if self.failed.len() < MAX_FAILED {
+            self.failed.push(node.clone());
+            return State::Ready;
+        }
+        // So many in a row are no accident of single nodes; start afresh after a wait.
+        self.failed.clear();
+        if self.class == Class::Peer {
+            State::Ended(End::Refuse)
+        } else {
+            State::Refused
+        }
+    }
+
+    fn climb_over(&mut self, node: &NodeName) -> State {
+        if self.silent.len() >= MAX_CLIMBS {
+            return State::Refused;
+        }
+        self.silent.push(node.clone());
+        State::Ready
+    }
+
+    fn end_late(&mut self) -> Action {
+        let (end, action) = match self.class {
+            Class::Peer => (End::Refuse, Action::Refuse),
+            _ => (
+                End::Fail(Failure::Deadline),
+                Action::Fail(Failure::Deadline),
+            ),
+        };
+        self.state = State::Ended(end);
+        action
+    }
+}
+
+/// Keeps hedges below a fiftieth of all questions: without a limit they turn a slow moment into a storm.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HedgeBudget {
+    asked: u64,
+    hedged: u64,
+}
+
+impl HedgeBudget {
+    /// Counts a question.
+    pub fn asked(&mut self) {
+        self.asked = self.asked.saturating_add(1);
+    }
+
+    /// Takes leave for one hedge, if there is one.
+    pub fn take(&mut self) -> bool {
+        let allowed = (self.hedged + 1).saturating_mul(50) <= self.asked;
+        self.hedged += u64::from(allowed);
+        allowed
+    }
+}
+
+/// Nodes that may fail one fetch before it waits and begins again.
+const MAX_FAILED: usize = 8;
+/// Ancestors that one fetch may climb over.
+const MAX_CLIMBS: usize = 16;
+/// Doublings of a wait.
+const MAX_DOUBLINGS: u32 = 16;
+
+#[cfg(test)]
+#[path = "fetch_tests.rs"]
+mod tests;

@@ -11,7 +11,6 @@
 
 use std::cmp::Ordering;
 use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -21,7 +20,7 @@ use vmthunder_volume::Extent;
 pub const TREES: u8 = 64;
 
 /// The permanent name of a node: never its address, nor the generation of its process.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeName {
     name: Arc<str>,
     hash: u64,
@@ -171,23 +170,30 @@ impl Forest {
         tree: Tree,
         absent: &dyn Fn(&NodeName) -> bool,
     ) -> impl Iterator<Item = Parent> {
-        let before: Vec<&NodeName> = self
-            .ranked(tree)
-            .take_while(|node| in_tree(tree, node, me).is_lt())
-            .filter(|node| !absent(node))
-            .collect();
-        let mut position = Some(before.len());
+        let mut below = Some(self.before(me, tree, absent).count());
         std::iter::from_fn(move || {
-            let below = position?;
-            position = below.checked_sub(1).map(|less| less / 2);
-            Some(
-                position
-                    .and_then(|at| before.get(at))
-                    .map_or(Parent::Origin, |node| Parent::Node((*node).clone())),
-            )
+            let position = below?.checked_sub(1).map(|less| less / 2);
+            below = position;
+            let node = position.and_then(|position| self.before(me, tree, absent).nth(position));
+            Some(node.map_or(Parent::Origin, |node| Parent::Node(node.clone())))
         })
-        .collect::<Vec<_>>()
-        .into_iter()
+    }
+
+    /// How many nodes lie between `me` and the origin.
+    pub fn depth(&self, me: &NodeName, tree: Tree, absent: &dyn Fn(&NodeName) -> bool) -> u32 {
+        (self.before(me, tree, absent).count() + 1).ilog2()
+    }
+
+    /// The present members of smaller rank than `me`, by rising rank.
+    fn before(
+        &self,
+        me: &NodeName,
+        tree: Tree,
+        absent: &dyn Fn(&NodeName) -> bool,
+    ) -> impl Iterator<Item = &NodeName> {
+        self.ranked(tree)
+            .take_while(move |node| in_tree(tree, node, me).is_lt())
+            .filter(move |node| !absent(node))
     }
 
     /// All members by rising rank.
@@ -222,32 +228,6 @@ fn in_tree(tree: Tree, a: &NodeName, b: &NodeName) -> Ordering {
         })
 }
 
-impl PartialEq for NodeName {
-    fn eq(&self, other: &Self) -> bool {
-        self.hash == other.hash && self.name == other.name
-    }
-}
-
-impl Eq for NodeName {}
-
-impl Hash for NodeName {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.hash);
-    }
-}
-
-impl PartialOrd for NodeName {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for NodeName {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.name.cmp(&other.name)
-    }
-}
-
 impl fmt::Debug for NodeName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)
@@ -259,3 +239,7 @@ impl fmt::Display for NodeName {
         f.write_str(&self.name)
     }
 }
+
+#[cfg(test)]
+#[path = "forest_tests.rs"]
+mod tests;

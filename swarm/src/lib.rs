@@ -3,6 +3,7 @@
 
 pub mod fetch;
 pub mod forest;
+pub mod health;
 pub mod manifest;
 pub mod peer;
 mod stats;
