@@ -8,4 +8,9 @@
 #![deny(clippy::host_endian_bytes, clippy::little_endian_bytes)]
 
 pub mod scsi;
+pub mod discovery;
+pub mod login;
+pub mod name;
+pub mod params;
+pub mod url;
 pub mod wire;

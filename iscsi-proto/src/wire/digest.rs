@@ -1,0 +1,43 @@
+//! The CRC32C digest (RFC 7143 §13.1).
+
+/// The digest over the given parts in order, as the four bytes that go on the wire.
+#[expect(
+    clippy::little_endian_bytes,
+    reason = "the digest goes out least significant byte first (RFC 7143 §A.4)"
+)]
+pub fn crc32c(parts: &[&[u8]]) -> [u8; 4] {
+    parts
+        .iter()
+        .fold(0, |sum, part| crc32c::crc32c_append(sum, part))
+        .to_le_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::crc32c;
+
+    /// The five examples of RFC 7143 §A.4.
+    #[test]
+    fn the_examples_of_the_standard() {
+        let up: Vec<u8> = (0x00..=0x1f).collect();
+        let down: Vec<u8> = (0x00..=0x1f).rev().collect();
+        let read_10 = [
+            0x01, 0xc0, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+            0x00, 0x00, //
+            0x14, 0x00, 0x00, 0x00, 0x00, 0x00, 0x04, 0x00, 0x00, 0x00, 0x00, 0x14, 0x00, 0x00,
+            0x00, 0x18, //
+            0x28, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x02, 0x00, 0x00, 0x00, 0x00, 0x00,
+            0x00, 0x00,
+        ];
+        assert_eq!(crc32c(&[&[0x00; 32]]), [0xaa, 0x36, 0x91, 0x8a]);
+        assert_eq!(crc32c(&[&[0xff; 32]]), [0x43, 0xab, 0xa8, 0x62]);
+        assert_eq!(crc32c(&[&up]), [0x4e, 0x79, 0xdd, 0x46]);
+        assert_eq!(crc32c(&[&down]), [0x5c, 0xdb, 0x3f, 0x11]);
+        assert_eq!(crc32c(&[&read_10]), [0x56, 0x3a, 0x96, 0xd9]);
+    }
+
+    #[test]
+    fn parts_count_as_one() {
+        assert_eq!(crc32c(&[&[0; 5], &[], &[0; 27]]), [0xaa, 0x36, 0x91, 0x8a]);
+    }
+}
