@@ -12,5 +12,6 @@ pub mod discovery;
 pub mod login;
 pub mod name;
 pub mod params;
+pub mod session;
 pub mod url;
 pub mod wire;

@@ -1,16 +1,35 @@
 //! The initiator's side of a session.
+//!
+//! A target may send what it likes: nothing here panics on it, and nothing grows beyond the limits of
+//! [`InitiatorConfig`] and the constants of these files. What breaks the protocol ends the session (RFC 7143 §7.7).
 
+mod data;
 mod exchange;
+mod full_feature;
+mod numbering;
+mod receive;
+mod task;
+mod transmit;
 
+#[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::login::{InitiatorLogin, InitiatorStep};
+use crate::session::initiator::full_feature::FullFeature;
+use crate::wire::framer::{Digests, Framed, Framer, encode};
 use crate::wire::lun::Lun;
+use crate::wire::{Header, Pdu};
 
 pub use exchange::{
-    Completion, DiscoverError, InitiatorConfig, InitiatorEvent, InitiatorStats, Outcome, ProtocolError, Request,
-    RequestId, Residual, SessionEnd, SubmitError, Transfer,
+    Completion, DiscoverError, InitiatorConfig, InitiatorEvent, InitiatorStats, Outcome,
+    ProtocolError, Request, RequestId, Residual, SessionEnd, SubmitError, Transfer,
 };
 
 /// One iSCSI session as its initiator sees it.
@@ -21,67 +40,244 @@ pub use exchange::{
 /// and the connection is closed.
 #[derive(Debug)]
 pub struct InitiatorSession {
+    config: InitiatorConfig,
+    framer: Framer,
+    phase: Phase,
+    /// Encoded parts of PDUs, never more than one step of the login or one PDU.
+    encoded: VecDeque<Bytes>,
+    digests: Digests,
+    events: VecDeque<InitiatorEvent>,
+    requests: u64,
+    /// The counters of phases that are over.
     stats: InitiatorStats,
+}
+
+/// Where a session stands.
+#[derive(Debug)]
+enum Phase {
+    LoggingIn {
+        login: Box<InitiatorLogin>,
+        deadline: Instant,
+    },
+    FullFeature(Box<FullFeature>),
+    Closed,
 }
 
 impl InitiatorSession {
     /// A session on a connection that was just made.
-    pub fn new(_config: InitiatorConfig, _now: Instant) -> Self {
-        Self { stats: InitiatorStats::default() }
+    pub fn new(config: InitiatorConfig, now: Instant) -> Self {
+        let mut login = Box::new(InitiatorLogin::new(config.offer.clone()));
+        let mut session = Self {
+            framer: Framer::new(config.offer.max_recv_data_segment_length),
+            encoded: VecDeque::new(),
+            digests: Digests::default(),
+            events: VecDeque::new(),
+            requests: 0,
+            stats: InitiatorStats::default(),
+            phase: Phase::Closed,
+            config,
+        };
+        session.send(&login.start());
+        let deadline = now + session.config.login_timeout;
+        session.phase = Phase::LoggingIn { login, deadline };
+        session
     }
 
     /// Takes whole PDUs off the front of `input`.
-    pub fn handle_bytes(&mut self, _now: Instant, _input: &mut BytesMut) {}
+    pub fn handle_bytes(&mut self, now: Instant, input: &mut BytesMut) {
+        while !self.is_closed() {
+            match self.framer.next(input) {
+                Ok(Some(framed)) => self.handle_framed(now, framed),
+                Ok(None) => return,
+                Err(_) => self.end(ProtocolError::Framing.into()),
+            }
+        }
+    }
+
+    /// How many bytes the PDU lacks that is on its way; worth reserving before the next read.
+    pub fn missing(&self) -> usize {
+        self.framer.missing()
+    }
 
     /// Lets time pass; call it when `poll_timeout` is due.
-    pub fn handle_timeout(&mut self, _now: Instant) {}
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let ended = match &mut self.phase {
+            Phase::LoggingIn { deadline, .. } if *deadline <= now => Err(SessionEnd::LoginTimeout),
+            Phase::FullFeature(full) => full.handle_timeout(now),
+            _ => Ok(()),
+        };
+        self.end_on_error(ended);
+    }
 
     /// The connection is gone.
-    pub fn handle_disconnect(&mut self) {}
+    pub fn handle_disconnect(&mut self) {
+        self.end(SessionEnd::Disconnected);
+    }
 
     /// Sends a command as soon as the target's command window allows it; `Completed` ends it.
-    pub fn submit(&mut self, _now: Instant, _request: Request) -> Result<RequestId, SubmitError> {
-        Err(SubmitError::NotLoggedIn)
+    pub fn submit(&mut self, now: Instant, request: Request) -> Result<RequestId, SubmitError> {
+        self.request(|full, id| full.submit(now, id, request))
     }
 
     /// Aborts a command. `Completed` still ends it, perhaps with an answer that was quicker.
-    pub fn abort(&mut self, _now: Instant, _request: RequestId) {}
+    pub fn abort(&mut self, now: Instant, request: RequestId) {
+        if let Phase::FullFeature(full) = &mut self.phase {
+            full.abort(now, request);
+        }
+    }
 
     /// Resets a logical unit; `Managed` ends it. Its commands end as aborted.
-    pub fn reset_unit(&mut self, _now: Instant, _lun: Lun) -> Result<RequestId, SubmitError> {
-        Err(SubmitError::NotLoggedIn)
+    pub fn reset_unit(&mut self, now: Instant, lun: Lun) -> Result<RequestId, SubmitError> {
+        self.request(|full, id| full.reset_unit(now, id, lun))
     }
 
     /// Asks what targets there are; `Discovered` ends it.
-    pub fn discover(&mut self, _now: Instant) -> Result<RequestId, SubmitError> {
-        Err(SubmitError::NotLoggedIn)
+    pub fn discover(&mut self, now: Instant) -> Result<RequestId, SubmitError> {
+        self.request(|full, id| full.discover(now, id))
     }
 
     /// Ends the session in order; `Ended` follows.
-    pub fn logout(&mut self, _now: Instant) {}
+    pub fn logout(&mut self, now: Instant) {
+        match &mut self.phase {
+            Phase::FullFeature(full) => full.logout(now, SessionEnd::LoggedOut),
+            Phase::LoggingIn { .. } => self.end(SessionEnd::LoggedOut),
+            Phase::Closed => {}
+        }
+    }
 
     /// What happened next.
     pub fn poll_event(&mut self) -> Option<InitiatorEvent> {
-        None
+        self.events.pop_front().or_else(|| match &mut self.phase {
+            Phase::FullFeature(full) => full.events.pop_front(),
+            _ => None,
+        })
     }
 
     /// The next bytes for the wire.
     pub fn poll_transmit(&mut self) -> Option<Bytes> {
-        None
+        if self.encoded.is_empty()
+            && let Phase::FullFeature(full) = &mut self.phase
+            && let Some(pdu) = full.next_pdu()
+        {
+            encode(&pdu, self.digests, &mut self.encoded);
+        }
+        self.encoded.pop_front()
     }
 
     /// When `handle_timeout` wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        match &self.phase {
+            Phase::LoggingIn { deadline, .. } => Some(*deadline),
+            Phase::FullFeature(full) => full.poll_timeout(),
+            Phase::Closed => None,
+        }
     }
 
     /// True once the session is over.
     pub fn is_closed(&self) -> bool {
-        true
+        matches!(self.phase, Phase::Closed)
     }
 
     /// What was counted so far.
     pub fn stats(&self) -> &InitiatorStats {
-        &self.stats
+        match &self.phase {
+            Phase::FullFeature(full) => &full.stats,
+            _ => &self.stats,
+        }
+    }
+
+    fn handle_framed(&mut self, now: Instant, framed: Framed) {
+        let ended = match (&mut self.phase, framed) {
+            (Phase::FullFeature(full), Framed::Pdu(pdu)) => {
+                full.stats.pdus_in += 1;
+                full.handle_pdu(now, pdu)
+            }
+            (Phase::FullFeature(full), Framed::DataDigestError(header)) => {
+                full.stats.pdus_in += 1;
+                full.handle_damaged(now, &header)
+            }
+            (Phase::LoggingIn { .. }, Framed::Pdu(pdu)) => self.handle_login(now, &pdu),
+            (Phase::LoggingIn { .. }, Framed::DataDigestError(_)) => {
+                Err(ProtocolError::DataDigest.into())
+            }
+            (Phase::Closed, _) => Ok(()),
+        };
+        self.end_on_error(ended);
+    }
+
+    fn handle_login(&mut self, now: Instant, pdu: &Pdu) -> Result<(), SessionEnd> {
+        self.stats.pdus_in += 1;
+        let Phase::LoggingIn { login, .. } = &mut self.phase else {
+            return Ok(());
+        };
+        // Nothing but Login Responses may come before the full feature phase.
+        if !matches!(pdu.header, Header::LoginResponse(_)) {
+            return Err(ProtocolError::UnexpectedPdu.into());
+        }
+        match login.handle(pdu).map_err(SessionEnd::Login)? {
+            InitiatorStep::Send(pdu) => self.send(&pdu),
+            InitiatorStep::Finished(outcome) => {
+                let params = outcome.params.clone();
+                self.digests = Digests {
+                    header: params.header_digest,
+                    data: params.data_digest,
+                };
+                self.framer
+                    .set_digests(params.header_digest, params.data_digest);
+                self.framer
+                    .set_max_data_segment(params.max_recv_data_segment_length);
+                self.phase = Phase::FullFeature(Box::new(FullFeature::new(
+                    &self.config,
+                    &outcome,
+                    self.stats,
+                    now,
+                )));
+                self.events.push_back(InitiatorEvent::LoggedIn(params));
+            }
+            InitiatorStep::Redirect { address, permanent } => {
+                return Err(SessionEnd::Redirected { address, permanent });
+            }
+            InitiatorStep::Refused(status) => return Err(SessionEnd::Refused(status)),
+        }
+        Ok(())
+    }
+
+    fn request(
+        &mut self,
+        take: impl FnOnce(&mut FullFeature, RequestId) -> Result<(), SubmitError>,
+    ) -> Result<RequestId, SubmitError> {
+        let full = match &mut self.phase {
+            Phase::FullFeature(full) => full,
+            Phase::LoggingIn { .. } => return Err(SubmitError::NotLoggedIn),
+            Phase::Closed => return Err(SubmitError::Closed),
+        };
+        let id = RequestId(self.requests);
+        take(full, id)?;
+        self.requests += 1;
+        Ok(id)
+    }
+
+    fn send(&mut self, pdu: &Pdu) {
+        self.stats.pdus_out += 1;
+        encode(pdu, self.digests, &mut self.encoded);
+    }
+
+    fn end_on_error(&mut self, ended: Result<(), SessionEnd>) {
+        if let Err(end) = ended {
+            self.end(end);
+        }
+    }
+
+    /// Ends the session once. Events that were not fetched yet come first.
+    fn end(&mut self, end: SessionEnd) {
+        match std::mem::replace(&mut self.phase, Phase::Closed) {
+            Phase::Closed => return,
+            Phase::LoggingIn { .. } => {}
+            Phase::FullFeature(mut full) => {
+                self.stats = full.stats;
+                self.events.append(&mut full.events);
+            }
+        }
+        self.events.push_back(InitiatorEvent::Ended(end));
     }
 }

@@ -1,0 +1,420 @@
+//! What the target sends in the full feature phase: one function for every kind of PDU.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::discovery;
+use crate::scsi::Status;
+use crate::session::ManagementAnswer;
+use crate::session::initiator::full_feature::{FullFeature, Leaving, Segment, ended};
+use crate::session::initiator::numbering::DATA_IN_STATUS;
+use crate::session::initiator::task::{CommandTask, Data, Ending, ResetTask, Task, TextTask, Work};
+use crate::session::initiator::{
+    Completion, DiscoverError, InitiatorEvent, Outcome, ProtocolError, RequestId, Residual,
+    SessionEnd,
+};
+use crate::wire::bhs::{
+    AsyncMessage, BHS_BYTES, CONTINUE, DataIn, FINAL, NopIn, RESERVED_TAG, ReadyToTransfer, Reject,
+    ScsiResponse, TaskManagementResponse, TextResponse,
+};
+use crate::wire::lun::Lun;
+use crate::wire::opcode::{AsyncEvent, RejectReason};
+use crate::wire::serial::Serial;
+use crate::wire::{Header, Pdu};
+
+impl FullFeature {
+    /// Acts on a PDU whose numbers were checked.
+    pub(super) fn dispatch(&mut self, now: Instant, pdu: Pdu) -> Result<(), SessionEnd> {
+        match &pdu.header {
+            Header::DataIn(header) => Ok(self.take_data_in(header, Some(pdu.data))?),
+            Header::ScsiResponse(header) => Ok(self.take_response(header, &pdu.data)?),
+            Header::ReadyToTransfer(header) => Ok(self.take_r2t(header)?),
+            Header::NopIn(header) => Ok(self.take_nop(header)?),
+            Header::TextResponse(header) => Ok(self.take_text(header, &pdu.data)?),
+            Header::TaskManagementResponse(header) => Ok(self.take_management(header)?),
+            Header::AsyncMessage(header) => self.take_async(now, header, &pdu.data),
+            Header::Reject(header) => self.take_reject(header, &pdu.data),
+            Header::LogoutResponse(_) => Err(self.take_logout()),
+            _ => Err(ProtocolError::UnexpectedPdu.into()),
+        }
+    }
+
+    /// Data, or with `None` data that was lost on the way; and perhaps the status.
+    pub(super) fn take_data_in(
+        &mut self,
+        header: &DataIn,
+        data: Segment,
+    ) -> Result<(), ProtocolError> {
+        let tag = header.initiator_task_tag.get();
+        let command = self.sent_command(tag)?;
+        let Data::In(incoming) = &mut command.data else {
+            return Err(ProtocolError::DataBounds);
+        };
+        let bytes = data.as_ref().map_or(0, Bytes::len);
+        match data {
+            Some(data) => incoming.take(header, data)?,
+            None => incoming.lose(header)?,
+        }
+        self.stats.data_in_bytes += bytes as u64;
+        if header.flags & (FINAL | DATA_IN_STATUS) == FINAL | DATA_IN_STATUS {
+            let residual = residual(header.flags, header.residual_count.get());
+            self.answered(tag, Status(header.status), Bytes::new(), residual);
+        }
+        Ok(())
+    }
+
+    fn take_response(&mut self, header: &ScsiResponse, data: &Bytes) -> Result<(), ProtocolError> {
+        let tag = header.initiator_task_tag.get();
+        let request = self.sent_command(tag)?.request;
+        if header.response == COMPLETED_AT_TARGET {
+            let residual = residual(header.flags, header.residual_count.get());
+            self.answered(tag, Status(header.status), sense(data), residual);
+        } else {
+            self.tasks.remove(&tag);
+            self.forget_data(tag);
+            self.complete(request, Outcome::TargetFailure(header.response));
+        }
+        Ok(())
+    }
+
+    fn answered(&mut self, tag: u32, status: Status, sense: Bytes, residual: Residual) {
+        self.forget_data(tag);
+        let Some(Task {
+            work: Work::Command(command),
+            ..
+        }) = self.tasks.remove(&tag)
+        else {
+            return;
+        };
+        let (data, damaged) = match command.data {
+            Data::In(incoming) => {
+                let damaged = incoming.is_damaged();
+                (incoming.finish(), damaged)
+            }
+            _ => (Vec::new(), false),
+        };
+        let outcome = match damaged && status == Status::GOOD {
+            true => Outcome::Damaged,
+            false => Outcome::Answered(Completion {
+                status,
+                sense,
+                data,
+                residual,
+            }),
+        };
+        self.complete(command.request, outcome);
+    }
+
+    fn take_r2t(&mut self, header: &ReadyToTransfer) -> Result<(), ProtocolError> {
+        self.stats.r2ts += 1;
+        let tag = header.initiator_task_tag.get();
+        let Some(Task {
+            work: Work::Command(command),
+            ..
+        }) = self.tasks.get_mut(&tag)
+        else {
+            return Err(ProtocolError::UnknownTask);
+        };
+        let (Data::Out(out), Some(_)) = (&mut command.data, command.cmd_sn) else {
+            return Err(ProtocolError::R2tBounds);
+        };
+        let sequence = out.ask(header, &self.params)?;
+        self.sequences.push_back(sequence);
+        Ok(())
+    }
+
+    /// A ping of the target's, or the answer to ours, or neither: then it only carries numbers (RFC 7143 §11.19).
+    fn take_nop(&mut self, header: &NopIn) -> Result<(), ProtocolError> {
+        let tag = header.initiator_task_tag.get();
+        if tag == RESERVED_TAG {
+            return match header.target_transfer_tag.get() {
+                RESERVED_TAG => Ok(()),
+                _ => self.answer_ping(*header),
+            };
+        }
+        match self.tasks.get(&tag).map(|task| &task.work) {
+            Some(Work::Ping) => self.tasks.remove(&tag),
+            _ => return Err(ProtocolError::UnknownTask),
+        };
+        self.ping_answered(tag);
+        Ok(())
+    }
+
+    fn take_text(&mut self, header: &TextResponse, data: &Bytes) -> Result<(), ProtocolError> {
+        let tag = header.initiator_task_tag.get();
+        let Some(Task {
+            work: Work::Text(task),
+            ..
+        }) = self.tasks.get_mut(&tag)
+        else {
+            return Err(ProtocolError::UnknownTask);
+        };
+        let target_transfer_tag = header.target_transfer_tag.get();
+        let last = header.flags & FINAL != 0;
+        if last != (target_transfer_tag == RESERVED_TAG) || (last && header.flags & CONTINUE != 0) {
+            return Err(ProtocolError::UnexpectedPdu);
+        }
+        task.answers += 1;
+        task.target_transfer_tag = target_transfer_tag;
+        task.lun = header.lun.get();
+        let fits = task.answer.len() + data.len() <= discovery::MAX_ANSWER_BYTES
+            && task.answers <= MAX_TEXT_RESPONSES;
+        if fits {
+            task.answer.extend_from_slice(data);
+        }
+        if fits && !last {
+            self.waiting.push_back(tag);
+        } else {
+            self.finish_text(tag, fits);
+        }
+        Ok(())
+    }
+
+    fn finish_text(&mut self, tag: u32, complete: bool) {
+        if let Some(Task {
+            work:
+                Work::Text(TextTask {
+                    request: Some(request),
+                    answer,
+                    ..
+                }),
+            ..
+        }) = self.tasks.remove(&tag)
+        {
+            let records = match complete {
+                true => discovery::parse(&answer).map_err(|_| DiscoverError::Malformed),
+                false => Err(DiscoverError::TooLong),
+            };
+            self.events
+                .push_back(InitiatorEvent::Discovered { request, records });
+        }
+    }
+
+    fn take_management(&mut self, header: &TaskManagementResponse) -> Result<(), ProtocolError> {
+        let tag = header.initiator_task_tag.get();
+        if self.management_running != Some(tag) || self.urgent.contains(&tag) {
+            return Err(ProtocolError::UnknownTask);
+        }
+        self.management_running = None;
+        let outcome = match self.tasks.remove(&tag).map(|task| task.work) {
+            Some(Work::Abort(of)) => self.finish_abort(of, header.response),
+            Some(Work::Reset(reset)) => {
+                self.finish_reset(&reset, header.response);
+                Ok(())
+            }
+            _ => Err(ProtocolError::UnknownTask),
+        };
+        self.next_management();
+        outcome
+    }
+
+    /// The command is gone, or it never was there, or it goes on because the target will not abort it.
+    fn finish_abort(&mut self, of: u32, response: u8) -> Result<(), ProtocolError> {
+        let Some(Task {
+            work: Work::Command(command),
+            ..
+        }) = self.tasks.get_mut(&of)
+        else {
+            return Ok(());
+        };
+        let (request, ending) = (command.request, command.ending);
+        match (response, ending) {
+            (FUNCTION_COMPLETE | TASK_DOES_NOT_EXIST, _) => {
+                self.tasks.remove(&of);
+                self.forget_data(of);
+                self.complete(request, ended(ending));
+            }
+            (_, Ending::TimedOut) => return Err(ProtocolError::AbortRefused),
+            _ => command.ending = Ending::Running,
+        }
+        Ok(())
+    }
+
+    fn finish_reset(&mut self, reset: &ResetTask, response: u8) {
+        if response == FUNCTION_COMPLETE {
+            for (tag, request) in self.lost_by_reset(reset) {
+                self.tasks.remove(&tag);
+                self.forget_data(tag);
+                self.complete(request, Outcome::Aborted);
+            }
+        }
+        self.events.push_back(InitiatorEvent::Managed {
+            request: reset.request,
+            answer: answer_of(response),
+        });
+    }
+
+    /// The commands of the unit that were sent before the reset, oldest first.
+    fn lost_by_reset(&self, reset: &ResetTask) -> Vec<(u32, RequestId)> {
+        let before = |sent: Option<Serial>| matches!((sent, reset.cmd_sn), (Some(sent), Some(reset)) if sent.lt(reset));
+        let lost = |(tag, task): (&u32, &Task)| match &task.work {
+            Work::Command(command) if command.lun == reset.lun && before(command.cmd_sn) => {
+                Some((*tag, command.request))
+            }
+            _ => None,
+        };
+        let mut lost: Vec<_> = self.tasks.iter().filter_map(lost).collect();
+        lost.sort_by_key(|(_, request)| *request);
+        lost
+    }
+
+    fn take_async(
+        &mut self,
+        now: Instant,
+        header: &AsyncMessage,
+        data: &Bytes,
+    ) -> Result<(), SessionEnd> {
+        match AsyncEvent(header.async_event) {
+            AsyncEvent::SCSI => {
+                let report = InitiatorEvent::UnitReport {
+                    lun: Lun(header.lun.get()),
+                    sense: sense(data),
+                };
+                self.events.push_back(report);
+            }
+            AsyncEvent::LOGOUT_REQUEST => {
+                self.drain(now, Duration::from_secs(header.parameter_3.get().into()))
+            }
+            AsyncEvent::CONNECTION_DROP | AsyncEvent::SESSION_DROP => {
+                let time2wait = Duration::from_secs(header.parameter_2.get().into());
+                return Err(SessionEnd::Dropped { time2wait });
+            }
+            AsyncEvent::NEGOTIATION_REQUEST => self.offer_nothing(now),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Sends nothing new, and logs out well before the target's patience ends.
+    fn drain(&mut self, now: Instant, patience: Duration) {
+        if matches!(self.leaving, Leaving::No) {
+            self.leaving = Leaving::Draining(now + patience / 2);
+            self.events.push_back(InitiatorEvent::LogoutRequested);
+        }
+    }
+
+    /// A call for negotiation has to be answered by a text request; an empty one will do (RFC 7143 §11.9.1, event 4).
+    fn offer_nothing(&mut self, now: Instant) {
+        let under_way =
+            |task: &Task| matches!(&task.work, Work::Text(text) if text.request.is_none());
+        if !self.tasks.values().any(under_way) {
+            let tag = self.add(
+                Work::Text(TextTask::new(None)),
+                Some(now + self.limits.management_timeout),
+            );
+            self.waiting.push_back(tag);
+        }
+    }
+
+    /// A PDU of ours was rejected (RFC 7143 §11.17). Commands that the target had begun get a response of their own.
+    fn take_reject(&mut self, header: &Reject, data: &Bytes) -> Result<(), SessionEnd> {
+        self.stats.rejects += 1;
+        let bad: &[u8; BHS_BYTES] = data.first_chunk().ok_or(ProtocolError::MalformedReject)?;
+        let bad = Header::decode(bad);
+        let tag = bad.common().initiator_task_tag.get();
+        let reason = header.reason;
+        match (bad, self.tasks.get(&tag).map(|task| &task.work)) {
+            _ if reason == RejectReason::DATA_DIGEST_ERROR.0
+                || reason == RejectReason::TASK_IN_PROGRESS.0 => {}
+            (Header::ScsiCommand(_), Some(Work::Command(command))) if command.cmd_sn.is_some() => {
+                let request = command.request;
+                self.tasks.remove(&tag);
+                self.forget_data(tag);
+                self.complete(request, Outcome::Rejected(reason));
+            }
+            (Header::TextRequest(_), Some(Work::Text(text))) => {
+                let request = text.request;
+                self.tasks.remove(&tag);
+                self.waiting.retain(|waiting| *waiting != tag);
+                let rejected = |request| InitiatorEvent::Discovered {
+                    request,
+                    records: Err(DiscoverError::Rejected(reason)),
+                };
+                self.events.extend(request.map(rejected));
+            }
+            (Header::TaskManagementRequest(_), Some(Work::Abort(_) | Work::Reset(_))) => {
+                self.reject_management(tag)?
+            }
+            (Header::LogoutRequest(_), Some(Work::Logout)) => return Err(self.end_of_logout()),
+            (Header::NopOut(_), Some(Work::Ping)) => {
+                self.tasks.remove(&tag);
+                self.ping_answered(tag);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn reject_management(&mut self, tag: u32) -> Result<(), ProtocolError> {
+        let header = TaskManagementResponse {
+            initiator_task_tag: tag.into(),
+            response: FUNCTION_REJECTED,
+            ..Default::default()
+        };
+        self.take_management(&header)
+    }
+
+    fn take_logout(&self) -> SessionEnd {
+        match self.leaving {
+            Leaving::LoggingOut(_) => self.end_of_logout(),
+            _ => ProtocolError::UnknownTask.into(),
+        }
+    }
+
+    /// The command of this tag, which must have been sent.
+    fn sent_command(&mut self, tag: u32) -> Result<&mut CommandTask, ProtocolError> {
+        match self.tasks.get_mut(&tag).map(|task| &mut task.work) {
+            Some(Work::Command(command)) if command.cmd_sn.is_some() => Ok(command),
+            _ => Err(ProtocolError::UnknownTask),
+        }
+    }
+}
+
+/// The residual that the flags of a response speak of (RFC 7143 §11.4.1).
+fn residual(flags: u8, count: u32) -> Residual {
+    match (flags & OVERFLOW != 0, flags & UNDERFLOW != 0) {
+        (true, _) => Residual::Overflow(count),
+        (_, true) => Residual::Underflow(count),
+        _ => Residual::None,
+    }
+}
+
+/// Sense data behind its length (RFC 7143 §11.4.7). Less than was announced is taken for what it is.
+fn sense(data: &Bytes) -> Bytes {
+    match data.split_first_chunk::<2>() {
+        Some((length, rest)) => {
+            data.slice(2..2 + rest.len().min(u16::from_be_bytes(*length).into()))
+        }
+        None => Bytes::new(),
+    }
+}
+
+fn answer_of(response: u8) -> Option<ManagementAnswer> {
+    Some(match response {
+        FUNCTION_COMPLETE => ManagementAnswer::Complete,
+        TASK_DOES_NOT_EXIST => ManagementAnswer::NoTask,
+        2 => ManagementAnswer::NoLun,
+        3 => ManagementAnswer::StillAllegiant,
+        4 => ManagementAnswer::ReassignUnsupported,
+        5 => ManagementAnswer::Unsupported,
+        6 => ManagementAnswer::Unauthorized,
+        FUNCTION_REJECTED => ManagementAnswer::Rejected,
+        _ => return None,
+    })
+}
+
+/// The response code of a command that the target carried out, well or not (RFC 7143 §11.4.3).
+const COMPLETED_AT_TARGET: u8 = 0x00;
+
+/// The O and U bits of SCSI Response and Data-In.
+const OVERFLOW: u8 = 0x04;
+const UNDERFLOW: u8 = 0x02;
+
+/// Responses to task management functions (RFC 7143 §11.6.1).
+const FUNCTION_COMPLETE: u8 = 0;
+const TASK_DOES_NOT_EXIST: u8 = 1;
+const FUNCTION_REJECTED: u8 = 255;
+
+/// Text Response PDUs that one answer may take.
+const MAX_TEXT_RESPONSES: u32 = 4096;

@@ -1,0 +1,98 @@
+//! What an initiator task tag stands for.
+
+use std::time::Instant;
+
+use bytes::BytesMut;
+
+use crate::session::initiator::RequestId;
+use crate::session::initiator::data::{Incoming, Outgoing};
+use crate::wire::bhs::RESERVED_TAG;
+use crate::wire::lun::Lun;
+use crate::wire::serial::Serial;
+
+/// A task: what it is, and until when it may take.
+#[derive(Debug)]
+pub(super) struct Task {
+    pub(super) work: Work,
+    pub(super) deadline: Option<Instant>,
+}
+
+/// What a task is.
+#[derive(Debug)]
+pub(super) enum Work {
+    Command(CommandTask),
+    Reset(ResetTask),
+    /// ABORT TASK for the command with this tag.
+    Abort(u32),
+    Text(TextTask),
+    Ping,
+    Logout,
+}
+
+/// A SCSI command.
+#[derive(Debug)]
+pub(super) struct CommandTask {
+    pub(super) request: RequestId,
+    pub(super) lun: Lun,
+    pub(super) cdb: [u8; 16],
+    pub(super) data: Data,
+    /// Its number, once it was sent.
+    pub(super) cmd_sn: Option<Serial>,
+    pub(super) ending: Ending,
+}
+
+/// The data of a command, by direction.
+#[derive(Debug)]
+pub(super) enum Data {
+    None,
+    In(Incoming),
+    Out(Outgoing),
+}
+
+/// Whether a command is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// It is not.
+    Running,
+    /// The driver wants it aborted.
+    Aborting,
+    /// It took too long and is being aborted.
+    TimedOut,
+}
+
+/// LOGICAL UNIT RESET.
+#[derive(Debug)]
+pub(super) struct ResetTask {
+    pub(super) request: RequestId,
+    pub(super) lun: Lun,
+    /// The number of the first command behind the reset, once it was sent: those before it are lost.
+    pub(super) cmd_sn: Option<Serial>,
+}
+
+/// A text exchange of one request or more.
+#[derive(Debug)]
+pub(super) struct TextTask {
+    /// The discovery that it is for; `None` for the empty request that answers a call for negotiation.
+    pub(super) request: Option<RequestId>,
+    pub(super) answer: BytesMut,
+    pub(super) answers: u32,
+    pub(super) target_transfer_tag: u32,
+    pub(super) lun: u64,
+}
+
+impl TextTask {
+    pub(super) fn new(request: Option<RequestId>) -> Self {
+        Self {
+            request,
+            answer: BytesMut::new(),
+            answers: 0,
+            target_transfer_tag: RESERVED_TAG,
+            lun: 0,
+        }
+    }
+
+    /// True before anything was answered.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.target_transfer_tag == RESERVED_TAG
+    }
+}
