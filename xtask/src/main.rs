@@ -8,6 +8,7 @@ mod daemon;
 mod doc;
 mod fmt;
 mod foreign;
+mod lab;
 mod layers;
 mod nodes;
 mod packages;
@@ -60,6 +61,9 @@ enum Command {
         /// Only the checks whose names begin like this, for example `qemu` or `suite-Read10`.
         names: Vec<String>,
     },
+    /// Chores that are too slow, or need too much, for every test run: see lab/README.md.
+    #[command(subcommand)]
+    Lab(lab::Lab),
 }
 
 const ALL: &[Step] = &[
@@ -85,11 +89,8 @@ fn main() -> Result<ExitCode> {
         Command::Packages => step::run_all(&repo, &[packages::STEP]),
         Command::Unit => step::run_all(&repo, &[unit::STEP]),
         Command::Foreign { names } if names.is_empty() => step::run_all(&repo, &[foreign::STEP]),
-        Command::Foreign { names } => {
-            let tally = foreign::run(&repo, &names)?;
-            println!("{tally}");
-            tally
-        }
+        Command::Foreign { names } => step::alone(|| foreign::run(&repo, &names)),
+        Command::Lab(chore) => step::alone(|| lab::run(&repo, &chore)),
     };
     Ok(if tally.failed == 0 {
         ExitCode::SUCCESS

@@ -87,11 +87,36 @@ impl Node {
 }
 
 /// Where the bytes of an image came from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Sources {
     pub(crate) cache: u64,
     pub(crate) peers: u64,
     pub(crate) origin: u64,
+}
+
+impl Sources {
+    /// What came since an earlier look.
+    pub(crate) fn since(self, before: &Self) -> Self {
+        Self {
+            cache: self.cache.saturating_sub(before.cache),
+            peers: self.peers.saturating_sub(before.peers),
+            origin: self.origin.saturating_sub(before.origin),
+        }
+    }
+}
+
+impl std::fmt::Display for Sources {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            cache,
+            peers,
+            origin,
+        } = self;
+        write!(
+            f,
+            "{cache} bytes from the cache, {peers} from peers, {origin} from the origin"
+        )
+    }
 }
 
 /// Addresses on the loopback that are free now: nodes need to know each other's before they start.

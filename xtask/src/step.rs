@@ -35,6 +35,16 @@ pub(crate) fn run_all(repo: &Repo, steps: &[Step]) -> Tally {
     sum
 }
 
+/// Runs something that is no step, and prints its sum as the last line.
+pub(crate) fn alone(run: impl FnOnce() -> Result<Tally>) -> Tally {
+    let tally = run().unwrap_or_else(|error| {
+        println!("{error:#}");
+        Tally::ONE_FAILED
+    });
+    println!("{tally}");
+    tally
+}
+
 fn run_one(repo: &Repo, step: &Step) -> Tally {
     println!("\n=== {}: {}", step.name, step.question);
     let started = Instant::now();

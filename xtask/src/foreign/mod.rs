@@ -20,6 +20,8 @@ use crate::repo::Repo;
 use crate::step::Step;
 use crate::tally::Tally;
 
+pub(crate) use crate::foreign::suite::report as report_suite;
+
 pub(crate) const STEP: Step = Step {
     name: "foreign",
     question: "do QEMU, libiscsi and tgt agree with us?",

@@ -39,11 +39,11 @@ fn without_manifest(bench: &Bench) -> Result<()> {
     let second = node.sources()?;
     ensure!(
         second.origin == first.origin,
-        "read twice from the origin: {first:?}, then {second:?}"
+        "read twice from the origin: {first}, then {second}"
     );
     ensure!(
         second.cache > first.cache,
-        "the second reading left the cache alone: {second:?}"
+        "the second reading left the cache alone: {second}"
     );
     node.daemon.stop()
 }
@@ -85,7 +85,7 @@ fn swarm(bench: &Bench) -> Result<()> {
     qemu::compare_with(&disk, &vm_1)?;
     qemu::compare_with(&disk, &vm_2)?;
     let (first, second) = (one.sources()?, two.sources()?);
-    println!("node-1 {first:?}\nnode-2 {second:?}");
+    println!("node-1: {first}\nnode-2: {second}");
     let once = u64::try_from(DISK_BYTES)?;
     ensure!(
         first.origin + second.origin <= once,
