@@ -35,8 +35,11 @@ struct Args {
 }
 
 const AFTER_HELP: &str = "\
-Start with `cargo xtask test`. Every step goes on after an earlier one failed; each failure ends with the one
-command that repeats it, and the last line is `N passed, N failed`: the sum over all tests and foreign checks.";
+Start with `cargo xtask test`. A step goes on after an earlier one failed;
+each failure names the one command that repeats it. The last line is
+`N passed, N failed`: the sum over all tests and foreign checks.
+
+Environment: CI=true makes a missing foreign program a failure, not a skip.";
 
 #[derive(Subcommand)]
 enum Command {
