@@ -11,9 +11,18 @@
 #![deny(clippy::big_endian_bytes, clippy::host_endian_bytes)]
 
 mod cache;
+mod disk;
+mod evict;
+mod fill;
 pub mod flight;
+mod format;
+mod images;
 mod key;
+mod map;
 pub mod overlay;
+mod plan;
+mod recover;
+mod shelf;
 mod stats;
 mod store;
 

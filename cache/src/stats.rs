@@ -1,5 +1,7 @@
 //! Counters, read by the driver.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 /// What one [`Cache`](crate::Cache) did since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheStats {
@@ -40,4 +42,54 @@ pub struct StoreStats {
     pub evictions: u64,
     /// Extents dropped because their bytes were not what the table says, or could not be read.
     pub corrupt: u64,
+}
+
+/// Counts while the cache runs.
+#[derive(Debug, Default)]
+pub(crate) struct CacheCounters {
+    pub hit_bytes: AtomicU64,
+    pub miss_bytes: AtomicU64,
+    pub flights: AtomicU64,
+    pub joined: AtomicU64,
+    pub refused: AtomicU64,
+    pub failed: AtomicU64,
+}
+
+impl CacheCounters {
+    pub(crate) fn read(&self) -> CacheStats {
+        CacheStats {
+            hit_bytes: self.hit_bytes.load(Ordering::Relaxed),
+            miss_bytes: self.miss_bytes.load(Ordering::Relaxed),
+            flights: self.flights.load(Ordering::Relaxed),
+            joined: self.joined.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+            failed: self.failed.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Counts while the store is open.
+#[derive(Debug, Default)]
+pub(crate) struct StoreCounters {
+    pub in_place: AtomicU64,
+    pub offloaded: AtomicU64,
+    pub fills: AtomicU64,
+    pub fill_drops: AtomicU64,
+    pub fill_errors: AtomicU64,
+    pub corrupt: AtomicU64,
+}
+
+impl StoreCounters {
+    /// What is counted here; what the shelves know is still zero.
+    pub(crate) fn read(&self) -> StoreStats {
+        StoreStats {
+            in_place: self.in_place.load(Ordering::Relaxed),
+            offloaded: self.offloaded.load(Ordering::Relaxed),
+            fills: self.fills.load(Ordering::Relaxed),
+            fill_drops: self.fill_drops.load(Ordering::Relaxed),
+            fill_errors: self.fill_errors.load(Ordering::Relaxed),
+            corrupt: self.corrupt.load(Ordering::Relaxed),
+            ..StoreStats::default()
+        }
+    }
 }

@@ -1,0 +1,223 @@
+//! What the cache and the overlay ask of a file, so that tests can put a failing one in its place.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{FallocateFlags, FlockOperation, SeekFrom, fallocate, flock, fstatfs, seek};
+use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev2};
+
+/// Bytes that stay, in a file or in a test's memory. Everything but the two `_now` verbs may wait.
+pub(crate) trait Disk: Send + Sync + fmt::Debug + 'static {
+    /// The size in bytes.
+    fn size(&self) -> io::Result<u64>;
+
+    /// Fills `into` from `offset`.
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()>;
+
+    /// Fills `into` if that needs no waiting; false says that it was not (and may have been filled in part).
+    fn read_now(&self, offset: u64, into: &mut [u8]) -> bool;
+
+    /// Writes all of `bytes` at `offset`; they survive the death of this process.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Writes all of `bytes` if that needs no waiting; false says that it was not (and may have been in part).
+    fn write_now(&self, offset: u64, bytes: &[u8]) -> bool;
+
+    /// Makes what was written survive the loss of power.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Sets the size; new bytes are zeros.
+    fn set_size(&self, bytes: u64) -> io::Result<()>;
+
+    /// Takes the space for `bytes` bytes from the file system now, and makes the file that large.
+    fn allocate(&self, bytes: u64) -> io::Result<()>;
+
+    /// Gives the space of a range back; it reads as zeros.
+    fn punch(&self, offset: u64, length: u64) -> io::Result<()>;
+
+    /// The first byte at or after `offset` that takes space, if there is one: what is skipped reads as zeros.
+    fn next_stored(&self, offset: u64) -> io::Result<Option<u64>>;
+}
+
+/// A [`Disk`] in a file or block device, through the page cache.
+#[derive(Debug)]
+pub(crate) struct FileDisk {
+    file: File,
+    /// Files in memory refuse `RWF_NOWAIT` but never wait.
+    in_memory: bool,
+    /// Cleared by the first refusal, each direction by itself: ext4 knows the flag for reads alone.
+    nowait_reads: AtomicBool,
+    nowait_writes: AtomicBool,
+}
+
+impl FileDisk {
+    /// Opens the file for reading and writing, and makes it if it does not exist.
+    pub(crate) fn open_or_create(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        Ok(Self::over(file))
+    }
+
+    /// Opens a file that exists.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self::over(
+            OpenOptions::new().read(true).write(true).open(path)?,
+        ))
+    }
+
+    /// Makes a file that does not exist yet.
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        Ok(Self::over(
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .open(path)?,
+        ))
+    }
+
+    /// Keeps other programs that ask the same out, until this is dropped. False: another was first.
+    pub(crate) fn lock(&self) -> io::Result<bool> {
+        match flock(&self.file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(true),
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn over(file: File) -> Self {
+        let in_memory = fstatfs(&file).is_ok_and(|found| i128::from(found.f_type) == TMPFS_MAGIC);
+        Self {
+            file,
+            in_memory,
+            nowait_reads: AtomicBool::new(true),
+            nowait_writes: AtomicBool::new(true),
+        }
+    }
+}
+
+impl Disk for FileDisk {
+    fn size(&self) -> io::Result<u64> {
+        // The end of a block device is found by seeking; its metadata says zero.
+        Ok(seek(&self.file, SeekFrom::End(0))?)
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(into, offset)
+    }
+
+    fn read_now(&self, offset: u64, into: &mut [u8]) -> bool {
+        if self.in_memory {
+            return self.file.read_exact_at(into, offset).is_ok();
+        }
+        if !self.nowait_reads.load(Ordering::Relaxed) {
+            return false;
+        }
+        let length = into.len();
+        match preadv2(
+            &self.file,
+            &mut [IoSliceMut::new(into)],
+            offset,
+            ReadWriteFlags::NOWAIT,
+        ) {
+            Ok(read) => read == length,
+            Err(Errno::OPNOTSUPP) => {
+                self.nowait_reads.store(false, Ordering::Relaxed);
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn write_now(&self, offset: u64, bytes: &[u8]) -> bool {
+        if self.in_memory {
+            return self.file.write_all_at(bytes, offset).is_ok();
+        }
+        if !self.nowait_writes.load(Ordering::Relaxed) {
+            return false;
+        }
+        match pwritev2(
+            &self.file,
+            &[IoSlice::new(bytes)],
+            offset,
+            ReadWriteFlags::NOWAIT,
+        ) {
+            Ok(written) => written == bytes.len(),
+            Err(Errno::OPNOTSUPP) => {
+                self.nowait_writes.store(false, Ordering::Relaxed);
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn set_size(&self, bytes: u64) -> io::Result<()> {
+        self.file.set_len(bytes)
+    }
+
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        match fallocate(&self.file, FallocateFlags::empty(), 0, bytes) {
+            Ok(()) => Ok(()),
+            // A file system without the call, or a device that has its space already.
+            Err(Errno::OPNOTSUPP | Errno::NODEV) if self.size()? >= bytes => Ok(()),
+            Err(Errno::OPNOTSUPP) => self.set_size(bytes),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        Ok(fallocate(&self.file, flags, offset, length)?)
+    }
+
+    fn next_stored(&self, offset: u64) -> io::Result<Option<u64>> {
+        match seek(&self.file, SeekFrom::Data(offset)) {
+            Ok(found) => Ok(Some(found)),
+            Err(Errno::NXIO) => Ok(None),
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(Some(offset)),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Names one run of this machine's kernel: as long as it is the same, what was written to a file is still there,
+/// flushed or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BootId(pub(crate) [u8; 16]);
+
+impl BootId {
+    /// The run under way; unknown where the kernel does not say.
+    pub(crate) fn current() -> Self {
+        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        Self::parse(&text).unwrap_or(Self([0; 16]))
+    }
+
+    /// True if both are known and equal.
+    pub(crate) fn is_same_run(self, other: Self) -> bool {
+        self == other && self.0 != [0; 16]
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let digits: String = text.trim().chars().filter(|digit| *digit != '-').collect();
+        Some(Self(u128::from_str_radix(&digits, 16).ok()?.to_le_bytes()))
+    }
+}
+
+/// What statfs(2) says of a file system in memory.
+const TMPFS_MAGIC: i128 = 0x0102_1994;
