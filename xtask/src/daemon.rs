@@ -105,6 +105,13 @@ impl Daemon {
         Ok(())
     }
 
+    /// Ends it as a power failure would: SIGKILL.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
     /// The end of its log.
     pub(crate) fn last_lines(&self) -> String {
         let log = fs::read_to_string(&self.log).unwrap_or_default();

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
-use serde_json::Value;
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
 
 use crate::bounded;
 use crate::daemon::Daemon;
@@ -47,17 +47,23 @@ impl Node {
         })
     }
 
-    /// Creates an instance and gives its URL.
+    /// Creates an instance and gives its URL, which the node also announces.
     pub(crate) fn create_instance(&mut self, name: &str, image: &str) -> Result<String> {
         self.ask(&["instance", "create", name, "--image", image])?;
+        let announced = self.daemon.ready(1, LIMIT)?.remove(0);
         let status = self.status()?;
         let instances = status["instances"]
             .as_array()
             .context("status lists instances")?;
         let found = instances.iter().find(|instance| instance["name"] == name);
-        let url = found.and_then(|instance| instance["urls"][0].as_str());
-        url.map(str::to_owned)
-            .with_context(|| format!("no instance {name} in {status}"))
+        let urls = found
+            .map(|instance| &instance["urls"])
+            .with_context(|| format!("{name} is not in {status}"))?;
+        ensure!(
+            *urls == json!([announced]),
+            "announced {announced}, but status says {urls}"
+        );
+        Ok(announced)
     }
 
     /// What `vmthunder status --json` prints.
@@ -95,6 +101,11 @@ pub(crate) struct Sources {
 }
 
 impl Sources {
+    /// What came over the network.
+    pub(crate) fn fetched(&self) -> u64 {
+        self.peers + self.origin
+    }
+
     /// What came since an earlier look.
     pub(crate) fn since(self, before: &Self) -> Self {
         Self {

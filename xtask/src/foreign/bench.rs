@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Seek as _, SeekFrom, Write as _};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -16,10 +17,13 @@ use crate::daemon::Daemon;
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 /// The size of a test disk.
 pub(crate) const DISK_BYTES: usize = 32 << 20;
+/// How much of it is not a hole.
+pub(crate) const IMAGE_BYTES: usize = DISK_BYTES - HOLE.end + HOLE.start;
 /// The name of the target under test.
 pub(crate) const IQN: &str = "iqn.2026-11.test.vmthunder:foreign";
 
 const MIB: usize = 1 << 20;
+const HOLE: Range<usize> = 10 * MIB..20 * MIB;
 
 /// The program under test, and a folder that is removed at the end.
 pub(crate) struct Bench {
@@ -92,10 +96,7 @@ impl Served {
 pub(crate) fn write_disk(path: &Path) -> Result<()> {
     let mut file = fs::File::create(path)?;
     file.set_len(u64::try_from(DISK_BYTES)?)?;
-    for at in (0..DISK_BYTES)
-        .step_by(MIB)
-        .filter(|at| !(10 * MIB..20 * MIB).contains(at))
-    {
+    for at in (0..DISK_BYTES).step_by(MIB).filter(|at| !HOLE.contains(at)) {
         file.seek(SeekFrom::Start(u64::try_from(at)?))?;
         file.write_all(&content(at, MIB))?;
     }
