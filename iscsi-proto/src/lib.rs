@@ -9,6 +9,7 @@
 
 pub mod scsi;
 pub mod discovery;
+pub mod error;
 pub mod login;
 pub mod name;
 pub mod params;

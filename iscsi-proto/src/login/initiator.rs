@@ -1,109 +1,16 @@
 //! The initiator's end of the login.
 
-use crate::login::LoginStatus;
-use crate::name::IscsiName;
-use crate::params::{Key, Params, SessionType};
-use crate::wire::Pdu;
-use crate::wire::bhs::{Isid, LoginRequest};
+use crate::discovery;
+use crate::login::ltds::{Incoming, Outgoing};
+use crate::login::negotiate::Negotiation;
+use crate::login::offer::sendable_alias;
+use crate::login::stage::{Position, Stage};
+use crate::login::{InitiatorOffer, LoginStatus, MAX_LOGIN_EXCHANGES};
+use crate::params::{Key, Params, Sender, SessionType};
+use crate::wire::bhs::{IMMEDIATE, LoginRequest, LoginResponse};
 use crate::wire::serial::Serial;
-use crate::wire::text::TextError;
-
-/// Who logs in, where to, and what it is ready to agree to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InitiatorOffer {
-    /// Who.
-    pub initiator_name: IscsiName,
-    /// What it is called among people.
-    pub initiator_alias: Option<String>,
-    /// Where to; normal sessions need it.
-    pub target_name: Option<IscsiName>,
-    /// What for.
-    pub session_type: SessionType,
-    /// The initiator's part of the session's identifier.
-    pub isid: Isid,
-    /// The connection's identifier.
-    pub cid: u16,
-    /// The CmdSN of the login and of the first command.
-    pub cmd_sn: Serial,
-    /// Begin with the operational stage; targets that insist on authentication refuse that.
-    pub skip_security: bool,
-    /// Whether headers carry digests.
-    pub header_digest: DigestChoice,
-    /// Whether data carries digests.
-    pub data_digest: DigestChoice,
-    /// Wait for an R2T before sending Data-Out.
-    pub initial_r2t: bool,
-    /// Send data with the command.
-    pub immediate_data: bool,
-    /// The longest data segment that the initiator takes.
-    pub max_recv_data_segment_length: u32,
-    /// The longest sequence of data PDUs.
-    pub max_burst_length: u32,
-    /// The most unsolicited data of one command.
-    pub first_burst_length: u32,
-    /// The most R2Ts outstanding for one task.
-    pub max_outstanding_r2t: u16,
-    /// Seconds to wait before a lost connection is reinstated.
-    pub time2wait: u16,
-    /// Seconds after that for which tasks are kept.
-    pub time2retain: u16,
-}
-
-impl InitiatorOffer {
-    /// The offer of an initiator for a target's normal session.
-    pub fn normal(initiator_name: IscsiName, target_name: IscsiName, isid: Isid) -> Self {
-        Self {
-            target_name: Some(target_name),
-            ..Self::discovery(initiator_name, isid)
-        }
-        .with_type(SessionType::Normal)
-    }
-
-    /// The offer of an initiator for a discovery session.
-    pub fn discovery(initiator_name: IscsiName, isid: Isid) -> Self {
-        Self {
-            initiator_name,
-            initiator_alias: None,
-            target_name: None,
-            session_type: SessionType::Discovery,
-            isid,
-            cid: 0,
-            cmd_sn: Serial(1),
-            skip_security: false,
-            header_digest: DigestChoice::None,
-            data_digest: DigestChoice::None,
-            initial_r2t: false,
-            immediate_data: true,
-            max_recv_data_segment_length: 262_144,
-            max_burst_length: 1_048_576,
-            first_burst_length: 262_144,
-            max_outstanding_r2t: 4,
-            time2wait: 0,
-            time2retain: 0,
-        }
-    }
-
-    fn with_type(self, session_type: SessionType) -> Self {
-        Self {
-            session_type,
-            ..self
-        }
-    }
-}
-
-/// What an initiator thinks of digests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DigestChoice {
-    /// None.
-    #[default]
-    None,
-    /// None, or CRC32C if the target insists.
-    PreferNone,
-    /// CRC32C, or none if the target has none.
-    PreferCrc32c,
-    /// CRC32C, or no session.
-    Crc32c,
-}
+use crate::wire::text::{self, TextError};
+use crate::wire::{Header, Pdu};
 
 /// What a login has led to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,7 +70,10 @@ pub enum LoginError {
     /// The text is none.
     #[error("the target sent malformed text: {0}")]
     Text(#[from] TextError),
-    /// The target sent a key twice, or one that is not its to send.
+    /// The target sent a key twice.
+    #[error("the target sent a key twice")]
+    Redeclared,
+    /// The target sent a key that is not its to send, or an impossible value.
     #[error("the target sent the key {0} against the rules")]
     BadKey(Key),
     /// The target's answer is none of those possible.
@@ -182,24 +92,237 @@ pub enum LoginError {
 #[derive(Debug)]
 pub struct InitiatorLogin {
     offer: InitiatorOffer,
+    stage: Stage,
+    negotiation: Negotiation,
+    incoming: Incoming,
+    outgoing: Outgoing,
+    declared_segment: Option<u32>,
+    exchanges: u32,
+    exp_stat_sn: Serial,
 }
 
 impl InitiatorLogin {
     /// A login that has not begun.
     pub fn new(offer: InitiatorOffer) -> Self {
-        Self { offer }
+        let stage = if offer.skip_security {
+            Stage::Operational
+        } else {
+            Stage::Security
+        };
+        Self {
+            stage,
+            negotiation: Negotiation::new(Sender::Initiator, offer.session_type, offer.wishes()),
+            offer,
+            incoming: Incoming::default(),
+            outgoing: Outgoing::default(),
+            declared_segment: None,
+            exchanges: 0,
+            exp_stat_sn: Serial(0),
+        }
     }
 
     /// The first Login Request.
     pub fn start(&mut self) -> Pdu {
-        Pdu::bare(LoginRequest {
-            isid: self.offer.isid,
-            ..LoginRequest::default()
-        })
+        let mut pairs = vec![(
+            Key::InitiatorName.to_string(),
+            self.offer.initiator_name.to_string(),
+        )];
+        if let Some(alias) = sendable_alias(self.offer.initiator_alias.as_ref()) {
+            pairs.push((Key::InitiatorAlias.to_string(), alias));
+        }
+        if let Some(target_name) = &self.offer.target_name {
+            pairs.push((Key::TargetName.to_string(), target_name.to_string()));
+        }
+        let session_type = match self.offer.session_type {
+            SessionType::Normal => "Normal",
+            SessionType::Discovery => "Discovery",
+        };
+        pairs.push((Key::SessionType.to_string(), session_type.to_owned()));
+        pairs.extend(self.proposals());
+        self.request(&pairs)
     }
 
     /// A PDU has arrived.
-    pub fn handle(&mut self, _pdu: &Pdu) -> Result<InitiatorStep, LoginError> {
-        Err(LoginError::UnexpectedPdu)
+    pub fn handle(&mut self, pdu: &Pdu) -> Result<InitiatorStep, LoginError> {
+        let Header::LoginResponse(response) = pdu.header else {
+            return Err(LoginError::UnexpectedPdu);
+        };
+        if response.initiator_task_tag.get() != TASK_TAG {
+            return Err(LoginError::UnexpectedPdu);
+        }
+        let status = LoginStatus {
+            class: response.status_class,
+            detail: response.status_detail,
+        };
+        match status.class {
+            0 => self.proceed(&response, pdu),
+            1 => redirect(status, pdu),
+            _ => Ok(InitiatorStep::Refused(status)),
+        }
+    }
+
+    fn proceed(
+        &mut self,
+        response: &LoginResponse,
+        pdu: &Pdu,
+    ) -> Result<InitiatorStep, LoginError> {
+        self.exchanges += 1;
+        if self.exchanges > MAX_LOGIN_EXCHANGES {
+            return Err(LoginError::TooLong);
+        }
+        if response.version_active != VERSION {
+            return Err(LoginError::BadField);
+        }
+        self.exp_stat_sn = Serial(response.stat_sn.get()).next();
+        let position = Position::decode(response.flags).map_err(|_| LoginError::BadTransition)?;
+        if position.current != self.stage || position.next.is_some_and(|next| next != self.goal()) {
+            return Err(LoginError::BadTransition);
+        }
+        if self.outgoing.is_pending() {
+            return self.continue_request(position, pdu);
+        }
+        let Some(pairs) = self.incoming.take(&pdu.data, position.continues)? else {
+            return Ok(InitiatorStep::Send(self.request(&[])));
+        };
+        let answers = self.negotiation.receive(&pairs, self.stage)?;
+        match position.next {
+            None => Ok(InitiatorStep::Send(self.request(&answers))),
+            Some(Stage::FullFeature) => self.finish(response),
+            Some(next) => {
+                self.stage = next;
+                let proposals = self.proposals();
+                Ok(InitiatorStep::Send(self.request(&proposals)))
+            }
+        }
+    }
+
+    /// The target has taken a piece of a long request and asks for the next one.
+    fn continue_request(
+        &mut self,
+        position: Position,
+        pdu: &Pdu,
+    ) -> Result<InitiatorStep, LoginError> {
+        if position.next.is_some() || position.continues || !pdu.data.is_empty() {
+            return Err(LoginError::BadTransition);
+        }
+        Ok(InitiatorStep::Send(self.next_request()))
+    }
+
+    fn finish(&self, response: &LoginResponse) -> Result<InitiatorStep, LoginError> {
+        if let Some(&key) = self.negotiation.unacceptable().first() {
+            return Err(LoginError::BadAnswer(key));
+        }
+        let tag = self.negotiation.declared(Key::TargetPortalGroupTag);
+        Ok(InitiatorStep::Finished(InitiatorOutcome {
+            params: self.negotiation.params(self.declared_segment),
+            tsih: response.tsih.get(),
+            portal_group_tag: tag.and_then(|tag| tag.parse().ok()),
+            target_alias: self
+                .negotiation
+                .declared(Key::TargetAlias)
+                .map(str::to_owned),
+            cmd_sn: self.offer.cmd_sn,
+            exp_stat_sn: self.exp_stat_sn,
+            exp_cmd_sn: Serial(response.exp_cmd_sn.get()),
+            max_cmd_sn: Serial(response.max_cmd_sn.get()),
+        }))
+    }
+
+    /// What is proposed on entering a stage.
+    fn proposals(&mut self) -> Vec<(String, String)> {
+        if self.stage == Stage::Security {
+            return self.negotiation.propose(&[Key::AuthMethod]);
+        }
+        let segment = self.offer.max_data_segment();
+        self.declared_segment = Some(segment);
+        let keys = match self.offer.session_type {
+            SessionType::Normal => NORMAL_KEYS,
+            SessionType::Discovery => DISCOVERY_KEYS,
+        };
+        let mut pairs = self.negotiation.propose(keys);
+        pairs.push((
+            Key::MaxRecvDataSegmentLength.to_string(),
+            segment.to_string(),
+        ));
+        pairs
+    }
+
+    fn request(&mut self, pairs: &[(String, String)]) -> Pdu {
+        self.outgoing = Outgoing::new(pairs);
+        self.next_request()
+    }
+
+    /// The next piece of what is to be said; with the last piece we ask for the next stage.
+    fn next_request(&mut self) -> Pdu {
+        let (piece, continues) = self.outgoing.next_piece();
+        let next = if continues { None } else { Some(self.goal()) };
+        let request = LoginRequest {
+            opcode: LoginRequest::OPCODE | IMMEDIATE,
+            flags: Position {
+                continues,
+                current: self.stage,
+                next,
+            }
+            .encode(),
+            isid: self.offer.isid,
+            initiator_task_tag: TASK_TAG.into(),
+            cid: self.offer.cid.into(),
+            cmd_sn: self.offer.cmd_sn.0.into(),
+            exp_stat_sn: self.exp_stat_sn.0.into(),
+            ..LoginRequest::default()
+        };
+        Pdu::new(request, piece)
+    }
+
+    fn goal(&self) -> Stage {
+        match self.stage {
+            Stage::Security => Stage::Operational,
+            Stage::Operational | Stage::FullFeature => Stage::FullFeature,
+        }
     }
 }
+
+/// The target sends us elsewhere; a detail that nobody knows counts as temporary (RFC 7143 §11.13.5).
+fn redirect(status: LoginStatus, pdu: &Pdu) -> Result<InitiatorStep, LoginError> {
+    let pairs = text::parse(&pdu.data)?;
+    let name = Key::TargetAddress.rule().name;
+    let (_, value) = pairs
+        .iter()
+        .find(|(key, _)| key == name)
+        .ok_or(LoginError::NoAddress)?;
+    let (address, _) = discovery::parse_address(value).map_err(|_| LoginError::NoAddress)?;
+    Ok(InitiatorStep::Redirect {
+        address,
+        permanent: status == LoginStatus::MOVED_PERMANENTLY,
+    })
+}
+
+/// The version of RFC 7143 (§11.12.4).
+const VERSION: u8 = 0;
+
+/// The login is a connection's first task, so any tag is free (RFC 7143 §6.3).
+const TASK_TAG: u32 = 0;
+
+const NORMAL_KEYS: &[Key] = &[
+    Key::HeaderDigest,
+    Key::DataDigest,
+    Key::MaxConnections,
+    Key::InitialR2T,
+    Key::ImmediateData,
+    Key::MaxBurstLength,
+    Key::FirstBurstLength,
+    Key::DefaultTime2Wait,
+    Key::DefaultTime2Retain,
+    Key::MaxOutstandingR2T,
+    Key::DataPduInOrder,
+    Key::DataSequenceInOrder,
+    Key::ErrorRecoveryLevel,
+];
+
+const DISCOVERY_KEYS: &[Key] = &[
+    Key::HeaderDigest,
+    Key::DataDigest,
+    Key::DefaultTime2Wait,
+    Key::DefaultTime2Retain,
+    Key::ErrorRecoveryLevel,
+];

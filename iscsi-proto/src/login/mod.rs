@@ -4,13 +4,17 @@
 //! phase, in a redirection or in a refusal. Nothing that a peer sends makes either panic.
 
 mod initiator;
+mod ltds;
 mod negotiate;
+mod offer;
+mod stage;
 mod status;
 mod target;
 
-pub use initiator::{DigestChoice, InitiatorLogin, InitiatorOffer, InitiatorOutcome, InitiatorStep, LoginError};
+pub use initiator::{InitiatorLogin, InitiatorOutcome, InitiatorStep, LoginError};
+pub use offer::{DigestChoice, DigestPolicy, InitiatorOffer, TargetOffer};
 pub use status::LoginStatus;
-pub use target::{Admission, DigestPolicy, Identity, Outcome, TargetLogin, TargetOffer, TargetStep};
+pub use target::{Admission, Identity, Outcome, TargetLogin, TargetStep};
 
 /// The most text that one side may send during one login (RFC 7143 §6.1).
 pub const MAX_LOGIN_TEXT_BYTES: usize = 64 * 1024;
@@ -20,14 +24,3 @@ pub const MAX_LOGIN_EXCHANGES: u32 = 128;
 
 /// The longest alias that we send, in bytes (RFC 7143 §6.1).
 pub const MAX_ALIAS_BYTES: usize = 255;
-
-/// A stage of the login (RFC 7143 §11.12.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Stage {
-    /// SecurityNegotiation.
-    Security = 0,
-    /// LoginOperationalNegotiation.
-    Operational = 1,
-    /// FullFeaturePhase.
-    FullFeature = 3,
-}

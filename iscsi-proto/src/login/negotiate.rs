@@ -1,1 +1,480 @@
-//! Offer and answer (RFC 7143 §6.2).
+//! Offer and answer (RFC 7143 §6.2): the same rules for both ends, driven by the table of keys.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::error::ProtocolError;
+use crate::login::LoginError;
+use crate::login::stage::Stage;
+use crate::params::{Key, KeyStage, Kind, Params, Sender, SessionType, Use, parse_number};
+
+/// What one end is ready to agree to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wishes {
+    pub(crate) header_digest: &'static [&'static str],
+    pub(crate) data_digest: &'static [&'static str],
+    pub(crate) initial_r2t: bool,
+    pub(crate) immediate_data: bool,
+    pub(crate) max_burst_length: u32,
+    pub(crate) first_burst_length: u32,
+    pub(crate) max_outstanding_r2t: u16,
+    pub(crate) time2wait: u16,
+    pub(crate) time2retain: u16,
+}
+
+impl Wishes {
+    fn of(&self, key: Key) -> Option<Wish> {
+        Some(match key {
+            Key::AuthMethod => Wish::List(&[NONE]),
+            Key::HeaderDigest => Wish::List(self.header_digest),
+            Key::DataDigest => Wish::List(self.data_digest),
+            Key::MaxConnections => Wish::Number(1),
+            Key::InitialR2T => Wish::Flag(self.initial_r2t),
+            Key::ImmediateData => Wish::Flag(self.immediate_data),
+            Key::MaxBurstLength => Wish::Number(self.max_burst_length),
+            Key::FirstBurstLength => {
+                Wish::Number(self.first_burst_length.min(self.max_burst_length))
+            }
+            Key::DefaultTime2Wait => Wish::Number(self.time2wait.into()),
+            Key::DefaultTime2Retain => Wish::Number(self.time2retain.into()),
+            Key::MaxOutstandingR2T => Wish::Number(self.max_outstanding_r2t.into()),
+            Key::DataPduInOrder | Key::DataSequenceInOrder => Wish::Flag(true),
+            Key::ErrorRecoveryLevel => Wish::Number(0),
+            // With one connection per session every response is fenced (RFC 7143 §4.2.2.3.3).
+            Key::TaskReporting => Wish::List(&["RFC3720", "ResponseFence"]),
+            Key::IscsiProtocolLevel => Wish::Number(1),
+            _ => return None,
+        })
+    }
+}
+
+/// What one end would like a key to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    /// One of these.
+    List(&'static [&'static str]),
+    /// This, if it may choose.
+    Flag(bool),
+    /// At most, or at least, this.
+    Number(u32),
+}
+
+/// What a key was settled to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Value {
+    Choice(&'static str),
+    Flag(bool),
+    Number(u32),
+}
+
+/// What the peer did wrong, and with which key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Redeclared,
+    NotAllowed(Key),
+    Reserved(Key),
+    BadDeclaration(Key),
+    BadAnswer(Key),
+}
+
+/// The negotiation of one login.
+#[derive(Debug)]
+pub(crate) struct Negotiation {
+    role: Sender,
+    session_type: SessionType,
+    wishes: Wishes,
+    /// Keys that the peer has sent.
+    seen: BTreeSet<String>,
+    /// Keys that we proposed and that the peer has not answered.
+    proposed: BTreeSet<Key>,
+    settled: BTreeMap<Key, Value>,
+    declared: BTreeMap<Key, String>,
+    peer_max_data_segment: Option<u32>,
+}
+
+impl Negotiation {
+    /// A negotiation in which nothing was said. `role` is our own.
+    pub(crate) fn new(role: Sender, session_type: SessionType, wishes: Wishes) -> Self {
+        Self {
+            role,
+            session_type,
+            wishes,
+            seen: BTreeSet::new(),
+            proposed: BTreeSet::new(),
+            settled: BTreeMap::new(),
+            declared: BTreeMap::new(),
+            peer_max_data_segment: None,
+        }
+    }
+
+    /// Takes what the peer sent in a stage; gives what is to be answered, in the same order.
+    pub(crate) fn receive(
+        &mut self,
+        pairs: &[(String, String)],
+        stage: Stage,
+    ) -> Result<Vec<(String, String)>, Fault> {
+        // FirstBurstLength depends on three other keys, so it is settled after them.
+        let depends = |name: &str| name == Key::FirstBurstLength.rule().name;
+        let (last, first): (Vec<_>, Vec<_>) = pairs
+            .iter()
+            .enumerate()
+            .partition(|(_, (name, _))| depends(name));
+        let mut answers = Vec::with_capacity(pairs.len());
+        for (place, (name, value)) in first.into_iter().chain(last) {
+            if let Some(answer) = self.receive_one(name, value, stage)? {
+                answers.push((place, (name.clone(), answer)));
+            }
+        }
+        answers.sort_by_key(|&(place, _)| place);
+        Ok(answers.into_iter().map(|(_, answer)| answer).collect())
+    }
+
+    fn receive_one(
+        &mut self,
+        name: &str,
+        value: &str,
+        stage: Stage,
+    ) -> Result<Option<String>, Fault> {
+        let key = Key::from_name(name);
+        if self.role == Sender::Initiator
+            && key.is_some_and(|key| key.rule().sender == Sender::Initiator)
+        {
+            // Some targets echo what we declared.
+            return Ok(None);
+        }
+        if !self.seen.insert(name.to_owned()) {
+            return Err(Fault::Redeclared);
+        }
+        let Some(key) = key else {
+            return Ok((value != NOT_UNDERSTOOD).then(|| NOT_UNDERSTOOD.to_owned()));
+        };
+        self.check_allowed(key, stage)?;
+        if self.proposed.remove(&key) {
+            self.settle_answer(key, value)?;
+            return Ok(None);
+        }
+        match key.rule().kind {
+            Kind::Declared => {
+                self.declared.insert(key, value.to_owned());
+                Ok(None)
+            }
+            Kind::DeclaredNumber(low, high) => {
+                self.declare_number(key, value, low, high).map(|()| None)
+            }
+            Kind::Obsolete(answer) => Ok(Some(answer.to_owned())),
+            _ if RESERVED.contains(&value) => Err(Fault::Reserved(key)),
+            _ if self.is_irrelevant(key) => Ok(Some(IRRELEVANT.to_owned())),
+            _ => Ok(Some(self.settle_proposal(key, value))),
+        }
+    }
+
+    fn check_allowed(&self, key: Key, stage: Stage) -> Result<(), Fault> {
+        let rule = key.rule();
+        let wrong_stage = match rule.stage {
+            KeyStage::Any => false,
+            KeyStage::Security => stage != Stage::Security,
+            KeyStage::Operational => stage != Stage::Operational,
+        };
+        // An initiator forgives a target that is early with its declarations.
+        let strict = self.role == Sender::Target;
+        if rule.sender == self.role || rule.usage == Use::FullFeatureOnly || (strict && wrong_stage)
+        {
+            return Err(Fault::NotAllowed(key));
+        }
+        Ok(())
+    }
+
+    fn declare_number(&mut self, key: Key, value: &str, low: u32, high: u32) -> Result<(), Fault> {
+        let number = number_within(value, low, high).ok_or(Fault::BadDeclaration(key))?;
+        if key == Key::MaxRecvDataSegmentLength {
+            self.peer_max_data_segment = Some(number);
+        } else {
+            self.declared.insert(key, number.to_string());
+        }
+        Ok(())
+    }
+
+    /// The peer proposes; we select.
+    fn settle_proposal(&mut self, key: Key, value: &str) -> String {
+        let Some(selected) = self
+            .wish(key)
+            .and_then(|wish| select(key.rule().kind, value, wish))
+        else {
+            return REJECT.to_owned();
+        };
+        self.settled.insert(key, selected);
+        selected.to_text()
+    }
+
+    /// We proposed; the peer has selected.
+    fn settle_answer(&mut self, key: Key, value: &str) -> Result<(), Fault> {
+        if RESERVED.contains(&value) {
+            return Ok(());
+        }
+        let selected = self
+            .wish(key)
+            .and_then(|wish| verify(key.rule().kind, wish, value));
+        self.settled
+            .insert(key, selected.ok_or(Fault::BadAnswer(key))?);
+        Ok(())
+    }
+
+    fn wish(&self, key: Key) -> Option<Wish> {
+        match (key, self.wishes.of(key)?) {
+            (Key::FirstBurstLength, Wish::Number(number)) if self.role == Sender::Target => {
+                Some(Wish::Number(number.min(self.number(Key::MaxBurstLength))))
+            }
+            (_, wish) => Some(wish),
+        }
+    }
+
+    /// Proposes keys; gives what is to be sent.
+    pub(crate) fn propose(&mut self, keys: &[Key]) -> Vec<(String, String)> {
+        let mut pairs = Vec::with_capacity(keys.len());
+        for &key in keys {
+            if let Some(wish) = self.wish(key) {
+                self.proposed.insert(key);
+                pairs.push((key.to_string(), wish.to_text()));
+            }
+        }
+        pairs
+    }
+
+    /// True if a proposal of ours waits for its answer.
+    pub(crate) fn awaits_answer(&self) -> bool {
+        !self.proposed.is_empty()
+    }
+
+    /// True if the peer has sent this key.
+    pub(crate) fn has_seen(&self, key: Key) -> bool {
+        self.seen.contains(key.rule().name)
+    }
+
+    /// True if the key was settled to something else than what holds without any negotiation.
+    pub(crate) fn is_settled(&self, key: Key) -> bool {
+        self.settled.contains_key(&key)
+    }
+
+    /// What the peer declared.
+    pub(crate) fn declared(&self, key: Key) -> Option<&str> {
+        self.declared.get(&key).map(String::as_str)
+    }
+
+    /// Keys that we cannot leave at what they are now.
+    pub(crate) fn unacceptable(&self) -> Vec<Key> {
+        LIMITED
+            .iter()
+            .copied()
+            .filter(|&key| !self.is_irrelevant(key) && !self.is_acceptable(key))
+            .collect()
+    }
+
+    fn is_acceptable(&self, key: Key) -> bool {
+        match (self.wish(key), self.value(key)) {
+            (Some(Wish::List(choices)), Some(Value::Choice(choice))) => choices.contains(&choice),
+            (Some(Wish::Flag(wish)), Some(Value::Flag(value))) => wish || !value,
+            (Some(Wish::Number(wish)), Some(Value::Number(value))) => value <= wish,
+            _ => true,
+        }
+    }
+
+    fn is_irrelevant(&self, key: Key) -> bool {
+        let no_burst = || self.flag(Key::InitialR2T) && !self.flag(Key::ImmediateData);
+        (self.session_type == SessionType::Discovery && !key.rule().in_discovery)
+            || (key == Key::FirstBurstLength && no_burst())
+    }
+
+    /// What holds: what was settled, else the default, which an initiator tightens to what it asked for.
+    fn value(&self, key: Key) -> Option<Value> {
+        if let Some(&value) = self.settled.get(&key) {
+            return Some(value);
+        }
+        let default = default_of(key)?;
+        match (self.role, self.wishes.of(key)) {
+            (Sender::Initiator, Some(wish)) => Some(tighten(key.rule().kind, default, wish)),
+            _ => Some(default),
+        }
+    }
+
+    fn flag(&self, key: Key) -> bool {
+        self.value(key) == Some(Value::Flag(true))
+    }
+
+    fn number(&self, key: Key) -> u32 {
+        match self.value(key) {
+            Some(Value::Number(number)) => number,
+            _ => 0,
+        }
+    }
+
+    fn short(&self, key: Key) -> u16 {
+        u16::try_from(self.number(key)).unwrap_or(u16::MAX)
+    }
+
+    /// The outcome. `max_recv_data_segment_length` is what we declared.
+    pub(crate) fn params(&self, max_recv_data_segment_length: Option<u32>) -> Params {
+        let default = Params::default();
+        let digest = |key| self.value(key) == Some(Value::Choice(CRC32C));
+        let max_burst_length = self.number(Key::MaxBurstLength);
+        Params {
+            header_digest: digest(Key::HeaderDigest),
+            data_digest: digest(Key::DataDigest),
+            initial_r2t: self.flag(Key::InitialR2T),
+            immediate_data: self.flag(Key::ImmediateData),
+            max_burst_length,
+            first_burst_length: self.number(Key::FirstBurstLength).min(max_burst_length),
+            max_outstanding_r2t: self.short(Key::MaxOutstandingR2T),
+            max_recv_data_segment_length: max_recv_data_segment_length
+                .unwrap_or(default.max_recv_data_segment_length),
+            max_send_data_segment_length: self
+                .peer_max_data_segment
+                .unwrap_or(default.max_send_data_segment_length),
+            time2wait: self.short(Key::DefaultTime2Wait),
+            time2retain: self.short(Key::DefaultTime2Retain),
+            error_recovery_level: default.error_recovery_level,
+            max_connections: default.max_connections,
+            session_type: self.session_type,
+        }
+    }
+}
+
+impl Wish {
+    fn to_text(self) -> String {
+        match self {
+            Self::List(choices) => choices.join(","),
+            Self::Flag(flag) => Value::Flag(flag).to_text(),
+            Self::Number(number) => number.to_string(),
+        }
+    }
+}
+
+impl Value {
+    fn to_text(self) -> String {
+        match self {
+            Self::Choice(choice) => choice.to_owned(),
+            Self::Flag(flag) => (if flag { YES } else { NO }).to_owned(),
+            Self::Number(number) => number.to_string(),
+        }
+    }
+}
+
+/// The value that an accepter selects, if the proposed one is admissible.
+fn select(kind: Kind, proposed: &str, wish: Wish) -> Option<Value> {
+    Some(match (kind, wish) {
+        (Kind::List, Wish::List(choices)) => {
+            let known = |value: &str| choices.iter().find(|&&choice| choice == value);
+            Value::Choice(proposed.split(',').find_map(known)?)
+        }
+        (Kind::And, Wish::Flag(wish)) => Value::Flag(boolean(proposed)? && wish),
+        (Kind::Or, Wish::Flag(wish)) => Value::Flag(boolean(proposed)? || wish),
+        (Kind::Minimum(low, high), Wish::Number(wish)) => {
+            Value::Number(number_within(proposed, low, high)?.min(wish))
+        }
+        (Kind::Maximum(low, high), Wish::Number(wish)) => {
+            Value::Number(number_within(proposed, low, high)?.max(wish))
+        }
+        _ => return None,
+    })
+}
+
+/// The value that an accepter has selected, if it may select it.
+fn verify(kind: Kind, proposed: Wish, selected: &str) -> Option<Value> {
+    let value = match (kind, proposed) {
+        (Kind::And | Kind::Or, _) => Value::Flag(boolean(selected)?),
+        (Kind::Minimum(low, high) | Kind::Maximum(low, high), _) => {
+            Value::Number(number_within(selected, low, high)?)
+        }
+        (_, Wish::List(choices)) => {
+            Value::Choice(choices.iter().find(|&&choice| choice == selected)?)
+        }
+        _ => return None,
+    };
+    (tighten(kind, value, proposed) == value).then_some(value)
+}
+
+/// The result function of a key's kind (RFC 7143 §13).
+fn tighten(kind: Kind, value: Value, wish: Wish) -> Value {
+    match (kind, value, wish) {
+        (Kind::And, Value::Flag(value), Wish::Flag(wish)) => Value::Flag(value && wish),
+        (Kind::Or, Value::Flag(value), Wish::Flag(wish)) => Value::Flag(value || wish),
+        (Kind::Minimum(..), Value::Number(value), Wish::Number(wish)) => {
+            Value::Number(value.min(wish))
+        }
+        (Kind::Maximum(..), Value::Number(value), Wish::Number(wish)) => {
+            Value::Number(value.max(wish))
+        }
+        _ => value,
+    }
+}
+
+fn default_of(key: Key) -> Option<Value> {
+    let default = Params::default();
+    Some(match key {
+        Key::HeaderDigest | Key::DataDigest => Value::Choice(NONE),
+        Key::InitialR2T => Value::Flag(default.initial_r2t),
+        Key::ImmediateData => Value::Flag(default.immediate_data),
+        Key::MaxBurstLength => Value::Number(default.max_burst_length),
+        Key::FirstBurstLength => Value::Number(default.first_burst_length),
+        Key::MaxOutstandingR2T => Value::Number(default.max_outstanding_r2t.into()),
+        Key::DefaultTime2Wait => Value::Number(default.time2wait.into()),
+        Key::DefaultTime2Retain => Value::Number(default.time2retain.into()),
+        _ => return None,
+    })
+}
+
+fn boolean(value: &str) -> Option<bool> {
+    match value {
+        YES => Some(true),
+        NO => Some(false),
+        _ => None,
+    }
+}
+
+fn number_within(value: &str, low: u32, high: u32) -> Option<u32> {
+    u32::try_from(parse_number(value)?)
+        .ok()
+        .filter(|number| (low..=high).contains(number))
+}
+
+impl From<Fault> for ProtocolError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Redeclared => Self::Redeclared,
+            Fault::NotAllowed(_) => Self::KeyNotAllowed,
+            Fault::Reserved(_) => Self::ReservedValue,
+            Fault::BadDeclaration(_) => Self::BadDeclaration,
+            Fault::BadAnswer(_) => Self::BadAnswer,
+        }
+    }
+}
+
+impl From<Fault> for LoginError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Redeclared => Self::Redeclared,
+            Fault::NotAllowed(key) | Fault::Reserved(key) | Fault::BadDeclaration(key) => {
+                Self::BadKey(key)
+            }
+            Fault::BadAnswer(key) => Self::BadAnswer(key),
+        }
+    }
+}
+
+/// Keys whose default may ask more of us than we are ready to give.
+const LIMITED: &[Key] = &[
+    Key::HeaderDigest,
+    Key::DataDigest,
+    Key::ImmediateData,
+    Key::MaxBurstLength,
+    Key::FirstBurstLength,
+];
+
+const YES: &str = "Yes";
+const NO: &str = "No";
+const IRRELEVANT: &str = "Irrelevant";
+const REJECT: &str = "Reject";
+const NOT_UNDERSTOOD: &str = "NotUnderstood";
+/// Words that only an answer may be (RFC 7143 §6.2).
+const RESERVED: &[&str] = &[IRRELEVANT, REJECT, NOT_UNDERSTOOD];
+/// The digest, and the list without one.
+pub(crate) const CRC32C: &str = "CRC32C";
+pub(crate) const NONE: &str = "None";

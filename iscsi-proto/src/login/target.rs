@@ -1,65 +1,16 @@
 //! The target's end of the login.
 
-use crate::login::LoginStatus;
+use crate::error::{Answer, ProtocolError};
+use crate::login::ltds::{Incoming, Outgoing};
+use crate::login::negotiate::Negotiation;
+use crate::login::offer::sendable_alias;
+use crate::login::stage::{Position, Stage};
+use crate::login::{LoginStatus, MAX_LOGIN_EXCHANGES, TargetOffer};
 use crate::name::IscsiName;
-use crate::params::{Params, SessionType};
-use crate::wire::Pdu;
-use crate::wire::bhs::Isid;
+use crate::params::{Key, Params, Sender, SessionType};
+use crate::wire::bhs::{Isid, LoginRequest, LoginResponse};
 use crate::wire::serial::Serial;
-
-/// What a target is ready to agree to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TargetOffer {
-    /// The longest data segment that the target takes.
-    pub max_recv_data_segment_length: u32,
-    /// The longest sequence of data PDUs.
-    pub max_burst_length: u32,
-    /// The most unsolicited data of one command.
-    pub first_burst_length: u32,
-    /// The most R2Ts outstanding for one task.
-    pub max_outstanding_r2t: u16,
-    /// Insist on R2Ts for all Data-Out.
-    pub initial_r2t: bool,
-    /// Take data with the command.
-    pub immediate_data: bool,
-    /// Seconds to wait before a lost connection is reinstated.
-    pub time2wait: u16,
-    /// Seconds after that for which tasks are kept.
-    pub time2retain: u16,
-    /// Whether headers and data carry digests.
-    pub digests: DigestPolicy,
-    /// What the target is called among people.
-    pub target_alias: Option<String>,
-}
-
-impl Default for TargetOffer {
-    fn default() -> Self {
-        Self {
-            max_recv_data_segment_length: 262_144,
-            max_burst_length: 1_048_576,
-            first_burst_length: 262_144,
-            max_outstanding_r2t: 4,
-            initial_r2t: false,
-            immediate_data: true,
-            time2wait: 0,
-            time2retain: 0,
-            digests: DigestPolicy::Accept,
-            target_alias: None,
-        }
-    }
-}
-
-/// What a target thinks of digests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DigestPolicy {
-    /// None.
-    Refuse,
-    /// What the initiator prefers.
-    #[default]
-    Accept,
-    /// CRC32C, or no session.
-    Require,
-}
+use crate::wire::{Header, Pdu, text};
 
 /// Who wants in, and where to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,42 +83,417 @@ pub enum TargetStep {
 }
 
 /// The login of one connection, seen from the target. Feed it every PDU until it is finished or has failed.
+///
+/// Methods: `handle` (a PDU has arrived) and the driver's verbs `admit`, `refuse` and `redirect`; each gives the
+/// next step.
 #[derive(Debug)]
 pub struct TargetLogin {
     offer: TargetOffer,
+    state: State,
+    /// The first request: all others must belong to the same login.
+    leading: Option<LoginRequest>,
+    incoming: Incoming,
+    exchanges: u32,
+    command_window: u32,
+    stat_sn: Serial,
+}
+
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one per login, never many"
+)]
+enum State {
+    /// Waits for the whole of the first text; the stage is known once its first piece is there.
+    ExpectNames(Option<Stage>),
+    /// The driver decides.
+    ExpectDecision {
+        talk: Talk,
+        answers: Vec<(String, String)>,
+        asked: Position,
+    },
+    /// Waits for the next request.
+    ExpectRequest(Talk),
+    /// Finished or failed.
+    Over,
+}
+
+/// What is known once the names are.
+#[derive(Debug)]
+struct Talk {
+    identity: Identity,
+    tsih: u16,
+    stage: Stage,
+    negotiation: Negotiation,
+    outgoing: Outgoing,
+    /// The stage that was granted to the initiator and waits for the end of a long response.
+    granted: Option<Stage>,
+    declared_segment: Option<u32>,
 }
 
 impl TargetLogin {
     /// Waits for the first Login Request.
     pub fn new(offer: TargetOffer) -> Self {
-        Self { offer }
+        Self {
+            offer,
+            state: State::ExpectNames(None),
+            leading: None,
+            incoming: Incoming::default(),
+            exchanges: 0,
+            command_window: 1,
+            stat_sn: FIRST_STAT_SN,
+        }
     }
 
     /// A PDU has arrived.
-    pub fn handle(&mut self, _pdu: &Pdu) -> TargetStep {
-        self.refuse(LoginStatus::TARGET_ERROR)
+    pub fn handle(&mut self, pdu: &Pdu) -> TargetStep {
+        if matches!(self.state, State::Over) {
+            return TargetStep::Failed {
+                reply: None,
+                status: LoginStatus::INITIATOR_ERROR,
+            };
+        }
+        self.advance(pdu).unwrap_or_else(|error| self.fail(error))
     }
 
     /// Lets the initiator in, in answer to [`TargetStep::Ask`].
-    pub fn admit(&mut self, _admission: Admission) -> TargetStep {
-        self.refuse(LoginStatus::TARGET_ERROR)
+    pub fn admit(&mut self, admission: Admission) -> TargetStep {
+        let State::ExpectDecision {
+            mut talk,
+            answers,
+            asked,
+        } = self.take_state()
+        else {
+            return self.refuse(LoginStatus::TARGET_ERROR);
+        };
+        if admission.tsih == 0 {
+            return self.refuse(LoginStatus::TARGET_ERROR);
+        }
+        talk.tsih = admission.tsih;
+        self.command_window = admission.command_window.max(1);
+        let mut pairs = vec![(
+            Key::TargetPortalGroupTag.to_string(),
+            admission.portal_group_tag.to_string(),
+        )];
+        let alias = sendable_alias(self.offer.target_alias.as_ref());
+        if let (Some(alias), SessionType::Normal) = (alias, talk.identity.session_type) {
+            pairs.push((Key::TargetAlias.to_string(), alias));
+        }
+        pairs.extend(answers);
+        self.respond(talk, pairs, asked)
+            .unwrap_or_else(|error| self.fail(error))
     }
 
     /// Keeps the initiator out.
     pub fn refuse(&mut self, status: LoginStatus) -> TargetStep {
-        let _ = &self.offer;
-        TargetStep::Failed {
-            reply: None,
-            status,
-        }
+        self.end(status, &[])
     }
 
     /// Sends the initiator to another portal, host\[:port\] (RFC 7143 §13.8).
-    pub fn redirect(&mut self, _address: &str, permanent: bool) -> TargetStep {
-        self.refuse(if permanent {
+    pub fn redirect(&mut self, address: &str, permanent: bool) -> TargetStep {
+        let status = if permanent {
             LoginStatus::MOVED_PERMANENTLY
         } else {
             LoginStatus::MOVED_TEMPORARILY
-        })
+        };
+        // A redirection names no portal group.
+        let place = address.split(',').next().unwrap_or_default();
+        self.end(status, &[(Key::TargetAddress.rule().name, place)])
+    }
+
+    fn advance(&mut self, pdu: &Pdu) -> Result<TargetStep, ProtocolError> {
+        let Header::LoginRequest(request) = pdu.header else {
+            return Err(ProtocolError::NotALogin);
+        };
+        self.check_belongs(request)?;
+        self.exchanges += 1;
+        if self.exchanges > MAX_LOGIN_EXCHANGES {
+            return Err(ProtocolError::TooManyExchanges);
+        }
+        let position = Position::decode(request.flags)?;
+        match self.take_state() {
+            State::ExpectNames(stage) => self.take_names(stage, position, pdu),
+            State::ExpectRequest(talk) => self.take_request(talk, position, pdu),
+            State::ExpectDecision { .. } | State::Over => Err(ProtocolError::OutOfTurn),
+        }
+    }
+
+    /// All requests of a login carry the same identifiers (RFC 7143 §11.12.4 to §11.12.7); the version is settled by
+    /// the first.
+    fn check_belongs(&mut self, request: LoginRequest) -> Result<(), ProtocolError> {
+        let leading = *self.leading.get_or_insert(request);
+        if request.version_min > VERSION {
+            return Err(ProtocolError::Version);
+        }
+        let identifiers = |request: LoginRequest| {
+            let LoginRequest {
+                isid,
+                tsih,
+                cid,
+                initiator_task_tag,
+                ..
+            } = request;
+            (isid, tsih, cid, initiator_task_tag)
+        };
+        if identifiers(leading) != identifiers(request) {
+            return Err(ProtocolError::AnotherLogin);
+        }
+        Ok(())
+    }
+
+    fn take_names(
+        &mut self,
+        stage: Option<Stage>,
+        position: Position,
+        pdu: &Pdu,
+    ) -> Result<TargetStep, ProtocolError> {
+        let stage = stage.unwrap_or(position.current);
+        check_stage(stage, position)?;
+        let Some(pairs) = self.incoming.take(&pdu.data, position.continues)? else {
+            self.state = State::ExpectNames(Some(stage));
+            return Ok(self.acknowledge(stage));
+        };
+        let leading = self.leading.unwrap_or_default();
+        let identity = identify(&pairs, &leading)?;
+        let negotiation =
+            Negotiation::new(Sender::Target, identity.session_type, self.offer.wishes());
+        let mut talk = Talk {
+            tsih: identity.tsih,
+            identity: identity.clone(),
+            stage,
+            negotiation,
+            outgoing: Outgoing::default(),
+            granted: None,
+            declared_segment: None,
+        };
+        let answers = talk.take(&pairs)?;
+        self.state = State::ExpectDecision {
+            talk,
+            answers,
+            asked: position,
+        };
+        Ok(TargetStep::Ask(identity))
+    }
+
+    fn take_request(
+        &mut self,
+        mut talk: Talk,
+        position: Position,
+        pdu: &Pdu,
+    ) -> Result<TargetStep, ProtocolError> {
+        check_stage(talk.stage, position)?;
+        if talk.outgoing.is_pending() {
+            if !pdu.data.is_empty() || position.continues {
+                return Err(ProtocolError::OutOfTurn);
+            }
+            return Ok(self.send(talk, position));
+        }
+        let Some(pairs) = self.incoming.take(&pdu.data, position.continues)? else {
+            let stage = talk.stage;
+            self.state = State::ExpectRequest(talk);
+            return Ok(self.acknowledge(stage));
+        };
+        let names_session_type =
+            |(name, _): &(String, String)| name == Key::SessionType.rule().name;
+        if pairs.iter().any(names_session_type) && !talk.negotiation.has_seen(Key::SessionType) {
+            return Err(ProtocolError::SessionType);
+        }
+        let answers = talk.take(&pairs)?;
+        self.respond(talk, answers, position)
+    }
+
+    /// Decides whether the stage is over, and sends what is to be said.
+    fn respond(
+        &mut self,
+        mut talk: Talk,
+        mut pairs: Vec<(String, String)>,
+        asked: Position,
+    ) -> Result<TargetStep, ProtocolError> {
+        if talk.stage == Stage::Operational && talk.declared_segment.is_none() {
+            let segment = self.offer.max_data_segment();
+            talk.declared_segment = Some(segment);
+            pairs.push((
+                Key::MaxRecvDataSegmentLength.to_string(),
+                segment.to_string(),
+            ));
+        }
+        talk.granted = asked.next;
+        if asked.next.is_some() && talk.negotiation.awaits_answer() {
+            return Err(ProtocolError::BadAnswer);
+        }
+        let unacceptable = talk.negotiation.unacceptable();
+        if asked.next == Some(Stage::FullFeature) && !unacceptable.is_empty() {
+            if talk.stage == Stage::Security {
+                talk.granted = Some(Stage::Operational);
+            } else if unacceptable
+                .iter()
+                .any(|&key| talk.negotiation.has_seen(key))
+            {
+                return Err(ProtocolError::Disagreement);
+            } else {
+                talk.granted = None;
+                pairs.extend(talk.negotiation.propose(&unacceptable));
+            }
+        }
+        talk.outgoing = Outgoing::new(&pairs);
+        Ok(self.send(talk, asked))
+    }
+
+    /// Sends the next piece of what is to be said; with the last piece the stage changes, if that was granted and is
+    /// still asked for.
+    fn send(&mut self, mut talk: Talk, asked: Position) -> TargetStep {
+        let (piece, continues) = talk.outgoing.next_piece();
+        let next = talk
+            .granted
+            .filter(|&granted| !continues && asked.next.is_some_and(|asked| granted <= asked));
+        let position = Position {
+            continues,
+            current: talk.stage,
+            next,
+        };
+        let mut response = self.response(LoginStatus::SUCCESS);
+        response.flags = position.encode();
+        self.stat_sn = self.stat_sn.next();
+        if next == Some(Stage::FullFeature) {
+            response.tsih = talk.tsih.into();
+            let reply = Pdu::new(response, piece);
+            return TargetStep::Finished {
+                reply,
+                outcome: self.outcome(&talk),
+            };
+        }
+        talk.stage = next.unwrap_or(talk.stage);
+        self.state = State::ExpectRequest(talk);
+        TargetStep::Reply(Pdu::new(response, piece))
+    }
+
+    /// The empty response that asks for the rest of a long request (RFC 7143 §6.2).
+    fn acknowledge(&mut self, current: Stage) -> TargetStep {
+        let mut response = self.response(LoginStatus::SUCCESS);
+        response.flags = Position {
+            continues: false,
+            current,
+            next: None,
+        }
+        .encode();
+        self.stat_sn = self.stat_sn.next();
+        TargetStep::Reply(Pdu::bare(response))
+    }
+
+    fn outcome(&self, talk: &Talk) -> Outcome {
+        Outcome {
+            params: talk.negotiation.params(talk.declared_segment),
+            identity: talk.identity.clone(),
+            next_cmd_sn: self.cmd_sn(),
+            next_stat_sn: self.stat_sn,
+        }
+    }
+
+    fn fail(&mut self, error: ProtocolError) -> TargetStep {
+        let status = match Answer::from(&error) {
+            Answer::LoginStatus(status) => status,
+            Answer::Reject(_) | Answer::Drop => LoginStatus::INITIATOR_ERROR,
+        };
+        match error {
+            ProtocolError::Authentication => {
+                self.end(status, &[(Key::AuthMethod.rule().name, "Reject")])
+            }
+            _ => self.end(status, &[]),
+        }
+    }
+
+    /// Ends the login. To somebody who never sent a Login Request there is nothing to say.
+    fn end(&mut self, status: LoginStatus, pairs: &[(&str, &str)]) -> TargetStep {
+        self.state = State::Over;
+        let reply = self
+            .leading
+            .map(|_| Pdu::new(self.response(status), text::encode(pairs)));
+        TargetStep::Failed { reply, status }
+    }
+
+    fn response(&self, status: LoginStatus) -> LoginResponse {
+        let leading = self.leading.unwrap_or_default();
+        LoginResponse {
+            isid: leading.isid,
+            tsih: leading.tsih,
+            initiator_task_tag: leading.initiator_task_tag,
+            stat_sn: self.stat_sn.0.into(),
+            exp_cmd_sn: self.cmd_sn().0.into(),
+            max_cmd_sn: (self.cmd_sn() + (self.command_window - 1)).0.into(),
+            status_class: status.class,
+            status_detail: status.detail,
+            ..LoginResponse::default()
+        }
+    }
+
+    /// The CmdSN of the leading request: logins are immediate and do not advance it (RFC 7143 §11.12.8).
+    fn cmd_sn(&self) -> Serial {
+        Serial(self.leading.map_or(0, |leading| leading.cmd_sn.get()))
+    }
+
+    fn take_state(&mut self) -> State {
+        std::mem::replace(&mut self.state, State::Over)
     }
 }
+
+impl Talk {
+    fn take(&mut self, pairs: &[(String, String)]) -> Result<Vec<(String, String)>, ProtocolError> {
+        let answers = self.negotiation.receive(pairs, self.stage)?;
+        if self.negotiation.has_seen(Key::AuthMethod)
+            && !self.negotiation.is_settled(Key::AuthMethod)
+        {
+            return Err(ProtocolError::Authentication);
+        }
+        if let Some(alias) = self.negotiation.declared(Key::InitiatorAlias) {
+            self.identity.initiator_alias = Some(alias.to_owned());
+        }
+        Ok(answers)
+    }
+}
+
+/// Finds the names in the first text (RFC 7143 §6.3).
+fn identify(pairs: &[(String, String)], leading: &LoginRequest) -> Result<Identity, ProtocolError> {
+    let value = |key: Key| {
+        pairs
+            .iter()
+            .find(|(name, _)| name == key.rule().name)
+            .map(|(_, value)| value.as_str())
+    };
+    let session_type = match value(Key::SessionType) {
+        None | Some("Normal") => SessionType::Normal,
+        Some("Discovery") => SessionType::Discovery,
+        Some(_) => return Err(ProtocolError::SessionType),
+    };
+    let initiator_name = value(Key::InitiatorName).ok_or(ProtocolError::MissingName)?;
+    let initiator_name = initiator_name
+        .parse()
+        .map_err(|_| ProtocolError::InitiatorName)?;
+    let target_name: Option<IscsiName> = match value(Key::TargetName) {
+        Some(name) => Some(name.parse().map_err(|_| ProtocolError::TargetName)?),
+        None if session_type == SessionType::Normal => return Err(ProtocolError::MissingName),
+        None => None,
+    };
+    Ok(Identity {
+        initiator_name,
+        initiator_alias: value(Key::InitiatorAlias).map(str::to_owned),
+        target_name,
+        session_type,
+        isid: leading.isid,
+        tsih: leading.tsih.get(),
+        cid: leading.cid.get(),
+    })
+}
+
+fn check_stage(stage: Stage, position: Position) -> Result<(), ProtocolError> {
+    if stage == position.current {
+        Ok(())
+    } else {
+        Err(ProtocolError::Stage)
+    }
+}
+
+/// The version of RFC 7143 (§11.12.4).
+const VERSION: u8 = 0;
+
+/// Any number will do (RFC 7143 §4.2.2.2).
+const FIRST_STAT_SN: Serial = Serial(1);

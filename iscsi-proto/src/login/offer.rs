@@ -1,0 +1,246 @@
+//! What each end brings to the login.
+
+use crate::login::MAX_ALIAS_BYTES;
+use crate::login::negotiate::{CRC32C, NONE, Wishes};
+use crate::name::IscsiName;
+use crate::params::{Key, Kind, SessionType};
+use crate::wire::bhs::Isid;
+use crate::wire::serial::Serial;
+
+/// What a target is ready to agree to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetOffer {
+    /// The longest data segment that the target takes.
+    pub max_recv_data_segment_length: u32,
+    /// The longest sequence of data PDUs.
+    pub max_burst_length: u32,
+    /// The most unsolicited data of one command.
+    pub first_burst_length: u32,
+    /// The most R2Ts outstanding for one task.
+    pub max_outstanding_r2t: u16,
+    /// Insist on R2Ts for all Data-Out.
+    pub initial_r2t: bool,
+    /// Take data with the command.
+    pub immediate_data: bool,
+    /// Seconds to wait before a lost connection is reinstated.
+    pub time2wait: u16,
+    /// Seconds after that for which tasks are kept.
+    pub time2retain: u16,
+    /// Whether headers and data carry digests.
+    pub digests: DigestPolicy,
+    /// What the target is called among people.
+    pub target_alias: Option<String>,
+}
+
+impl Default for TargetOffer {
+    fn default() -> Self {
+        Self {
+            max_recv_data_segment_length: 262_144,
+            max_burst_length: 1_048_576,
+            first_burst_length: 262_144,
+            max_outstanding_r2t: 4,
+            initial_r2t: false,
+            immediate_data: true,
+            time2wait: 0,
+            time2retain: 0,
+            digests: DigestPolicy::Accept,
+            target_alias: None,
+        }
+    }
+}
+
+/// What a target thinks of digests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DigestPolicy {
+    /// None.
+    Refuse,
+    /// What the initiator prefers.
+    #[default]
+    Accept,
+    /// CRC32C, or no session.
+    Require,
+}
+
+/// Who logs in, where to, and what it is ready to agree to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InitiatorOffer {
+    /// Who.
+    pub initiator_name: IscsiName,
+    /// What it is called among people.
+    pub initiator_alias: Option<String>,
+    /// Where to; normal sessions need it.
+    pub target_name: Option<IscsiName>,
+    /// What for.
+    pub session_type: SessionType,
+    /// The initiator's part of the session's identifier.
+    pub isid: Isid,
+    /// The connection's identifier.
+    pub cid: u16,
+    /// The CmdSN of the login and of the first command.
+    pub cmd_sn: Serial,
+    /// Begin with the operational stage; targets that insist on authentication refuse that.
+    pub skip_security: bool,
+    /// Whether headers carry digests.
+    pub header_digest: DigestChoice,
+    /// Whether data carries digests.
+    pub data_digest: DigestChoice,
+    /// Wait for an R2T before sending Data-Out.
+    pub initial_r2t: bool,
+    /// Send data with the command.
+    pub immediate_data: bool,
+    /// The longest data segment that the initiator takes.
+    pub max_recv_data_segment_length: u32,
+    /// The longest sequence of data PDUs.
+    pub max_burst_length: u32,
+    /// The most unsolicited data of one command.
+    pub first_burst_length: u32,
+    /// The most R2Ts outstanding for one task.
+    pub max_outstanding_r2t: u16,
+    /// Seconds to wait before a lost connection is reinstated.
+    pub time2wait: u16,
+    /// Seconds after that for which tasks are kept.
+    pub time2retain: u16,
+}
+
+impl InitiatorOffer {
+    /// The offer of an initiator for a target's normal session.
+    pub fn normal(initiator_name: IscsiName, target_name: IscsiName, isid: Isid) -> Self {
+        Self {
+            target_name: Some(target_name),
+            ..Self::discovery(initiator_name, isid)
+        }
+        .with_type(SessionType::Normal)
+    }
+
+    /// The offer of an initiator for a discovery session.
+    pub fn discovery(initiator_name: IscsiName, isid: Isid) -> Self {
+        Self {
+            initiator_name,
+            initiator_alias: None,
+            target_name: None,
+            session_type: SessionType::Discovery,
+            isid,
+            cid: 0,
+            cmd_sn: Serial(1),
+            skip_security: false,
+            header_digest: DigestChoice::None,
+            data_digest: DigestChoice::None,
+            initial_r2t: false,
+            immediate_data: true,
+            max_recv_data_segment_length: 262_144,
+            max_burst_length: 1_048_576,
+            first_burst_length: 262_144,
+            max_outstanding_r2t: 4,
+            time2wait: 0,
+            time2retain: 0,
+        }
+    }
+
+    fn with_type(self, session_type: SessionType) -> Self {
+        Self {
+            session_type,
+            ..self
+        }
+    }
+}
+
+/// What an initiator thinks of digests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DigestChoice {
+    /// None.
+    #[default]
+    None,
+    /// None, or CRC32C if the target insists.
+    PreferNone,
+    /// CRC32C, or none if the target has none.
+    PreferCrc32c,
+    /// CRC32C, or no session.
+    Crc32c,
+}
+
+impl TargetOffer {
+    pub(crate) fn wishes(&self) -> Wishes {
+        let digest = match self.digests {
+            DigestPolicy::Refuse => ONLY_NONE,
+            DigestPolicy::Accept => PREFER_NONE,
+            DigestPolicy::Require => ONLY_CRC32C,
+        };
+        Wishes {
+            header_digest: digest,
+            data_digest: digest,
+            initial_r2t: self.initial_r2t,
+            immediate_data: self.immediate_data,
+            max_burst_length: within(Key::MaxBurstLength, self.max_burst_length),
+            first_burst_length: within(Key::FirstBurstLength, self.first_burst_length),
+            max_outstanding_r2t: self.max_outstanding_r2t.max(1),
+            time2wait: self.time2wait.min(MAX_SECONDS),
+            time2retain: self.time2retain.min(MAX_SECONDS),
+        }
+    }
+
+    pub(crate) fn max_data_segment(&self) -> u32 {
+        within(
+            Key::MaxRecvDataSegmentLength,
+            self.max_recv_data_segment_length,
+        )
+    }
+}
+
+impl InitiatorOffer {
+    pub(crate) fn wishes(&self) -> Wishes {
+        Wishes {
+            header_digest: self.header_digest.list(),
+            data_digest: self.data_digest.list(),
+            initial_r2t: self.initial_r2t,
+            immediate_data: self.immediate_data,
+            max_burst_length: within(Key::MaxBurstLength, self.max_burst_length),
+            first_burst_length: within(Key::FirstBurstLength, self.first_burst_length),
+            max_outstanding_r2t: self.max_outstanding_r2t.max(1),
+            time2wait: self.time2wait.min(MAX_SECONDS),
+            time2retain: self.time2retain.min(MAX_SECONDS),
+        }
+    }
+
+    pub(crate) fn max_data_segment(&self) -> u32 {
+        within(
+            Key::MaxRecvDataSegmentLength,
+            self.max_recv_data_segment_length,
+        )
+    }
+}
+
+impl DigestChoice {
+    fn list(self) -> &'static [&'static str] {
+        match self {
+            Self::None => ONLY_NONE,
+            Self::PreferNone => PREFER_NONE,
+            Self::PreferCrc32c => PREFER_CRC32C,
+            Self::Crc32c => ONLY_CRC32C,
+        }
+    }
+}
+
+/// An alias as it may be sent: nothing that would break the text, nothing longer than a value may be.
+pub(crate) fn sendable_alias(alias: Option<&String>) -> Option<String> {
+    alias
+        .filter(|alias| alias.len() <= MAX_ALIAS_BYTES && !alias.contains('\0'))
+        .cloned()
+}
+
+/// A number moved to within the bounds that the standard sets.
+fn within(key: Key, number: u32) -> u32 {
+    match key.rule().kind {
+        Kind::Minimum(low, high) | Kind::Maximum(low, high) | Kind::DeclaredNumber(low, high) => {
+            number.clamp(low, high)
+        }
+        _ => number,
+    }
+}
+
+const ONLY_NONE: &[&str] = &[NONE];
+const PREFER_NONE: &[&str] = &[NONE, CRC32C];
+const PREFER_CRC32C: &[&str] = &[CRC32C, NONE];
+const ONLY_CRC32C: &[&str] = &[CRC32C];
+
+/// The longest DefaultTime2Wait and DefaultTime2Retain (RFC 7143 §13.15 and §13.16).
+const MAX_SECONDS: u16 = 3600;
