@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
+use crate::discovery::DiscoverScope;
 use crate::login::Identity;
-use crate::name::IscsiName;
 use crate::params::Params;
 use crate::scsi::Status;
 use crate::session::management::ManagementFunction;
@@ -129,40 +129,50 @@ pub struct Response {
 impl Response {
     /// Success without data.
     pub fn good() -> Self {
-        Self { status: Status(0x00), sense: None, data: Vec::new(), transfer_length: 0 }
+        Self {
+            status: Status(0x00),
+            sense: None,
+            data: Vec::new(),
+            transfer_length: 0,
+        }
     }
 
     /// Success of a command that reads.
     pub fn read(data: Vec<Bytes>) -> Self {
-        let length = data.iter().fold(0u32, |sum, part| sum.saturating_add(u32::try_from(part.len()).unwrap_or(u32::MAX)));
-        Self { data, transfer_length: length, ..Self::good() }
+        let length = data.iter().fold(0u32, |sum, part| {
+            sum.saturating_add(u32::try_from(part.len()).unwrap_or(u32::MAX))
+        });
+        Self {
+            data,
+            transfer_length: length,
+            ..Self::good()
+        }
     }
 
     /// Success of a command that wrote `length` bytes.
     pub fn written(length: u32) -> Self {
-        Self { transfer_length: length, ..Self::good() }
+        Self {
+            transfer_length: length,
+            ..Self::good()
+        }
     }
 
     /// A status other than success that carries no sense data.
     pub fn status(status: Status) -> Self {
-        Self { status, ..Self::good() }
+        Self {
+            status,
+            ..Self::good()
+        }
     }
 
     /// CHECK CONDITION with sense data.
     pub fn check_condition(sense: Bytes) -> Self {
-        Self { status: Status(0x02), sense: Some(sense), ..Self::good() }
+        Self {
+            status: Status(0x02),
+            sense: Some(sense),
+            ..Self::good()
+        }
     }
-}
-
-/// Which targets a SendTargets request asks for (RFC 7143 appendix C).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DiscoverScope {
-    /// Every target that the initiator may see.
-    All,
-    /// The target of this very session.
-    Own,
-    /// One target by name.
-    Name(IscsiName),
 }
 
 /// Why a session ended.
@@ -184,6 +194,6 @@ pub enum CloseReason {
     ProtocolError,
     /// The driver closed the session.
     Local,
-    /// A cold reset was asked for.
+    /// The initiator asked for a cold reset of the target.
     Reset,
 }

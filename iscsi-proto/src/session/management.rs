@@ -1,5 +1,4 @@
-//! Task management (RFC 7143 §11.5 and §11.6): functions, answers, and what is still awaited before an answer may go
-//! out.
+//! Task management functions and their outcomes, as the wire numbers them (RFC 7143 §11.5.1 and §11.6.1).
 
 /// A task management function that the driver has to carry out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,4 +38,60 @@ pub enum ManagementAnswer {
     Unauthorized,
     /// Function rejected.
     Rejected,
+}
+
+/// A function as it stands on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Requested {
+    /// One that is carried out.
+    Function(ManagementFunction),
+    /// TASK REASSIGN, which needs a recovery level that is not offered.
+    Reassign,
+    /// A number that nobody knows here.
+    Unknown,
+}
+
+impl Requested {
+    /// Reads byte 1 of the request.
+    pub(crate) fn from_byte(byte: u8) -> Self {
+        Self::Function(match byte & 0x7f {
+            1 => ManagementFunction::AbortTask,
+            2 => ManagementFunction::AbortTaskSet,
+            3 => ManagementFunction::ClearAca,
+            4 => ManagementFunction::ClearTaskSet,
+            5 => ManagementFunction::LogicalUnitReset,
+            6 => ManagementFunction::TargetWarmReset,
+            7 => ManagementFunction::TargetColdReset,
+            8 => return Self::Reassign,
+            _ => return Self::Unknown,
+        })
+    }
+}
+
+impl ManagementFunction {
+    /// True if the function is on the whole target and not on a unit.
+    pub(crate) fn is_on_target(self) -> bool {
+        matches!(self, Self::TargetWarmReset | Self::TargetColdReset)
+    }
+
+    /// True if commands that came after the function are affected as well (RFC 7143 §11.5.1).
+    pub(crate) fn is_reset(self) -> bool {
+        self.is_on_target() || self == Self::LogicalUnitReset
+    }
+}
+
+impl ManagementAnswer {
+    /// The response code.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Complete => 0,
+            Self::NoTask => 1,
+            Self::NoLun => 2,
+            Self::StillAllegiant => 3,
+            Self::ReassignUnsupported => 4,
+            Self::Unsupported => 5,
+            Self::Unauthorized => 6,
+            Self::Rejected => 255,
+        }
+    }
 }
