@@ -26,3 +26,5 @@ pub use status::Status;
 
 #[cfg(test)]
 mod command_tests;
+#[cfg(test)]
+mod page_tests;

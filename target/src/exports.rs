@@ -1,0 +1,152 @@
+//! Target names and what is behind them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use iscsi_proto::name::IscsiName;
+use iscsi_proto::wire::lun::Lun;
+use vmthunder_volume::{Class, Volume};
+
+use crate::inquiry::Port;
+use crate::unit::Unit;
+
+/// Units in one export.
+const MAX_UNITS: usize = 256;
+
+/// Exports of one target.
+const MAX_EXPORTS: usize = 16_384;
+
+/// A target name with its logical units.
+#[derive(Debug)]
+pub struct Export<V> {
+    /// The name that initiators log in to.
+    pub name: IscsiName,
+    /// The logical units.
+    pub units: Vec<Unit<V>>,
+    /// For whom the initiators of this export read.
+    pub class: Class,
+    /// The number of this target's port among all ports of the same units; 1 where there is but one.
+    pub relative_port: u16,
+}
+
+/// Why an export is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ExportError {
+    /// The name is in use.
+    #[error("there is an export of this name already")]
+    NameTaken,
+    /// Two units have the same number.
+    #[error("two units of the export have the same number")]
+    NumberTaken,
+    /// An export needs a unit.
+    #[error("the export has no unit")]
+    NoUnits,
+    /// An export cannot have so many units.
+    #[error("the export has more than {MAX_UNITS} units")]
+    TooManyUnits,
+    /// There are as many exports as there can be.
+    #[error("there are {MAX_EXPORTS} exports already")]
+    TooManyExports,
+    /// SCSI cannot address a volume without blocks.
+    #[error("a unit has no blocks")]
+    EmptyVolume,
+}
+
+/// An export that is being served.
+#[derive(Debug)]
+pub(crate) struct Served<V> {
+    pub(crate) class: Class,
+    pub(crate) port: Port,
+    units: BTreeMap<u16, Unit<V>>,
+}
+
+impl<V> Served<V> {
+    pub(crate) fn unit(&self, lun: Lun) -> Option<&Unit<V>> {
+        lun.number().and_then(|number| self.units.get(&number))
+    }
+
+    /// The numbers of all units, in order.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = u16> {
+        self.units.keys().copied()
+    }
+}
+
+/// The exports of a target by name.
+#[derive(Debug)]
+pub(crate) struct Exports<V> {
+    by_name: RwLock<BTreeMap<IscsiName, Arc<Served<V>>>>,
+}
+
+impl<V: Volume> Exports<V> {
+    pub(crate) fn new() -> Self {
+        Self {
+            by_name: RwLock::new(BTreeMap::new()),
+        }
+    }
+
+    pub(crate) fn add(&self, export: Export<V>, portal_group_tag: u16) -> Result<(), ExportError> {
+        let Export {
+            name,
+            units,
+            class,
+            relative_port,
+        } = export;
+        match units.len() {
+            0 => return Err(ExportError::NoUnits),
+            count if count > MAX_UNITS => return Err(ExportError::TooManyUnits),
+            _ => {}
+        }
+        if units.iter().any(|unit| unit.geometry().blocks() == 0) {
+            return Err(ExportError::EmptyVolume);
+        }
+        let port = Port {
+            target: name.clone(),
+            portal_group_tag,
+            relative_port,
+        };
+        let mut served = Served {
+            class,
+            port,
+            units: BTreeMap::new(),
+        };
+        for unit in units {
+            if served.units.insert(unit.number, unit).is_some() {
+                return Err(ExportError::NumberTaken);
+            }
+        }
+        let mut by_name = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
+        if by_name.contains_key(&name) {
+            return Err(ExportError::NameTaken);
+        }
+        if by_name.len() >= MAX_EXPORTS {
+            return Err(ExportError::TooManyExports);
+        }
+        by_name.insert(name, Arc::new(served));
+        Ok(())
+    }
+
+    pub(crate) fn remove(&self, name: &IscsiName) -> bool {
+        self.by_name
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(name)
+            .is_some()
+    }
+
+    pub(crate) fn get(&self, name: &IscsiName) -> Option<Arc<Served<V>>> {
+        self.by_name
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(name)
+            .cloned()
+    }
+
+    pub(crate) fn names(&self) -> Vec<IscsiName> {
+        self.by_name
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .keys()
+            .cloned()
+            .collect()
+    }
+}

@@ -1,0 +1,66 @@
+//! Listens: accept, limit, stop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, debug, debug_span, warn};
+use vmthunder_volume::Volume;
+
+use crate::Target;
+use crate::connection::Connection;
+use crate::metrics::Counters;
+
+/// The pause after the operating system refused a connection, for want of descriptors as a rule.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+impl<V: Volume> Target<V> {
+    /// Accepts connections until `stop`, then closes all of them and returns when they are gone. May be called for
+    /// several listeners.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
+        let logins = Arc::new(Semaphore::new(self.options.max_logins));
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    let Ok(permit) = Arc::clone(&logins).try_acquire_owned() else {
+                        Counters::add(&self.counters.connections_refused, 1);
+                        debug!(%peer, "connection closed: too many wait for their login");
+                        continue;
+                    };
+                    let Some(connection) = self.connection(&stream, peer) else {
+                        continue;
+                    };
+                    let span = debug_span!("connection", %peer);
+                    connections.spawn(
+                        connection
+                            .run(stream, permit, stop.clone())
+                            .instrument(span),
+                    );
+                }
+                Err(error) => {
+                    warn!(%error, "no connection can be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        while connections.join_next().await.is_some() {}
+    }
+
+    fn connection(self: &Arc<Self>, stream: &TcpStream, peer: SocketAddr) -> Option<Connection<V>> {
+        Counters::add(&self.counters.connections, 1);
+        stream.set_nodelay(true).ok()?;
+        let local = stream.local_addr().ok()?;
+        Some(Connection::new(Arc::clone(self), local, peer))
+    }
+}
