@@ -73,17 +73,6 @@ impl FileDisk {
         ))
     }
 
-    /// Makes a file that does not exist yet.
-    pub(crate) fn create(path: &Path) -> io::Result<Self> {
-        Ok(Self::over(
-            OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create_new(true)
-                .open(path)?,
-        ))
-    }
-
     /// Keeps other programs that ask the same out, until this is dropped. False: another was first.
     pub(crate) fn lock(&self) -> io::Result<bool> {
         match flock(&self.file, FlockOperation::NonBlockingLockExclusive) {

@@ -1,11 +1,49 @@
 //! The private writes of an instance over a read-only volume.
+//!
+//! An overlay is a directory of three files. `data` holds the blocks that were written, each at its own offset;
+//! `map` says for each 512 bytes whether they are the overlay's own, zeros (trimmed) or the base's; `recent` is a log
+//! of what changed in the map since the last flush. The promises:
+//!
+//! * *Acknowledged survives the death of the program.* A write puts its data into the page cache, then a record into
+//!   `recent` if the state of a block changes, then answers. The log carries the machine's boot id and is replayed by
+//!   an open in the same run of the machine.
+//! * *Flushed survives the loss of power.* A flush syncs the data, then writes the masks as they were before that
+//!   sync, then syncs those. After a loss of power the log is from another run, and void: a block that was not
+//!   flushed has its old content, never garbage, because its data may not have arrived.
+//! * *No write reads the base.* Masks are finer than the units of 4 KiB in which they are kept, so a write of one
+//!   block leaves its neighbours with the base.
+//! * *Trimmed blocks are zeros at once*, whether or not the file system gives the space back: that is a state of its
+//!   own in the map. It also makes [`allocation`](Volume::allocation) true to the block.
+//! * *A failed sync fences the overlay*: reads, writes and flushes answer [`Error::Fenced`] until it is opened again,
+//!   and what was written since the last flush is as after a loss of power. A full disk fences nothing: that write
+//!   answers [`Error::NoSpace`].
+//!
+//! Masks in `map` carry no checksum: they change in place, and each is right by itself whether the write that brings
+//! it arrives whole, in part or not at all, since the data of both states is on media by then. A checksum over many
+//! would turn a torn page into a lost one.
+//!
+//! Concurrent writes to the same blocks end in some order, as on any disk. Data goes before the mask in each of
+//! them, and masks only ever say *own* where data of one of them stands.
+
+mod files;
+mod format;
+mod log;
+mod masks;
+mod state;
 
 use std::path::Path;
+use std::sync::Arc;
 
-use bytes::Bytes;
-use vmthunder_volume::{Allocation, Class, Geometry, Result, Span, Volume};
+use blocking::unblock;
+use bytes::{Bytes, BytesMut};
+use vmthunder_volume::{Allocation, Class, EXTENT_BYTES, Error, Geometry, Result, Span, Volume};
 
+use self::files::Files;
+use self::format::{Header, MAX_BYTES};
+use self::masks::Source;
+use self::state::State;
 use crate::ImageKey;
+use crate::disk::BootId;
 
 /// What a new overlay is made over and how large it is.
 #[derive(Clone, Copy, Debug)]
@@ -23,8 +61,8 @@ pub enum OverlayError {
     /// There is one already.
     #[error("there is an overlay already")]
     Exists,
-    /// It would be smaller than its base, or not a multiple of its block size.
-    #[error("the size is smaller than the base or not a multiple of the block size")]
+    /// It would be smaller than its base, too large, or not a multiple of its block size.
+    #[error("the size is smaller than the base, too large, or not a multiple of the block size")]
     Size,
     /// It was made over another image, or over one with other blocks.
     #[error("the overlay was made over another image")]
@@ -49,6 +87,7 @@ pub enum OverlayError {
 /// A writable volume over a read-only base.
 #[derive(Debug)]
 pub struct Overlay<V> {
+    state: Arc<State>,
     base: V,
 }
 
@@ -59,8 +98,16 @@ impl<V: Volume> Overlay<V> {
         options: OverlayOptions,
         base: V,
     ) -> std::result::Result<Self, OverlayError> {
-        let _ = (path, options);
-        Ok(Self { base })
+        let header = header(options, base.geometry())?;
+        let path = path.to_owned();
+        let state = unblock(move || {
+            let files = Files::create(&path, &header)?;
+            State::open(files, BootId::current()).map(|(state, _)| state)
+        });
+        Ok(Self {
+            state: Arc::new(state.await?),
+            base,
+        })
     }
 
     /// Opens the overlay in the directory `path` over the image `key`.
@@ -69,38 +116,179 @@ impl<V: Volume> Overlay<V> {
         key: ImageKey,
         base: V,
     ) -> std::result::Result<Self, OverlayError> {
-        let _ = (path, key);
-        Ok(Self { base })
+        let path = path.to_owned();
+        let (state, header) = unblock(move || {
+            Files::open(&path).and_then(|files| State::open(files, BootId::current()))
+        })
+        .await?;
+        Self::over(state, &header, key, base)
     }
 
     /// The volume below.
     pub fn base(&self) -> &V {
         &self.base
     }
+
+    fn over(
+        state: State,
+        header: &Header,
+        key: ImageKey,
+        base: V,
+    ) -> std::result::Result<Self, OverlayError> {
+        let below = base.geometry();
+        let same = below.bytes() == header.base_bytes && below.block_size() == header.block_size;
+        if header.base != key || !same {
+            return Err(OverlayError::OtherBase);
+        }
+        Ok(Self {
+            state: Arc::new(state),
+            base,
+        })
+    }
+
+    /// Reads everything between the first and the last own byte of `runs` into its place.
+    async fn read_own(
+        &self,
+        span: Span,
+        runs: &[(Source, Span)],
+        mut bytes: BytesMut,
+    ) -> Result<BytesMut> {
+        let mut own = runs
+            .iter()
+            .filter(|(source, _)| *source == Source::Own)
+            .map(|(_, run)| *run);
+        let Some(first) = own.next() else {
+            return Ok(bytes);
+        };
+        let end = own.next_back().unwrap_or(first).end();
+        let place = place(span, Span::new(first.offset(), end - first.offset()));
+        let into = bytes.get_mut(place.clone()).ok_or(Error::OutOfRange)?;
+        if self.state.read_now(first.offset(), into) {
+            return Ok(bytes);
+        }
+        let state = Arc::clone(&self.state);
+        unblock(move || {
+            let into = bytes.get_mut(place).ok_or(Error::OutOfRange)?;
+            state.read_wait(first.offset(), into)?;
+            Ok(bytes)
+        })
+        .await
+    }
 }
 
 impl<V: Volume> Volume for Overlay<V> {
     fn geometry(&self) -> Geometry {
-        self.base.geometry()
+        self.state.geometry()
     }
 
     async fn read(&self, span: Span, class: Class) -> Result<Bytes> {
-        self.base.read(span, class).await
+        self.geometry().check(span)?;
+        self.state.check_fence()?;
+        let runs = self.state.runs(span);
+        if let [(Source::Base, whole)] = runs.as_slice() {
+            return self.base.read(*whole, class).await;
+        }
+        let length = usize::try_from(span.length()).map_err(|_| Error::OutOfRange)?;
+        let mut bytes = self.read_own(span, &runs, BytesMut::zeroed(length)).await?;
+        for (source, run) in &runs {
+            if *source == Source::Zero {
+                bytes
+                    .get_mut(place(span, *run))
+                    .ok_or(Error::OutOfRange)?
+                    .fill(0);
+            }
+        }
+        for wanted in base_reads(&runs) {
+            let below = self.base.read(wanted, class).await?;
+            let ours = runs.iter().filter(|(source, _)| *source == Source::Base);
+            for (_, run) in
+                ours.filter(|(_, run)| run.offset() >= wanted.offset() && run.end() <= wanted.end())
+            {
+                let from = below.get(place(wanted, *run)).ok_or(Error::Corrupt)?;
+                bytes
+                    .get_mut(place(span, *run))
+                    .ok_or(Error::OutOfRange)?
+                    .copy_from_slice(from);
+            }
+        }
+        Ok(bytes.freeze())
     }
 
     async fn write(&self, offset: u64, bytes: Bytes) -> Result<()> {
-        self.base.write(offset, bytes).await
+        self.geometry()
+            .check(Span::new(offset, bytes.len() as u64))?;
+        self.state.check_fence()?;
+        if bytes.is_empty() || self.state.write_now(offset, &bytes) {
+            return Ok(());
+        }
+        let state = Arc::clone(&self.state);
+        unblock(move || state.write_wait(offset, &bytes)).await
     }
 
     async fn flush(&self) -> Result<()> {
-        Ok(())
+        self.state.check_fence()?;
+        let wanted = self.state.changes();
+        let mut flushed = self.state.flushed().lock_owned().await;
+        if *flushed >= wanted {
+            return self.state.check_fence();
+        }
+        let state = Arc::clone(&self.state);
+        // The turn goes along, so a flush that nobody waits for any more still ends before the next begins.
+        unblock(move || state.flush(&mut flushed, wanted)).await
     }
 
     async fn trim(&self, span: Span) -> Result<()> {
-        self.base.trim(span).await
+        self.geometry().check(span)?;
+        self.state.check_fence()?;
+        let state = Arc::clone(&self.state);
+        unblock(move || state.trim(span)).await
     }
 
     async fn allocation(&self, span: Span) -> Result<(Allocation, Span)> {
-        self.base.allocation(span).await
+        self.geometry().check(span)?;
+        match self.state.first_run(span) {
+            Some((Source::Own, run)) => Ok((Allocation::Mapped, run)),
+            Some((Source::Zero, run)) => Ok((Allocation::Hole, run)),
+            Some((Source::Base, run)) => self.base.allocation(run).await,
+            None => Ok((Allocation::Mapped, span)),
+        }
     }
+}
+
+fn header(options: OverlayOptions, base: Geometry) -> std::result::Result<Header, OverlayError> {
+    let bytes = options.bytes.unwrap_or_else(|| base.bytes());
+    let whole = bytes.is_multiple_of(u64::from(base.block_size().bytes()));
+    if !whole || bytes < base.bytes() || bytes > MAX_BYTES {
+        return Err(OverlayError::Size);
+    }
+    Ok(Header {
+        block_size: base.block_size(),
+        bytes,
+        base: options.base,
+        base_bytes: base.bytes(),
+    })
+}
+
+/// The fewest reads of the base that bring all its runs, without asking for a whole extent that nobody wants: reading
+/// over a small gap costs nothing, but an extent may have to come from another machine.
+fn base_reads(runs: &[(Source, Span)]) -> Vec<Span> {
+    let mut reads: Vec<Span> = Vec::new();
+    for (_, run) in runs.iter().filter(|(source, _)| *source == Source::Base) {
+        match reads.last_mut() {
+            Some(last)
+                if run.offset() - last.end().next_multiple_of(EXTENT_BYTES).min(run.offset())
+                    < EXTENT_BYTES =>
+            {
+                *last = Span::new(last.offset(), run.end() - last.offset());
+            }
+            _ => reads.push(*run),
+        }
+    }
+    reads
+}
+
+/// Where a part of a span stands in the span's bytes.
+fn place(span: Span, part: Span) -> std::ops::Range<usize> {
+    let narrow = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    narrow(part.offset() - span.offset())..narrow(part.end() - span.offset())
 }

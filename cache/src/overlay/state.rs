@@ -1,0 +1,258 @@
+//! What an open overlay does with its files; everything here may wait for the disk.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use vmthunder_volume::{BlockSize, Error, Geometry, Result, Span};
+use zerocopy::IntoBytes;
+
+use super::OverlayError;
+use super::files::Files;
+use super::format::{Change, Header, MAP_START, Record, SECTOR_BYTES, UNIT_BYTES};
+use super::log::Log;
+use super::masks::{Masks, PAGE_BYTES, RAW_PAGE_BYTES, Source, blank_page};
+use crate::disk::BootId;
+
+/// An open overlay without its base.
+#[derive(Debug)]
+pub(super) struct State {
+    files: Files,
+    geometry: Geometry,
+    sectors: Mutex<Sectors>,
+    /// Raised after the bytes of a change are written and before it is acknowledged.
+    changes: AtomicU64,
+    /// How many changes the last flush covered; held by the flush under way.
+    flushed: Arc<tokio::sync::Mutex<u64>>,
+    fenced: AtomicBool,
+}
+
+/// Masks and log change together, under one lock: the log repeats the order in which the masks changed.
+#[derive(Debug)]
+struct Sectors {
+    masks: Masks,
+    log: Log,
+}
+
+impl State {
+    /// Opens the overlay in `files`, in this run of the machine.
+    pub(super) fn open(
+        files: Files,
+        boot: BootId,
+    ) -> std::result::Result<(Self, Header), OverlayError> {
+        let header = files.header()?;
+        let geometry = Geometry::of_bytes(header.block_size, header.bytes);
+        let mut masks = Masks::new(header.base_bytes, header.block_size == BlockSize::B4096);
+        load(&files, &header, &mut masks)?;
+        let log = Log::open(Arc::clone(&files.recent), boot, |record| {
+            let span = Span::new(
+                record.sector.saturating_mul(SECTOR_BYTES),
+                u64::from(record.sectors) * SECTOR_BYTES,
+            );
+            let fits = geometry.check(span).is_ok();
+            if fits {
+                masks.apply(record);
+            }
+            fits
+        })?;
+        let state = Self {
+            files,
+            geometry,
+            sectors: Mutex::new(Sectors { masks, log }),
+            // What a program before this one wrote may not be on media: the first flush is never idle.
+            changes: AtomicU64::new(1),
+            flushed: Arc::default(),
+            fenced: AtomicBool::new(false),
+        };
+        Ok((state, header))
+    }
+
+    /// Size and block size.
+    pub(super) fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// An error once a flush has failed.
+    pub(super) fn check_fence(&self) -> Result<()> {
+        if self.fenced.load(Ordering::Acquire) {
+            Err(Error::Fenced)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Where the bytes of a span come from.
+    pub(super) fn runs(&self, span: Span) -> Vec<(Source, Span)> {
+        self.lock().masks.runs(span).collect()
+    }
+
+    /// Where the first bytes of a span come from, and how far that goes.
+    pub(super) fn first_run(&self, span: Span) -> Option<(Source, Span)> {
+        self.lock().masks.runs(span).next()
+    }
+
+    /// Reads own bytes if that needs no waiting.
+    pub(super) fn read_now(&self, offset: u64, into: &mut [u8]) -> bool {
+        self.files.data.read_now(offset, into)
+    }
+
+    /// Reads own bytes.
+    pub(super) fn read_wait(&self, offset: u64, into: &mut [u8]) -> Result<()> {
+        Ok(self.files.data.read_at(offset, into)?)
+    }
+
+    /// Writes over own blocks if that needs no waiting; false if it was not done.
+    pub(super) fn write_now(&self, offset: u64, bytes: &[u8]) -> bool {
+        let span = Span::new(offset, bytes.len() as u64);
+        let own = |state: &Self| state.first_run(span) == Some((Source::Own, span));
+        // Looked at again afterwards: a trim that came between has made the blocks zeros, and must be undone.
+        let done = own(self) && self.files.data.write_now(offset, bytes) && own(self);
+        if done {
+            self.changes.fetch_add(1, Ordering::AcqRel);
+        }
+        done
+    }
+
+    /// Writes blocks: the data first, then the masks that name it.
+    pub(super) fn write_wait(&self, offset: u64, bytes: &Bytes) -> Result<()> {
+        self.check_fence()?;
+        self.files.data.write_at(offset, bytes)?;
+        self.change(Span::new(offset, bytes.len() as u64), Change::Own)
+    }
+
+    /// Makes blocks zeros, and gives their space back as far as it goes.
+    pub(super) fn trim(&self, span: Span) -> Result<()> {
+        self.check_fence()?;
+        self.change(span, Change::Zero)?;
+        let from = span.offset().next_multiple_of(UNIT_BYTES);
+        let to = span.end() - span.end() % UNIT_BYTES;
+        if to > from {
+            // The masks say zeros already: a file system that cannot punch only keeps the space.
+            self.files.data.punch(from, to - from).ok();
+        }
+        Ok(())
+    }
+
+    /// The number of changes so far, for [`flush`](Self::flush).
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Whoever flushes; the number is how many changes are on media.
+    pub(super) fn flushed(&self) -> Arc<tokio::sync::Mutex<u64>> {
+        Arc::clone(&self.flushed)
+    }
+
+    /// Brings at least the first `wanted` changes to media, unless a flush that just ended did.
+    pub(super) fn flush(&self, flushed: &mut u64, wanted: u64) -> Result<()> {
+        self.check_fence()?;
+        if *flushed >= wanted {
+            return Ok(());
+        }
+        let covered = self.changes();
+        let (pages, position) = {
+            let mut sectors = self.lock();
+            (sectors.masks.take_dirty(), sectors.log.position())
+        };
+        // The masks were taken before: all that they name has been written, and reaches media now.
+        self.files.data.sync().map_err(|error| self.fence(error))?;
+        if !pages.is_empty() {
+            for (page, masks) in &pages {
+                if let Err(error) = self
+                    .files
+                    .map
+                    .write_at(MAP_START + page * RAW_PAGE_BYTES, masks.as_bytes())
+                {
+                    self.lock()
+                        .masks
+                        .mark_dirty(pages.iter().map(|(page, _)| *page));
+                    return Err(error.into());
+                }
+            }
+            self.files.map.sync().map_err(|error| self.fence(error))?;
+        }
+        if let Err(error) = self.lock().log.forget_before(position) {
+            // A log that is longer than it need be repeats what the map says already.
+            tracing::debug!(%error, "overlay log not shortened");
+        }
+        *flushed = covered;
+        Ok(())
+    }
+
+    fn change(&self, span: Span, change: Change) -> Result<()> {
+        let mut at = span.offset();
+        while at < span.end() {
+            let part = Span::new(at, (span.end() - at).min(CHANGE_BYTES));
+            let sectors =
+                u32::try_from(part.length() / SECTOR_BYTES).map_err(|_| Error::OutOfRange)?;
+            let record = Record {
+                sector: at / SECTOR_BYTES,
+                sectors,
+                change,
+            };
+            let mut state = self.lock();
+            if state.masks.differs(record) {
+                state.log.append(record)?;
+                state.masks.apply(record);
+            }
+            at = part.end();
+        }
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        let long = self.lock().log.length() > LOG_LIMIT;
+        if long && let Ok(mut flushed) = self.flushed.try_lock() {
+            // Nobody waits for this: if it fails the log goes on growing, or the fence says so.
+            let outcome = self.flush(&mut flushed, u64::MAX);
+            if let Err(error) = outcome {
+                tracing::warn!(%error, "overlay could not shorten its log");
+            }
+        }
+        Ok(())
+    }
+
+    /// The kernel forgets which pages it failed to write, so nothing read from now on can be trusted to last. The log
+    /// is made void: after the next open, blocks whose data may be lost read as they did at the last flush.
+    fn fence(&self, error: io::Error) -> Error {
+        self.fenced.store(true, Ordering::Release);
+        tracing::error!(%error, "overlay fenced: a flush failed");
+        if let Err(error) = self.lock().log.void() {
+            tracing::error!(%error, "overlay log could not be made void");
+        }
+        error.into()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Sectors> {
+        self.sectors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn load(
+    files: &Files,
+    header: &Header,
+    masks: &mut Masks,
+) -> std::result::Result<(), OverlayError> {
+    let pages = header.bytes.div_ceil(PAGE_BYTES);
+    let mut raw = blank_page();
+    let mut page = 0;
+    while page < pages {
+        // Pages that were never written take no space and say nothing.
+        let Some(stored) = files.map.next_stored(MAP_START + page * RAW_PAGE_BYTES)? else {
+            break;
+        };
+        page = page.max(stored.saturating_sub(MAP_START) / RAW_PAGE_BYTES);
+        if page >= pages {
+            break;
+        }
+        files
+            .map
+            .read_at(MAP_START + page * RAW_PAGE_BYTES, raw.as_mut_bytes())?;
+        masks.load(page, &raw).map_err(|_| OverlayError::Damaged)?;
+        page += 1;
+    }
+    Ok(())
+}
+
+/// How much one record of the log covers at most: the lock is let go in between.
+const CHANGE_BYTES: u64 = 1 << 30;
+/// Bytes of records after which the overlay flushes by itself.
+const LOG_LIMIT: u64 = 16 * 1024 * 1024;
