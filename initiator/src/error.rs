@@ -18,6 +18,9 @@ pub enum Error {
     /// The caller: too many commands are under way on this session.
     #[error("too many commands are under way")]
     QueueFull,
+    /// The caller: more data than one command can carry.
+    #[error("a command cannot carry so much data")]
+    TooLong,
     /// The caller: the session was closed.
     #[error("the session is closed")]
     Closed,

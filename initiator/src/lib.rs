@@ -8,8 +8,14 @@
 //! Nothing here panics on what a target sends.
 #![forbid(unsafe_code)]
 
+mod connection;
+mod dial;
 mod discover;
 mod error;
+mod guard;
+mod identity;
+mod job;
+mod link;
 mod options;
 mod remote;
 mod session;
@@ -18,4 +24,4 @@ pub use discover::discover;
 pub use error::Error;
 pub use options::{Options, Reconnect};
 pub use remote::Remote;
-pub use session::{Capacity, Session};
+pub use session::Session;

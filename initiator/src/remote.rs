@@ -1,33 +1,223 @@
 //! A logical unit as a volume.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
+use iscsi_proto::scsi::vpd::{self, BlockLimits, Designator, Provisioning};
+use iscsi_proto::scsi::{Command, ModeForm, PageControl, lba_status, unmap};
+use iscsi_proto::session::Transfer;
 use iscsi_proto::wire::lun::Lun;
 use vmthunder_volume as volume;
-use vmthunder_volume::{Allocation, Class, Geometry, Span, Volume};
+use vmthunder_volume::{Allocation, BlockSize, Class, Geometry, Span, Volume};
 
+use crate::identity::{good, good_or_unknown, join};
+use crate::session::Pending;
 use crate::{Error, Session};
 
-/// A logical unit of a session as a volume.
+/// A logical unit of a session as a volume. Reads and writes are cut to what the unit takes at once, and several
+/// parts are under way at a time.
 #[derive(Clone, Debug)]
 pub struct Remote {
+    session: Session,
+    lun: Lun,
     geometry: Geometry,
-    designators: Vec<Vec<u8>>,
+    designators: Vec<Designator>,
+    read_only: bool,
+    /// Bytes of one command, a whole number of blocks.
+    part_bytes: u64,
+    unmap: Option<UnmapLimits>,
+    reports_allocation: bool,
+}
+
+/// What one UNMAP may say.
+#[derive(Clone, Copy, Debug)]
+struct UnmapLimits {
+    blocks: u32,
 }
 
 impl Remote {
     /// Asks a unit what it is. From then on it must stay that.
-    pub async fn attach(_session: Session, _lun: Lun) -> Result<Self, Error> {
-        Err(Error::Unreachable)
+    pub async fn attach(session: Session, lun: Lun) -> Result<Self, Error> {
+        let identity = session.attach(lun).await?;
+        let block_size = BlockSize::from_bytes(identity.block_bytes)
+            .ok_or(Error::BlockSize(identity.block_bytes))?;
+        let geometry = Geometry::new(block_size, identity.blocks);
+        // A byte address of such a unit would not fit into 64 bits.
+        if identity.blocks > u64::MAX / u64::from(identity.block_bytes) {
+            return Err(Error::Malformed);
+        }
+        let limits = session.vital_page(lun, vpd::BLOCK_LIMITS).await?;
+        let limits = limits
+            .as_deref()
+            .and_then(BlockLimits::parse)
+            .unwrap_or_default();
+        let provisioning = session
+            .vital_page(lun, vpd::LOGICAL_BLOCK_PROVISIONING)
+            .await?;
+        let provisioning = provisioning
+            .as_deref()
+            .and_then(Provisioning::parse)
+            .unwrap_or_default();
+        let read_only = is_write_protected(&session, lun).await?;
+        Ok(Self {
+            part_bytes: part_bytes(&limits, block_size),
+            unmap: unmap_limits(&limits, &provisioning),
+            reports_allocation: provisioning.thin || provisioning.unmap,
+            designators: identity.designators,
+            session,
+            lun,
+            geometry,
+            read_only,
+        })
     }
 
-    /// The designators of the logical unit (VPD page 83h, association 0), each with its four bytes of header.
-    pub fn designators(&self) -> &[Vec<u8>] {
+    /// The designators of the logical unit (VPD page 83h, association 0).
+    pub fn designators(&self) -> &[Designator] {
         &self.designators
     }
 
     /// True if the unit says that it cannot be written.
     pub fn is_read_only(&self) -> bool {
-        true
+        self.read_only
+    }
+
+    /// The session that the unit is reached through.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// The first block of a span, and its blocks; spans of one command are short.
+    fn blocks(&self, span: Span) -> (u64, u32) {
+        let size = u64::from(self.geometry.block_size().bytes());
+        (
+            span.offset() / size,
+            u32::try_from(span.length() / size).unwrap_or(u32::MAX),
+        )
+    }
+
+    fn parts(&self, span: Span) -> impl Iterator<Item = Span> + use<> {
+        cut(span, self.part_bytes)
+    }
+
+    async fn start_read(&self, part: Span, class: Class) -> Result<(Pending, Span), Error> {
+        let (lba, blocks) = self.blocks(part);
+        let length = u32::try_from(part.length()).unwrap_or(u32::MAX);
+        let pending = self
+            .session
+            .start(
+                self.lun,
+                &Command::read(lba, blocks),
+                Transfer::Read(length),
+                class,
+            )
+            .await?;
+        Ok((pending, part))
+    }
+
+    async fn read_parts(&self, span: Span, class: Class) -> Result<Bytes, Error> {
+        let mut parts = self.parts(span);
+        let mut flying = VecDeque::new();
+        let mut done = Vec::new();
+        loop {
+            while flying.len() < self.session.parts_in_flight()
+                && let Some(part) = parts.next()
+            {
+                flying.push_back(self.start_read(part, class).await?);
+            }
+            let Some((pending, part)) = flying.pop_front() else {
+                break;
+            };
+            let data = good(pending.end().await?)?;
+            if data.len() as u64 != part.length() {
+                return Err(Error::Malformed);
+            }
+            done.push(data);
+        }
+        Ok(join(done))
+    }
+
+    async fn write_parts(&self, offset: u64, bytes: &Bytes) -> Result<(), Error> {
+        let mut parts = self.parts(Span::new(offset, bytes.len() as u64));
+        let mut flying: VecDeque<Pending> = VecDeque::new();
+        loop {
+            while flying.len() < self.session.parts_in_flight()
+                && let Some(part) = parts.next()
+            {
+                let (lba, blocks) = self.blocks(part);
+                let data = slice(bytes, part.offset() - offset, part.length());
+                let command = Command::write(lba, blocks);
+                flying.push_back(
+                    self.session
+                        .start(self.lun, &command, Transfer::Write(data), Class::Demand)
+                        .await?,
+                );
+            }
+            let Some(pending) = flying.pop_front() else {
+                return Ok(());
+            };
+            good(pending.end().await?)?;
+        }
+    }
+
+    async fn command(&self, command: &Command, transfer: Transfer) -> Result<Bytes, Error> {
+        good(
+            self.session
+                .execute(self.lun, command, transfer, Class::Demand)
+                .await?,
+        )
+    }
+
+    async fn unmap_parts(&self, span: Span, limits: UnmapLimits) -> Result<(), Error> {
+        let size = u64::from(self.geometry.block_size().bytes());
+        for part in cut(span, u64::from(limits.blocks) * size) {
+            let list = unmap::build(&[self.blocks(part)]);
+            let parameter_length = u16::try_from(list.len()).unwrap_or(u16::MAX);
+            self.command(
+                &Command::Unmap {
+                    anchor: false,
+                    parameter_length,
+                },
+                Transfer::Write(list),
+            )
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn first_run(&self, span: Span) -> Result<(Allocation, Span), Error> {
+        let (lba, _) = self.blocks(span);
+        let command = Command::GetLbaStatus {
+            lba,
+            allocation: LBA_STATUS_BYTES,
+        };
+        let completion = self
+            .session
+            .execute(
+                self.lun,
+                &command,
+                Transfer::Read(LBA_STATUS_BYTES),
+                Class::Demand,
+            )
+            .await?;
+        let Some(bytes) = good_or_unknown(completion)? else {
+            return Ok((Allocation::Mapped, span));
+        };
+        let runs = lba_status::parse(&bytes).ok_or(Error::Malformed)?;
+        let size = u64::from(self.geometry.block_size().bytes());
+        match runs.first() {
+            Some(run) if run.lba <= lba && run.lba.saturating_add(run.blocks.into()) > lba => {
+                let end = run
+                    .lba
+                    .saturating_add(run.blocks.into())
+                    .saturating_mul(size)
+                    .min(span.end());
+                Ok((
+                    allocation_of(run.provisioning),
+                    Span::new(span.offset(), end - span.offset()),
+                ))
+            }
+            _ => Ok((Allocation::Mapped, span)),
+        }
     }
 }
 
@@ -36,23 +226,135 @@ impl Volume for Remote {
         self.geometry
     }
 
-    async fn read(&self, _span: Span, _class: Class) -> volume::Result<Bytes> {
-        Err(volume::Error::Unavailable)
+    async fn read(&self, span: Span, class: Class) -> volume::Result<Bytes> {
+        self.geometry.check(span)?;
+        Ok(self.read_parts(span, class).await?)
     }
 
-    async fn write(&self, _offset: u64, _bytes: Bytes) -> volume::Result<()> {
-        Err(volume::Error::Unavailable)
+    async fn write(&self, offset: u64, bytes: Bytes) -> volume::Result<()> {
+        self.geometry.check(Span::new(offset, bytes.len() as u64))?;
+        match self.read_only {
+            true => Err(volume::Error::ReadOnly),
+            false => Ok(self.write_parts(offset, &bytes).await?),
+        }
     }
 
     async fn flush(&self) -> volume::Result<()> {
-        Err(volume::Error::Unavailable)
+        match self.read_only {
+            true => Ok(()),
+            false => Ok(self
+                .command(&Command::synchronize_cache(), Transfer::None)
+                .await
+                .map(|_| ())?),
+        }
     }
 
-    async fn trim(&self, _span: Span) -> volume::Result<()> {
-        Err(volume::Error::Unavailable)
+    async fn trim(&self, span: Span) -> volume::Result<()> {
+        self.geometry.check(span)?;
+        match (self.read_only, self.unmap) {
+            (true, _) => Err(volume::Error::ReadOnly),
+            (_, None) => Err(volume::Error::Unsupported),
+            (_, Some(limits)) => Ok(self.unmap_parts(span, limits).await?),
+        }
     }
 
     async fn allocation(&self, span: Span) -> volume::Result<(Allocation, Span)> {
-        Ok((Allocation::Mapped, span))
+        self.geometry.check(span)?;
+        match self.reports_allocation && !span.is_empty() {
+            true => Ok(self.first_run(span).await?),
+            false => Ok((Allocation::Mapped, span)),
+        }
     }
 }
+
+/// The WP bit of MODE SENSE(6); a unit that does not know the command is taken for writable.
+async fn is_write_protected(session: &Session, lun: Lun) -> Result<bool, Error> {
+    let command = Command::ModeSense {
+        form: ModeForm::Six,
+        control: PageControl::Current,
+        page: ALL_PAGES,
+        subpage: 0,
+        no_block_descriptor: true,
+        allocation: MODE_BYTES,
+    };
+    let completion = session
+        .execute(
+            lun,
+            &command,
+            Transfer::Read(MODE_BYTES.into()),
+            Class::Demand,
+        )
+        .await?;
+    match good(completion) {
+        Ok(bytes) => Ok(bytes
+            .get(DEVICE_SPECIFIC)
+            .is_some_and(|byte| byte & WRITE_PROTECT != 0)),
+        Err(Error::Status { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// What the unit takes at once, and no more than is good for others who wait.
+fn part_bytes(limits: &BlockLimits, block_size: BlockSize) -> u64 {
+    let size = u64::from(block_size.bytes());
+    match u64::from(limits.maximum_transfer) * size {
+        0 => DEFAULT_PART_BYTES,
+        most => most.min(LONGEST_PART_BYTES),
+    }
+}
+
+fn unmap_limits(limits: &BlockLimits, provisioning: &Provisioning) -> Option<UnmapLimits> {
+    // What was given back has to read as zeros: a volume promises that.
+    let usable = provisioning.unmap && provisioning.reads_zeros;
+    let blocks = match limits.maximum_unmap_blocks {
+        0 => DEFAULT_UNMAP_BLOCKS,
+        most => most,
+    };
+    usable.then_some(UnmapLimits { blocks })
+}
+
+fn allocation_of(provisioning: lba_status::Provisioning) -> Allocation {
+    match provisioning {
+        lba_status::Provisioning::Deallocated => Allocation::Hole,
+        _ => Allocation::Mapped,
+    }
+}
+
+/// A span in pieces of at most `most` bytes.
+fn cut(span: Span, most: u64) -> impl Iterator<Item = Span> {
+    let mut at = span.offset();
+    std::iter::from_fn(move || {
+        let part = Span::new(at, most.min(span.end() - at));
+        at = part.end();
+        (!part.is_empty()).then_some(part)
+    })
+}
+
+fn slice(bytes: &Bytes, offset: u64, length: u64) -> Bytes {
+    let at = |offset: u64| {
+        usize::try_from(offset)
+            .unwrap_or(usize::MAX)
+            .min(bytes.len())
+    };
+    bytes.slice(at(offset)..at(offset.saturating_add(length)))
+}
+
+/// One command's data when the unit names no limit.
+const DEFAULT_PART_BYTES: u64 = 1024 * 1024;
+
+/// One command's data at most, whatever the unit allows.
+const LONGEST_PART_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Blocks of one UNMAP when the unit names no limit.
+const DEFAULT_UNMAP_BLOCKS: u32 = 1 << 16;
+
+/// Room for the header and one run of GET LBA STATUS.
+const LBA_STATUS_BYTES: u32 = 24;
+
+/// MODE SENSE of all pages, of which only the header matters.
+const ALL_PAGES: u8 = 0x3f;
+const MODE_BYTES: u16 = 192;
+
+/// The device-specific parameter of the mode parameter header, and its WP bit (SBC-3 §6.4.1).
+const DEVICE_SPECIFIC: usize = 2;
+const WRITE_PROTECT: u8 = 0x80;

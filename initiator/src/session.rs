@@ -1,80 +1,202 @@
 //! A handle on one target.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use iscsi_proto::name::IscsiName;
-use iscsi_proto::scsi::Command;
-use iscsi_proto::session::{Completion, Transfer};
+use iscsi_proto::scsi::capacity::Capacity;
+use iscsi_proto::scsi::inquiry::StandardInquiry;
+use iscsi_proto::scsi::{Command, luns};
+use iscsi_proto::session::{Completion, Request, Transfer};
 use iscsi_proto::url::IscsiUrl;
 use iscsi_proto::wire::lun::Lun;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use vmthunder_volume::Class;
 
+use crate::dial::Dialer;
+use crate::identity::{
+    CAPACITY_10_BYTES, CAPACITY_16, CAPACITY_BYTES, INQUIRY_BYTES, Identity, capacity_10,
+    capacity_16, good, good_or_unknown, inquiry_command, page_command,
+};
+use crate::job::{Job, Order, Repeat};
+use crate::link::{Link, Status};
 use crate::{Error, Options};
 
 /// A session with one target. Cheap to clone; when the last handle is gone, the session logs out.
 #[derive(Clone, Debug)]
-pub struct Session {}
-
-/// What READ CAPACITY says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Capacity {
-    /// Blocks.
-    pub blocks: u64,
-    /// Bytes per block.
-    pub block_bytes: u32,
+pub struct Session {
+    orders: mpsc::UnboundedSender<Order>,
+    places: Arc<Semaphore>,
+    status: Arc<Status>,
+    parts_in_flight: usize,
 }
 
 impl Session {
     /// Connects and logs in to the target that a URL names.
-    pub async fn connect(_url: &IscsiUrl, _options: Options) -> Result<Self, Error> {
-        Err(Error::Unreachable)
+    pub async fn connect(url: &IscsiUrl, options: Options) -> Result<Self, Error> {
+        let target = url.target().ok_or(Error::BadAddress)?;
+        Self::connect_to(&url.address(), target, options).await
     }
 
-    /// Connects to `address` (`host`, `host:port`, `[v6]:port`) and logs in to a target there.
+    /// Connects to `address` (`host`, `host:port`, `[v6]:port`) and logs in to a target there. The first attempt is
+    /// the only one: reconnecting is for sessions that once were.
     pub async fn connect_to(
-        _address: &str,
-        _target: &IscsiName,
-        _options: Options,
+        address: &str,
+        target: &IscsiName,
+        options: Options,
     ) -> Result<Self, Error> {
-        Err(Error::Unreachable)
+        let mut dialer = Dialer::new(address, Some(target), &options)?;
+        let connection = dialer.dial().await?;
+        let (orders, receiver) = mpsc::unbounded_channel();
+        let status = Arc::new(Status::default());
+        let link = Link::new(dialer, options.reconnect, Arc::clone(&status), receiver);
+        tokio::spawn(link.run(connection));
+        let places = Arc::new(Semaphore::new(
+            options.queue_limit.clamp(1, Semaphore::MAX_PERMITS),
+        ));
+        Ok(Self {
+            orders,
+            places,
+            status,
+            parts_in_flight: options.parts_in_flight.max(1),
+        })
     }
 
-    /// Carries a command out, whatever its status. `Class::Peer` is refused with [`Error::QueueFull`] where other
-    /// classes wait.
+    /// Carries a command out, whatever its status. When too much is under way, or the connection is lost,
+    /// `Class::Peer` is refused where other classes wait.
     pub async fn execute(
         &self,
-        _lun: Lun,
-        _command: &Command,
-        _transfer: Transfer,
-        _class: Class,
+        lun: Lun,
+        command: &Command,
+        transfer: Transfer,
+        class: Class,
     ) -> Result<Completion, Error> {
-        Err(Error::Unreachable)
+        self.start(lun, command, transfer, class).await?.end().await
     }
 
     /// The units of the target.
     pub async fn report_luns(&self) -> Result<Vec<Lun>, Error> {
-        Err(Error::Unreachable)
+        let command = Command::ReportLuns {
+            select: 0,
+            allocation: LUN_LIST_BYTES,
+        };
+        let bytes = good(self.ask(Lun::default(), &command, LUN_LIST_BYTES).await?)?;
+        let (numbers, _) = luns::parse(&bytes).ok_or(Error::Malformed)?;
+        Ok(numbers.into_iter().map(Lun).collect())
     }
 
-    /// Standard INQUIRY data, as the unit sent it.
-    pub async fn inquiry(&self, _lun: Lun) -> Result<Bytes, Error> {
-        Err(Error::Unreachable)
+    /// Standard INQUIRY data.
+    pub async fn inquiry(&self, lun: Lun) -> Result<StandardInquiry, Error> {
+        let bytes = good(
+            self.ask(lun, &inquiry_command(), INQUIRY_BYTES.into())
+                .await?,
+        )?;
+        StandardInquiry::parse(&bytes).ok_or(Error::Malformed)
     }
 
-    /// A page of vital product data, as the unit sent it.
-    pub async fn vital_page(&self, _lun: Lun, _page: u8) -> Result<Bytes, Error> {
-        Err(Error::Unreachable)
+    /// A page of vital product data, as the unit sent it; `None` if the unit does not have it.
+    pub async fn vital_page(&self, lun: Lun, page: u8) -> Result<Option<Bytes>, Error> {
+        good_or_unknown(
+            self.ask(lun, &page_command(page), INQUIRY_BYTES.into())
+                .await?,
+        )
     }
 
     /// Size and block size of a unit.
-    pub async fn read_capacity(&self, _lun: Lun) -> Result<Capacity, Error> {
-        Err(Error::Unreachable)
+    pub async fn read_capacity(&self, lun: Lun) -> Result<Capacity, Error> {
+        match capacity_16(self.ask(lun, &CAPACITY_16, CAPACITY_BYTES).await?)? {
+            Some(capacity) => Ok(capacity),
+            None => capacity_10(
+                self.ask(lun, &Command::ReadCapacity10, CAPACITY_10_BYTES)
+                    .await?,
+            ),
+        }
     }
 
     /// How often the session logged in; more than once means that the connection was lost meanwhile.
     pub fn logins(&self) -> u64 {
-        0
+        self.status.logins.load(Ordering::Relaxed)
+    }
+
+    /// True unless the connection is lost and not yet made again.
+    pub fn is_connected(&self) -> bool {
+        self.status.connected.load(Ordering::Relaxed)
     }
 
     /// Logs out; every handle answers [`Error::Closed`] from then on.
-    pub async fn close(&self) {}
+    pub async fn close(&self) {
+        let (reply, closed) = oneshot::channel();
+        // Both errors mean that the session is over already.
+        if self.orders.send(Order::Close(reply)).is_ok() {
+            let _ = closed.await;
+        }
+    }
+
+    /// How many parts of one read or write are under way at once.
+    pub(crate) fn parts_in_flight(&self) -> usize {
+        self.parts_in_flight
+    }
+
+    /// Finds out what a unit is; from then on it must stay that.
+    pub(crate) async fn attach(&self, lun: Lun) -> Result<Identity, Error> {
+        let (reply, identity) = oneshot::channel();
+        self.orders
+            .send(Order::Attach { lun, reply })
+            .map_err(|_| Error::Closed)?;
+        identity.await.map_err(|_| Error::Closed)?
+    }
+
+    /// Submits a command; it goes on whether or not anybody waits for its end.
+    pub(crate) async fn start(
+        &self,
+        lun: Lun,
+        command: &Command,
+        transfer: Transfer,
+        class: Class,
+    ) -> Result<Pending, Error> {
+        let place = self.place(class).await?;
+        let (reply, answer) = oneshot::channel();
+        let request = Request {
+            lun,
+            cdb: command.cdb(),
+            transfer,
+        };
+        let job = Job::new(request, Repeat::of(command), reply, place);
+        self.orders
+            .send(Order::Run(job))
+            .map_err(|_| Error::Closed)?;
+        Ok(Pending(answer))
+    }
+
+    async fn ask(&self, lun: Lun, command: &Command, length: u32) -> Result<Completion, Error> {
+        self.execute(lun, command, Transfer::Read(length), Class::Demand)
+            .await
+    }
+
+    /// A place in the queue. A request that is forwarded for a peer never waits for one.
+    async fn place(&self, class: Class) -> Result<OwnedSemaphorePermit, Error> {
+        let places = Arc::clone(&self.places);
+        match class {
+            Class::Peer if !self.is_connected() => Err(Error::Unreachable),
+            Class::Peer => places.try_acquire_owned().map_err(|_| Error::QueueFull),
+            Class::Demand | Class::Prefetch | Class::Fill => {
+                places.acquire_owned().await.map_err(|_| Error::Closed)
+            }
+        }
+    }
 }
+
+/// A command that was submitted.
+#[derive(Debug)]
+pub(crate) struct Pending(oneshot::Receiver<Result<Completion, Error>>);
+
+impl Pending {
+    /// Waits for its end.
+    pub(crate) async fn end(self) -> Result<Completion, Error> {
+        self.0.await.map_err(|_| Error::Closed)?
+    }
+}
+
+/// Bytes of a list of logical units that are taken: 1,023 of them.
+const LUN_LIST_BYTES: u32 = 8192;

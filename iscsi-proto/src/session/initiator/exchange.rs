@@ -180,9 +180,6 @@ pub enum DiscoverError {
     /// The answer cannot be understood.
     #[error("the answer is malformed")]
     Malformed,
-    /// No answer came in time.
-    #[error("no answer in time")]
-    TimedOut,
 }
 
 /// Why a session ended.

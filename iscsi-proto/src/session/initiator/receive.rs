@@ -274,7 +274,7 @@ impl FullFeature {
                 self.events.push_back(report);
             }
             AsyncEvent::LOGOUT_REQUEST => {
-                self.drain(now, Duration::from_secs(header.parameter_3.get().into()))
+                self.drain(now, Duration::from_secs(header.parameter_3.get().into()));
             }
             AsyncEvent::CONNECTION_DROP | AsyncEvent::SESSION_DROP => {
                 let time2wait = Duration::from_secs(header.parameter_2.get().into());
@@ -334,7 +334,7 @@ impl FullFeature {
                 self.events.extend(request.map(rejected));
             }
             (Header::TaskManagementRequest(_), Some(Work::Abort(_) | Work::Reset(_))) => {
-                self.reject_management(tag)?
+                self.reject_management(tag)?;
             }
             (Header::LogoutRequest(_), Some(Work::Logout)) => return Err(self.end_of_logout()),
             (Header::NopOut(_), Some(Work::Ping)) => {

@@ -1,0 +1,164 @@
+//! One TCP connection that drives one [`InitiatorSession`]: the only place where bytes move.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes, BytesMut};
+use iscsi_proto::session::{InitiatorConfig, InitiatorEvent, InitiatorSession};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+
+use crate::Error;
+
+/// A connection and the session on it.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: TcpStream,
+    pub(crate) session: InitiatorSession,
+    input: BytesMut,
+    unsent: VecDeque<Bytes>,
+    alarm: Pin<Box<Sleep>>,
+}
+
+impl Connection {
+    /// Connects to `address` and begins to log in.
+    pub(crate) async fn open(
+        address: &str,
+        timeout: Duration,
+        config: InitiatorConfig,
+    ) -> Result<Self, Error> {
+        let connecting = tokio::time::timeout(timeout, TcpStream::connect(address));
+        let stream = connecting
+            .await
+            .map_err(|_| Error::ConnectTimeout)?
+            .map_err(cannot_connect)?;
+        stream.set_nodelay(true).map_err(cannot_connect)?;
+        Ok(Self {
+            stream,
+            session: InitiatorSession::new(config, now()),
+            input: BytesMut::new(),
+            unsent: VecDeque::new(),
+            alarm: Box::pin(tokio::time::sleep(timeout)),
+        })
+    }
+
+    /// Waits for the next event.
+    pub(crate) async fn event(&mut self) -> InitiatorEvent {
+        loop {
+            if let Some(event) = self.session.poll_event() {
+                return event;
+            }
+            self.progress().await;
+        }
+    }
+
+    /// Sends what there is to send, then waits until something was received, or sent, or time matters. May be
+    /// dropped and called again. Once the session is closed there is nothing to wait for.
+    pub(crate) async fn progress(&mut self) {
+        if let Err(_broken) = self.flush() {
+            self.session.handle_disconnect();
+        }
+        if self.session.is_closed() {
+            return;
+        }
+        self.set_alarm();
+        self.make_room();
+        let blocked = !self.unsent.is_empty();
+        let (mut reader, writer) = self.stream.split();
+        tokio::select! {
+            biased;
+            received = reader.read_buf(&mut self.input) => match received {
+                Ok(0) | Err(_) => self.session.handle_disconnect(),
+                Ok(_) => self.session.handle_bytes(now(), &mut self.input),
+            },
+            // An error shows itself at the next write.
+            _writable = writer.writable(), if blocked => {}
+            () = self.alarm.as_mut() => {
+                self.session.handle_timeout(now());
+                self.alarm.as_mut().reset(tokio::time::Instant::now() + IDLE);
+            }
+        }
+    }
+
+    /// Writes until the socket is full or nothing is left.
+    fn flush(&mut self) -> io::Result<()> {
+        loop {
+            while self.unsent.len() < MAX_SLICES
+                && let Some(part) = self.session.poll_transmit()
+            {
+                self.unsent.push_back(part);
+            }
+            if self.unsent.is_empty() {
+                return Ok(());
+            }
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+            let mut count = 0;
+            for (slice, part) in slices.iter_mut().zip(&self.unsent) {
+                *slice = IoSlice::new(part);
+                count += 1;
+            }
+            match self.stream.try_write_vectored(&slices[..count]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => self.forget(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Takes what was written off the front.
+    fn forget(&mut self, mut written: usize) {
+        while let Some(part) = self.unsent.front_mut() {
+            if part.len() > written {
+                part.advance(written);
+                return;
+            }
+            written -= part.len();
+            self.unsent.pop_front();
+        }
+    }
+
+    /// Room for the PDU that is on its way, and for more. A full buffer is left to those who hold parts of it.
+    fn make_room(&mut self) {
+        let spare = self.input.capacity() - self.input.len();
+        if spare < self.session.missing().max(MIN_ROOM) {
+            self.input.reserve(self.session.missing().max(READ_BYTES));
+        }
+    }
+
+    /// Arms the alarm for the session's next timeout. An alarm that is too early is left alone: it costs one turn.
+    fn set_alarm(&mut self) {
+        if let Some(due) = self.session.poll_timeout() {
+            let due = tokio::time::Instant::from_std(due);
+            if due < self.alarm.deadline() {
+                self.alarm.as_mut().reset(due);
+            }
+        }
+    }
+}
+
+/// The time, from the clock that tests can hold.
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+fn cannot_connect(error: io::Error) -> Error {
+    Error::Connect(Arc::new(error))
+}
+
+/// Parts of PDUs in one write.
+const MAX_SLICES: usize = 64;
+
+/// Bytes of one receive buffer.
+const READ_BYTES: usize = 256 * 1024;
+
+/// A receive buffer with less room than this is done with.
+const MIN_ROOM: usize = 4096;
+
+/// How long the alarm sleeps when the session names no time.
+const IDLE: Duration = Duration::from_secs(3600);

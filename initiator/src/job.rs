@@ -1,0 +1,137 @@
+//! A command on its way, and what may be done with it when the connection is lost.
+
+use iscsi_proto::scsi::Command;
+use iscsi_proto::session::{Completion, Request};
+use iscsi_proto::wire::lun::Lun;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::Error;
+use crate::identity::Identity;
+
+/// What users ask of the task that owns a session.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Carry a command out.
+    Run(Job),
+    /// Find out what a unit is, and guard it from then on.
+    Attach {
+        lun: Lun,
+        reply: oneshot::Sender<Result<Identity, Error>>,
+    },
+    /// Log out.
+    Close(oneshot::Sender<()>),
+}
+
+/// A command on its way.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) request: Request,
+    pub(crate) repeat: Repeat,
+    /// How often the target gave an answer that asks for another try.
+    pub(crate) tries: u8,
+    reply: oneshot::Sender<Result<Completion, Error>>,
+    /// Its place in the session's queue.
+    _place: OwnedSemaphorePermit,
+}
+
+impl Job {
+    pub(crate) fn new(
+        request: Request,
+        repeat: Repeat,
+        reply: oneshot::Sender<Result<Completion, Error>>,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
+        Self {
+            request,
+            repeat,
+            tries: 0,
+            reply,
+            _place: place,
+        }
+    }
+
+    /// Answers; nobody may be waiting any more.
+    pub(crate) fn answer(self, result: Result<Completion, Error>) {
+        // A dropped future is no error: its command ends without harm.
+        let _ = self.reply.send(result);
+    }
+
+    /// True if nobody waits any more.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.reply.is_closed()
+    }
+}
+
+/// Whether a command may be sent again when its answer was lost with the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// It changes nothing, or the same whenever it is carried out.
+    Always,
+    /// It changes these blocks, up to but without the last: never after a later change of them was acknowledged.
+    Changes { first: u64, end: u64 },
+    /// Nobody knows.
+    Never,
+}
+
+impl Repeat {
+    /// What holds for a command.
+    pub(crate) fn of(command: &Command) -> Self {
+        match command {
+            Command::Write { range, .. } => Self::blocks(range.lba(), range.blocks()),
+            Command::WriteSame(same) if same.range.blocks() != 0 => {
+                Self::blocks(same.range.lba(), same.range.blocks())
+            }
+            // Its blocks are in the parameter list, or reach to the end: any change may overlap.
+            Command::WriteSame(_) | Command::Unmap { .. } => Self::Changes {
+                first: 0,
+                end: u64::MAX,
+            },
+            Command::StartStopUnit { .. } | Command::PreventAllowMediumRemoval { .. } => {
+                Self::Never
+            }
+            _ => Self::Always,
+        }
+    }
+
+    /// True if both change some block.
+    pub(crate) fn overlaps(self, other: Self) -> bool {
+        match (self, other) {
+            (
+                Self::Changes { first, end },
+                Self::Changes {
+                    first: other_first,
+                    end: other_end,
+                },
+            ) => first < other_end && other_first < end,
+            _ => false,
+        }
+    }
+
+    fn blocks(lba: u64, blocks: u32) -> Self {
+        Self::Changes {
+            first: lba,
+            end: lba.saturating_add(blocks.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use iscsi_proto::scsi::Command;
+
+    use super::Repeat;
+
+    #[test]
+    fn only_writes_that_touch_overlap() {
+        let of = |lba, blocks| Repeat::of(&Command::write(lba, blocks));
+        assert!(of(0, 8).overlaps(of(7, 1)));
+        assert!(of(7, 1).overlaps(of(0, 8)));
+        assert!(!of(0, 8).overlaps(of(8, 1)));
+        assert!(!of(0, 8).overlaps(Repeat::of(&Command::read(0, 8))));
+        assert!(of(1 << 40, 1).overlaps(Repeat::of(&Command::Unmap {
+            anchor: false,
+            parameter_length: 24
+        })));
+        assert!(!Repeat::Never.overlaps(Repeat::Never));
+    }
+}
