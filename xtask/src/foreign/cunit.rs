@@ -1,7 +1,10 @@
 //! What iscsi-test-cu prints, read truly: it counts a test that it skipped as passed, this does not.
 //!
 //! The suite skips by printing `[SKIPPED] why` and passing, so a verdict is only known together with the lines between
-//! `Test: NAME ...` and it. A verdict may share its line with a log line before or behind it.
+//! `Test: NAME ...` and it. A verdict may share its line with a log line before or behind it. What is skipped behind the
+//! verdict is the suite's cleaning up, not the test.
+
+use std::mem;
 
 /// One test of the suite.
 #[derive(Debug, Eq, PartialEq)]
@@ -40,9 +43,11 @@ struct Reader {
 }
 
 /// A test whose end was not seen yet.
+#[derive(Default)]
 struct Open {
     name: String,
     passed: Option<bool>,
+    skipped: Option<String>,
     log: Vec<String>,
 }
 
@@ -58,8 +63,7 @@ impl Reader {
             self.finish_test();
             let mut open = Open {
                 name: format!("{}.{test}", self.suite),
-                passed: None,
-                log: Vec::new(),
+                ..Open::default()
             };
             open.line(rest);
             self.open = Some(open);
@@ -71,9 +75,9 @@ impl Reader {
     }
 
     fn finish_test(&mut self) {
-        self.tests.extend(self.open.take().map(|open| Test {
+        self.tests.extend(self.open.take().map(|mut open| Test {
+            name: mem::take(&mut open.name),
             verdict: open.verdict(),
-            name: open.name,
         }));
     }
 }
@@ -81,25 +85,29 @@ impl Reader {
 impl Open {
     fn line(&mut self, line: &str) {
         match verdict_in(line).filter(|_| self.passed.is_none()) {
-            Some((passed, rest)) => {
+            Some((before, passed, behind)) => {
+                self.log(before);
                 self.passed = Some(passed);
-                self.log(rest);
+                self.log(behind);
             }
             None => self.log(line),
         }
     }
 
     fn log(&mut self, line: &str) {
-        if !line.trim().is_empty() {
-            self.log.push(line.trim().to_owned());
+        let line = line.trim();
+        if line.contains("[SKIPPED]") && self.passed.is_none() {
+            self.skipped.get_or_insert_with(|| line.to_owned());
+        }
+        if !line.is_empty() {
+            self.log.push(line.to_owned());
         }
     }
 
-    fn verdict(&self) -> Verdict {
-        let skip = self.log.iter().find(|line| line.contains("[SKIPPED]"));
-        match (self.passed, skip) {
+    fn verdict(self) -> Verdict {
+        match (self.passed, self.skipped) {
             (Some(true), None) => Verdict::Passed,
-            (Some(true), Some(why)) => Verdict::Skipped(why.clone()),
+            (Some(true), Some(why)) => Verdict::Skipped(why),
             // The log lines before the verdict and the broken assertions behind it.
             (Some(false), _) => Verdict::Failed(self.log.join("\n      ")),
             (None, _) => Verdict::Missing,
@@ -107,18 +115,20 @@ impl Open {
     }
 }
 
-/// The verdict at the end of a line, or at its begin with a log line behind it, and the rest of the line.
-fn verdict_in(line: &str) -> Option<(bool, &str)> {
+/// The verdict at the end of a line, or at its begin with a log line behind it: what is before it, it, what is behind.
+fn verdict_in(line: &str) -> Option<(&str, bool, &str)> {
     if line.trim_start().starts_with('[') {
         return None;
     }
     for (word, passed) in [("passed", true), ("FAILED", false)] {
-        if let Some(rest) = line.trim_end().strip_suffix(word) {
-            return Some((passed, rest));
+        if let Some(before) = line.trim_end().strip_suffix(word) {
+            return Some((before, passed, ""));
         }
         let behind = line.strip_prefix(word).map(str::trim_start);
-        if let Some(rest) = behind.filter(|rest| rest.starts_with('[') || rest.starts_with("20")) {
-            return Some((passed, rest));
+        if let Some(behind) =
+            behind.filter(|behind| behind.starts_with('[') || behind.starts_with("20"))
+        {
+            return Some(("", passed, behind));
         }
     }
     None
@@ -175,6 +185,12 @@ mod tests {
             verdicts(output),
             [("iSCSIcmdsn.iSCSICmdSnTooHigh".to_owned(), Verdict::Missing)]
         );
+    }
+
+    #[test]
+    fn a_skip_behind_the_verdict_is_not_the_tests() {
+        let output = "Suite: S\n  Test: A ...passed    [SKIPPED] PERSISTENT RESERVE IN is not implemented.\n";
+        assert_eq!(verdicts(output), [("S.A".to_owned(), Verdict::Passed)]);
     }
 
     #[test]
