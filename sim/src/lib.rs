@@ -1,2 +1,123 @@
 //! Many nodes in one thread under virtual time, from a seed: drives the decisions of the swarm before sockets do.
+//!
+//! [`run`] plays a [`Scenario`]: every node replays one boot, reading the same extents in the same order, through the
+//! real forest, fetch, health and flights; links, queues, deaths and lies are simulated. The same scenario always gives
+//! the same [`Report`], down to the hash of its event log.
 #![forbid(unsafe_code)]
+
+mod dice;
+mod link;
+mod node;
+mod world;
+
+use std::time::Duration;
+
+use vmthunder_swarm::fetch::FetchOptions;
+
+/// What is simulated.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Decides everything that is left to chance.
+    pub seed: u64,
+    /// Nodes that boot.
+    pub nodes: usize,
+    /// Extents that a boot reads.
+    pub extents: u64,
+    /// Extents that a guest asks for at once.
+    pub demand_window: usize,
+    /// Extents that are read ahead of the guest; none if zero.
+    pub prefetch_window: usize,
+    /// Nodes begin within this time.
+    pub stagger: Duration,
+    /// Bytes per second of a node's link, each way.
+    pub node_rate: u64,
+    /// Bytes per second of the origin's link.
+    pub origin_rate: u64,
+    /// How long a message takes.
+    pub latency: Duration,
+    /// Requests of peers that a node serves at once.
+    pub serve_queue: usize,
+    /// Requests that a node has under way at one source, for itself; as many again for peers.
+    pub ask_queue: usize,
+    /// Per cent of the other nodes that a node knows of.
+    pub view_percent: u64,
+    /// Nodes that die silently.
+    pub deaths: usize,
+    /// The time within which they die.
+    pub death_window: Duration,
+    /// Nodes with a tenth of the rate.
+    pub slow: usize,
+    /// Nodes that answer with wrong bytes.
+    pub liars: usize,
+    /// The limits of the fetches.
+    pub fetch: FetchOptions,
+    /// When the simulation is cut off; whoever is not done then is stuck.
+    pub time_limit: Duration,
+}
+
+impl Default for Scenario {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            nodes: 8,
+            extents: 256,
+            demand_window: 4,
+            prefetch_window: 0,
+            stagger: Duration::from_millis(100),
+            node_rate: 125_000_000,
+            origin_rate: 125_000_000,
+            latency: Duration::from_micros(100),
+            serve_queue: 64,
+            ask_queue: 32,
+            view_percent: 100,
+            deaths: 0,
+            death_window: Duration::from_secs(1),
+            slow: 0,
+            liars: 0,
+            fetch: FetchOptions::default(),
+            time_limit: Duration::from_secs(600),
+        }
+    }
+}
+
+/// What came out.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// Extents sent by the origin, divided by the extents that a boot reads.
+    pub origin_copies: f64,
+    /// When the last node that lives was done.
+    pub last: Duration,
+    /// When the middle one was.
+    pub median: Duration,
+    /// Nodes that live and have not read everything.
+    pub stuck: usize,
+    /// Extents given to guests.
+    pub delivered: u64,
+    /// Reads of guests that failed.
+    pub failed: u64,
+    /// Wrong bytes given to a guest.
+    pub wrong: u64,
+    /// Wrong bytes noticed.
+    pub corrupt: u64,
+    /// Requests to a node of higher rank: one would be enough for a loop.
+    pub uphill: u64,
+    /// Requests sent to peers and the origin.
+    pub asked: u64,
+    /// Requests refused, here or there.
+    pub refusals: u64,
+    /// Times that a fetch waited.
+    pub waits: u64,
+    /// Requests given up.
+    pub silences: u64,
+    /// Second sources asked.
+    pub hedges: u64,
+    /// Most extents that one node sent, divided by the extents that a boot reads.
+    pub most_uploads: f64,
+    /// Hash of all events in order.
+    pub log_hash: u64,
+}
+
+/// Plays a scenario to its end.
+pub fn run(scenario: &Scenario) -> Report {
+    world::World::new(scenario.clone()).play()
+}

@@ -76,6 +76,8 @@ pub struct FetchOptions {
     pub silence: Duration,
     /// How much longer for each node further down: whoever is nearest to a dead node notices first.
     pub silence_per_level: Duration,
+    /// When a second source may be asked, counted from the question to the first.
+    pub hedge_after: Duration,
     /// The first wait after a refusal; doubled with each further one.
     pub first_wait: Duration,
     /// The longest wait.
@@ -89,6 +91,7 @@ impl Default for FetchOptions {
         Self {
             silence: Duration::from_millis(400),
             silence_per_level: Duration::from_millis(50),
+            hedge_after: Duration::from_millis(200),
             first_wait: Duration::from_millis(2),
             longest_wait: Duration::from_millis(200),
             deadline: Duration::from_secs(20),

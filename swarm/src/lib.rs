@@ -1,53 +1,64 @@
-//! Peers and the origin as one volume: who is asked for an extent, what is done when nobody answers, and how an answer is verified.
+//! Peers and the origin as one volume: who is asked for an extent, what is done when nobody answers, and how an answer
+//! is verified.
+//!
+//! [`Swarm`] is a read-only [`Volume`] that knows its content by hash. Where to ask is decided by [`forest`], what to do
+//! about answers and silence by [`fetch`], whom to leave out by [`health`]; all three are pure, and a simulator drives
+//! them too. What an answer must be is said by a [`manifest`]. [`peer`] reaches peers over iSCSI.
+//!
+//! Whole extents travel, and nothing is kept: put a cache above. Nothing here panics on what peers, origin or manifest
+//! contain.
 #![forbid(unsafe_code)]
 
+mod ask;
 pub mod fetch;
 pub mod forest;
 pub mod health;
 pub mod manifest;
 pub mod peer;
+mod queue;
 mod stats;
+mod verify;
 
+use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use bytes::Bytes;
-use vmthunder_volume::{Class, Error, Geometry, Result, Span, Volume};
+use bytes::{Bytes, BytesMut};
+use tokio::time::{Instant, sleep};
+use tracing::error;
+use vmthunder_volume::{Class, EXTENT_BYTES, Error, Extent, Geometry, Result, Span, Volume};
 
-use crate::forest::NodeName;
-use crate::manifest::{ExtentHashes, Header};
+use crate::fetch::{Action, Failure, Fetch, FetchOptions, HedgeBudget, Source, View};
+use crate::forest::{Forest, NodeName};
+use crate::health::{Health, HealthOptions};
+use crate::queue::Queue;
+use crate::stats::{Counters, SourceCounters};
 
 pub use stats::{SourceStats, SwarmStats};
-
-/// How answers are verified.
-#[derive(Clone)]
-pub enum Verify {
-    /// Not at all: a foreign origin without a manifest. Peers are never asked then.
-    Nothing,
-    /// The volume is an image, and these are its hashes.
-    Extents(Arc<dyn ExtentHashes>),
-    /// The volume is the manifest of an image with this header.
-    Pages(Arc<Header>),
-}
+pub use verify::Verify;
 
 /// The limits of a [`Swarm`].
 #[derive(Clone, Debug)]
 pub struct SwarmOptions {
-    /// Requests under way at one peer; more are refused.
+    /// Requests under way at one peer; more are refused, here and at once.
     pub peer_queue: NonZeroU32,
-    /// Requests under way at the origin: the origin budget. A local demand waits in line, a peer's request is refused.
+    /// Requests under way at the origin: the origin budget. Local requests wait in line, a peer's request is refused.
     pub origin_queue: NonZeroU32,
-    /// How long a local request is tried.
-    pub deadline: Duration,
+    /// The patience of a fetch.
+    pub fetch: FetchOptions,
+    /// When a source is left out.
+    pub health: HealthOptions,
 }
 
 impl Default for SwarmOptions {
     fn default() -> Self {
         Self {
-            peer_queue: NonZeroU32::MIN.saturating_add(63),
+            peer_queue: NonZeroU32::MIN.saturating_add(127),
             origin_queue: NonZeroU32::MIN.saturating_add(63),
-            deadline: Duration::from_secs(20),
+            fetch: FetchOptions::default(),
+            health: HealthOptions::default(),
         }
     }
 }
@@ -55,35 +66,236 @@ impl Default for SwarmOptions {
 /// Peers `P` and the origin `O` of one image, or of one manifest, as one read-only volume.
 #[derive(Debug)]
 pub struct Swarm<O, P> {
-    origin: O,
+    me: NodeName,
+    options: SwarmOptions,
+    verify: Verify,
     geometry: Geometry,
-    peers: std::marker::PhantomData<fn() -> P>,
+    origin: Arc<Place<O>>,
+    peers: RwLock<Arc<Peers<P>>>,
+    judgement: Mutex<Judgement>,
+    counters: Counters,
+    /// The origin has other content than the image: nothing is answered any more.
+    fenced: AtomicBool,
+    start: Instant,
+}
+
+/// A source, its queue and its counters.
+#[derive(Debug)]
+struct Place<V> {
+    volume: V,
+    queue: Arc<Queue>,
+    counters: Arc<SourceCounters>,
+}
+
+/// One view of the other nodes.
+#[derive(Debug)]
+struct Peers<P> {
+    forest: Forest,
+    places: HashMap<NodeName, Arc<Place<P>>>,
+}
+
+/// What all fetches learn together.
+#[derive(Debug)]
+struct Judgement {
+    health: Health,
+    luck: Luck,
+}
+
+/// What decisions use up.
+#[derive(Debug)]
+struct Luck {
+    hedges: HedgeBudget,
+    jitter: u64,
 }
 
 impl<O: Volume, P: Volume> Swarm<O, P> {
     /// The swarm as node `me` sees it, with nobody but the origin in it yet.
     pub fn new(me: NodeName, origin: O, verify: Verify, options: SwarmOptions) -> Self {
-        let _ = (me, options);
-        let geometry = match verify {
-            Verify::Nothing => origin.geometry(),
-            Verify::Extents(hashes) => hashes.geometry(),
-            Verify::Pages(header) => header.manifest_geometry(),
+        let seed = getrandom::u64().unwrap_or_else(|_| me.hash());
+        let judgement = Judgement {
+            health: Health::new(options.health.clone()),
+            luck: Luck {
+                hedges: HedgeBudget::default(),
+                jitter: seed,
+            },
         };
         Self {
-            origin,
-            geometry,
-            peers: std::marker::PhantomData,
+            me,
+            geometry: verify.geometry().unwrap_or_else(|| origin.geometry()),
+            verify,
+            origin: Arc::new(Place::new(origin, options.origin_queue)),
+            peers: RwLock::new(Arc::new(Peers {
+                forest: Forest::default(),
+                places: HashMap::new(),
+            })),
+            judgement: Mutex::new(judgement),
+            counters: Counters::default(),
+            fenced: AtomicBool::new(false),
+            start: Instant::now(),
+            options,
         }
     }
 
-    /// Replaces the view of the other nodes that are attached to the image.
+    /// Replaces the view of the nodes that are attached to the image; `me` may be among them. Queues and counters of
+    /// those who stay are kept.
     pub fn set_members(&self, members: Vec<(NodeName, P)>) {
-        let _ = members;
+        let mut slot = self.peers.write().unwrap_or_else(PoisonError::into_inner);
+        let mut places = HashMap::new();
+        for (name, volume) in members.into_iter().filter(|(name, _)| *name != self.me) {
+            let place = match slot.places.get(&name) {
+                Some(old) => Place {
+                    volume,
+                    queue: old.queue.clone(),
+                    counters: old.counters.clone(),
+                },
+                None => Place::new(volume, self.options.peer_queue),
+            };
+            places.insert(name, Arc::new(place));
+        }
+        let mut names: Vec<NodeName> = places.keys().cloned().collect();
+        names.push(self.me.clone());
+        self.judge().health.retain(|node| places.contains_key(node));
+        *slot = Arc::new(Peers {
+            forest: Forest::new(&names),
+            places,
+        });
     }
 
     /// What was counted so far.
     pub fn stats(&self) -> SwarmStats {
-        SwarmStats::default()
+        let (peers, now) = (self.peers(), self.now());
+        let judgement = self.judge();
+        let mut sources = vec![self.origin.counters.snapshot(Source::Origin, false)];
+        for name in peers.forest.members() {
+            if let Some(place) = peers.places.get(name) {
+                let absent = judgement.health.is_absent(now, name);
+                sources.push(place.counters.snapshot(Source::Peer(name.clone()), absent));
+            }
+        }
+        self.counters.snapshot(sources)
+    }
+
+    /// True once the origin was caught with other content than the image's.
+    pub fn is_fenced(&self) -> bool {
+        self.fenced.load(Ordering::Relaxed)
+    }
+
+    /// Gets one whole extent, verified.
+    async fn extent(&self, extent: Extent, class: Class) -> Result<Bytes> {
+        if self.is_fenced() {
+            return Err(Error::Corrupt);
+        }
+        let span = self.geometry.extent_span(extent);
+        let expected = self.verify.expected(extent, class).await?;
+        if let Some(bytes) = expected.answer(usize::try_from(span.length()).unwrap_or_default()) {
+            self.counters.known_extents.add(1);
+            return Ok(bytes);
+        }
+        let mut fetch = Fetch::new(extent, class, self.now(), self.options.fetch.clone());
+        loop {
+            match self.next(&mut fetch) {
+                Action::Ask { source, patience } => {
+                    let climbs = fetch.climbs() as u64;
+                    let question = ask::Question {
+                        span,
+                        class,
+                        patience,
+                        expected: &expected,
+                    };
+                    if let Some(bytes) = self.ask(&mut fetch, source, question).await {
+                        return Ok(bytes);
+                    }
+                    self.counters
+                        .climbs
+                        .add((fetch.climbs() as u64).saturating_sub(climbs));
+                }
+                Action::Wait(wait) => {
+                    self.counters.waits.add(1);
+                    sleep(wait).await;
+                }
+                Action::Refuse => {
+                    self.counters.refused.add(1);
+                    return Err(Error::Busy);
+                }
+                Action::Fail(Failure::OriginCorrupt) => return Err(self.origin_is_corrupt(extent)),
+                Action::Fail(Failure::Deadline) | Action::Done => {
+                    self.counters.failures.add(1);
+                    return Err(Error::Unavailable);
+                }
+            }
+        }
+    }
+
+    fn next(&self, fetch: &mut Fetch) -> Action {
+        let now = self.now();
+        self.look(|view, judgement| {
+            // An LCG of Knuth's: good enough to part those who were refused together.
+            judgement.jitter = judgement
+                .jitter
+                .wrapping_mul(0x5851_f42d_4c95_7f2d)
+                .wrapping_add(1);
+            fetch.next(now, judgement.jitter >> 16, view)
+        })
+    }
+
+    /// Shows the present view to a decision. Without hashes nobody is in it: a peer's answer could not be verified.
+    fn look<T>(&self, decide: impl FnOnce(&View<'_>, &mut Luck) -> T) -> T {
+        let (peers, now) = (self.peers(), self.now());
+        let alone = Forest::default();
+        let forest = if matches!(self.verify, Verify::Nothing) {
+            &alone
+        } else {
+            &peers.forest
+        };
+        let mut judgement = self.judge();
+        let Judgement { health, luck } = &mut *judgement;
+        let absent = |node: &NodeName| health.is_absent(now, node);
+        decide(
+            &View {
+                forest,
+                me: &self.me,
+                absent: &absent,
+            },
+            luck,
+        )
+    }
+
+    fn origin_is_corrupt(&self, extent: Extent) -> Error {
+        if !self.fenced.swap(true, Ordering::Relaxed) {
+            error!(
+                %extent,
+                "the origin has other content than the image's manifest says: nothing of the image is answered any more"
+            );
+        }
+        self.counters.failures.add(1);
+        Error::Corrupt
+    }
+
+    fn peers(&self) -> Arc<Peers<P>> {
+        self.peers
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn judge(&self) -> MutexGuard<'_, Judgement> {
+        self.judgement
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+}
+
+impl<V> Place<V> {
+    fn new(volume: V, places: NonZeroU32) -> Self {
+        Self {
+            volume,
+            queue: Arc::new(Queue::new(places)),
+            counters: Arc::default(),
+        }
     }
 }
 
@@ -93,7 +305,20 @@ impl<O: Volume, P: Volume> Volume for Swarm<O, P> {
     }
 
     async fn read(&self, span: Span, class: Class) -> Result<Bytes> {
-        self.origin.read(span, class).await
+        self.geometry.check(span)?;
+        let mut parts = span.by_extent();
+        let Some((extent, part)) = parts.next() else {
+            return Ok(Bytes::new());
+        };
+        let first = cut(&self.extent(extent, class).await?, part)?;
+        if first.len() as u64 == span.length() {
+            return Ok(first);
+        }
+        let mut whole = BytesMut::from(first);
+        for (extent, part) in parts {
+            whole.extend_from_slice(&cut(&self.extent(extent, class).await?, part)?);
+        }
+        Ok(whole.freeze())
     }
 
     async fn write(&self, _offset: u64, _bytes: Bytes) -> Result<()> {
@@ -107,4 +332,14 @@ impl<O: Volume, P: Volume> Volume for Swarm<O, P> {
     async fn trim(&self, _span: Span) -> Result<()> {
         Err(Error::ReadOnly)
     }
+}
+
+/// The bytes of `part`, which lies in one extent, out of that extent.
+fn cut(extent: &Bytes, part: Span) -> Result<Bytes> {
+    let from = usize::try_from(part.offset() % EXTENT_BYTES).unwrap_or(usize::MAX);
+    let to = from.saturating_add(usize::try_from(part.length()).unwrap_or(usize::MAX));
+    if to > extent.len() {
+        return Err(Error::Corrupt);
+    }
+    Ok(extent.slice(from..to))
 }

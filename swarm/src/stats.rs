@@ -1,4 +1,6 @@
-//! What a swarm counted.
+//! What a swarm counts.
+
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::fetch::Source;
 
@@ -26,8 +28,8 @@ pub struct SourceStats {
 pub struct SwarmStats {
     /// Each source, the origin first.
     pub sources: Vec<SourceStats>,
-    /// Extents known to be zero, answered without asking anybody.
-    pub zero_extents: u64,
+    /// Extents answered without asking anybody: zeros, and the header of a manifest.
+    pub known_extents: u64,
     /// Peers' requests that were refused because they could not be forwarded at once.
     pub refused: u64,
     /// Questions put to an ancestor of a silent parent.
@@ -38,4 +40,64 @@ pub struct SwarmStats {
     pub waits: u64,
     /// Fetches that ended without an answer.
     pub failures: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct SourceCounters {
+    pub(crate) extents: Counter,
+    pub(crate) bytes: Counter,
+    pub(crate) refusals: Counter,
+    pub(crate) failures: Counter,
+    pub(crate) corrupt: Counter,
+}
+
+impl SourceCounters {
+    pub(crate) fn snapshot(&self, source: Source, absent: bool) -> SourceStats {
+        SourceStats {
+            source,
+            extents: self.extents.get(),
+            bytes: self.bytes.get(),
+            refusals: self.refusals.get(),
+            failures: self.failures.get(),
+            corrupt: self.corrupt.get(),
+            absent,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) known_extents: Counter,
+    pub(crate) refused: Counter,
+    pub(crate) climbs: Counter,
+    pub(crate) hedges: Counter,
+    pub(crate) waits: Counter,
+    pub(crate) failures: Counter,
+}
+
+impl Counters {
+    pub(crate) fn snapshot(&self, sources: Vec<SourceStats>) -> SwarmStats {
+        SwarmStats {
+            sources,
+            known_extents: self.known_extents.get(),
+            refused: self.refused.get(),
+            climbs: self.climbs.get(),
+            hedges: self.hedges.get(),
+            waits: self.waits.get(),
+            failures: self.failures.get(),
+        }
+    }
 }

@@ -1,0 +1,197 @@
+//! One question: a place in the source's queue, the read, patience, verification, and what is learnt from it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::select;
+use tokio::time::{sleep, timeout};
+use tracing::warn;
+use vmthunder_volume::{Class, Error, Span, Volume};
+
+use crate::fetch::{Fetch, Outcome, Source};
+use crate::verify::Expected;
+use crate::{Place, Swarm};
+
+/// What is asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Question<'a> {
+    pub(crate) span: Span,
+    pub(crate) class: Class,
+    pub(crate) patience: Duration,
+    pub(crate) expected: &'a Expected,
+}
+
+impl<O: Volume, P: Volume> Swarm<O, P> {
+    /// Asks a source, and a second one when the first takes its time and a hedge is allowed. The fetch is told what
+    /// became of it.
+    pub(crate) async fn ask(
+        &self,
+        fetch: &mut Fetch,
+        source: Source,
+        question: Question<'_>,
+    ) -> Option<Bytes> {
+        let first = self.ask_one(&source, question);
+        tokio::pin!(first);
+        select! {
+            biased;
+            answer = &mut first => return tell(fetch, &source, answer),
+            () = sleep(self.options.fetch.hedge_after) => {}
+        }
+        let hedge =
+            self.look(|view, luck| fetch.hedge(&source, view).filter(|_| luck.hedges.take()));
+        let Some(hedge) = hedge else {
+            return tell(fetch, &source, first.await);
+        };
+        self.counters.hedges.add(1);
+        let second = self.ask_one(&hedge, question);
+        tokio::pin!(second);
+        select! {
+            biased;
+            answer = &mut first => match tell(fetch, &source, answer) {
+                None => tell(fetch, &hedge, second.await),
+                bytes => bytes,
+            },
+            answer = &mut second => match tell(fetch, &hedge, answer) {
+                None => tell(fetch, &source, first.await),
+                bytes => bytes,
+            },
+        }
+    }
+
+    async fn ask_one(&self, source: &Source, question: Question<'_>) -> Result<Bytes, Outcome> {
+        match source {
+            Source::Origin => {
+                let place = self.origin.clone();
+                let longest = self.options.fetch.deadline;
+                let permit = place.queue.take(question.class, longest).await;
+                let _permit = permit.ok_or(Outcome::Busy)?;
+                self.read_from(source, &place, question).await
+            }
+            Source::Peer(name) => {
+                let place = self
+                    .peers()
+                    .places
+                    .get(name)
+                    .cloned()
+                    .ok_or(Outcome::NotAttached)?;
+                let _permit = place.queue.try_take(question.class).ok_or(Outcome::Busy)?;
+                self.read_from(source, &place, question).await
+            }
+        }
+    }
+
+    /// Reads with a place taken; everything that is learnt about the source is learnt here.
+    async fn read_from<V: Volume>(
+        &self,
+        source: &Source,
+        place: &Arc<Place<V>>,
+        question: Question<'_>,
+    ) -> Result<Bytes, Outcome> {
+        let open = Open::new(self, source);
+        let reading = place.volume.read(question.span, question.class);
+        let result = match self.patiently(source, question.patience, reading).await {
+            Some(Ok(bytes)) if is_right(&bytes, question) => Ok(bytes),
+            Some(Ok(_)) => Err(Outcome::Corrupt),
+            Some(Err(error)) => Err(outcome_of(&error, source)),
+            None => Err(Outcome::Silent),
+        };
+        open.close(&result, question.patience);
+        let counters = &place.counters;
+        match &result {
+            Ok(bytes) => {
+                counters.extents.add(1);
+                counters.bytes.add(bytes.len() as u64);
+            }
+            Err(Outcome::Busy) => counters.refusals.add(1),
+            Err(Outcome::Corrupt) => {
+                counters.corrupt.add(1);
+                warn!(?source, span = %question.span, "the answer is not what the manifest says");
+            }
+            Err(_) => counters.failures.add(1),
+        }
+        result
+    }
+
+    /// Waits for an answer as long as the source makes progress with anything, and so much longer. `None` is silence.
+    async fn patiently<T>(
+        &self,
+        source: &Source,
+        patience: Duration,
+        reading: impl Future<Output = T>,
+    ) -> Option<T> {
+        tokio::pin!(reading);
+        let mut left = patience;
+        loop {
+            if let Ok(answer) = timeout(left, &mut reading).await {
+                return Some(answer);
+            }
+            let now = self.now();
+            left = self.judge().health.patience_left(now, source, patience)?;
+        }
+    }
+}
+
+/// A question that a source was asked; taken back if it is dropped.
+struct Open<'a, O: Volume, P: Volume> {
+    swarm: &'a Swarm<O, P>,
+    source: &'a Source,
+    closed: bool,
+}
+
+impl<'a, O: Volume, P: Volume> Open<'a, O, P> {
+    fn new(swarm: &'a Swarm<O, P>, source: &'a Source) -> Self {
+        let now = swarm.now();
+        let mut judgement = swarm.judge();
+        judgement.health.asked(now, source);
+        judgement.luck.hedges.asked();
+        Self {
+            swarm,
+            source,
+            closed: false,
+        }
+    }
+
+    fn close(mut self, result: &Result<Bytes, Outcome>, patience: Duration) {
+        self.closed = true;
+        let now = self.swarm.now();
+        let health = &mut self.swarm.judge().health;
+        match result {
+            Ok(bytes) => health.answered(now, self.source, bytes.len() as u64),
+            Err(Outcome::Busy | Outcome::Answered) => health.refused(now, self.source),
+            Err(Outcome::Corrupt) => health.lied(now, self.source),
+            Err(Outcome::Silent) => health.gave_up(now, self.source, patience),
+            Err(Outcome::Dead | Outcome::NotAttached) => health.failed(now, self.source),
+        }
+    }
+}
+
+impl<O: Volume, P: Volume> Drop for Open<'_, O, P> {
+    fn drop(&mut self) {
+        if !self.closed {
+            self.swarm.judge().health.dropped(self.source);
+        }
+    }
+}
+
+fn tell(fetch: &mut Fetch, source: &Source, answer: Result<Bytes, Outcome>) -> Option<Bytes> {
+    let outcome = answer.as_ref().err().copied().unwrap_or(Outcome::Answered);
+    fetch.handle(source, outcome);
+    answer.ok()
+}
+
+fn is_right(bytes: &Bytes, question: Question<'_>) -> bool {
+    bytes.len() as u64 == question.span.length() && question.expected.matches(bytes)
+}
+
+fn outcome_of(error: &Error, source: &Source) -> Outcome {
+    match (error, source) {
+        (Error::Busy, _) => Outcome::Busy,
+        // The origin has become smaller than the image, or another unit.
+        (Error::OutOfRange | Error::Unsupported | Error::Corrupt, Source::Origin) => {
+            Outcome::Corrupt
+        }
+        (Error::OutOfRange | Error::Unsupported, Source::Peer(_)) => Outcome::NotAttached,
+        _ => Outcome::Dead,
+    }
+}

@@ -1,0 +1,323 @@
+//! Swarms of volumes in memory, in virtual time: peers that die, lie, refuse and keep silent.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+use vmthunder_swarm::forest::{Forest, NodeName, Parent, Tree};
+use vmthunder_swarm::manifest::{Hashes, Header, build, manifest_geometry};
+use vmthunder_swarm::{Swarm, SwarmOptions, SwarmStats, Verify};
+use vmthunder_volume::testing::{Fault, FaultyVolume, MemVolume};
+use vmthunder_volume::{BlockSize, Class, EXTENT_BYTES, Error, Extent, Geometry, Span, Volume};
+
+type Peer = Arc<FaultyVolume<MemVolume>>;
+
+const EXTENTS: u64 = 130;
+
+/// Nine nodes; the one that is looked at asks its parent for extent 5, which asks others.
+struct Lab {
+    swarm: Swarm<Peer, Peer>,
+    origin: Peer,
+    members: Vec<(NodeName, Peer)>,
+    me: NodeName,
+}
+
+fn name(number: u32) -> NodeName {
+    NodeName::new(&format!("node-{number}")).unwrap()
+}
+
+fn image() -> Vec<u8> {
+    // Extent 3 is zero, every other one begins with its number.
+    let mut bytes = vec![0; usize::try_from(EXTENTS * EXTENT_BYTES).unwrap()];
+    for (number, extent) in bytes
+        .chunks_mut(65_536)
+        .enumerate()
+        .filter(|(number, _)| *number != 3)
+    {
+        extent.fill(u8::try_from(number).unwrap() + 1);
+    }
+    bytes
+}
+
+fn volume() -> Peer {
+    let geometry = Geometry::of_bytes(BlockSize::B512, EXTENTS * EXTENT_BYTES);
+    Arc::new(FaultyVolume::new(MemVolume::new(geometry, image())))
+}
+
+async fn verify() -> Verify {
+    let image = volume();
+    let out = MemVolume::zeroed(manifest_geometry(image.geometry()));
+    let header = Arc::new(build(image, &out, |_| {}).await.unwrap());
+    Verify::Extents(Arc::new(Hashes::new(header, out, 4)))
+}
+
+async fn lab_with(options: SwarmOptions, verify: Verify) -> Lab {
+    let names: Vec<NodeName> = (0..9).map(name).collect();
+    let forest = Forest::new(&names);
+    // Somebody with two ancestors in the tree of extent 5.
+    let depth = |node: &NodeName| forest.path(node, Tree::of(Extent(5)), &|_| false).count();
+    let me = names.iter().max_by_key(|node| depth(node)).unwrap().clone();
+    let members: Vec<(NodeName, Peer)> = names.into_iter().map(|name| (name, volume())).collect();
+    let origin = volume();
+    let swarm = Swarm::new(me.clone(), origin.clone(), verify, options);
+    swarm.set_members(members.clone());
+    Lab {
+        swarm,
+        origin,
+        members,
+        me,
+    }
+}
+
+async fn lab() -> Lab {
+    lab_with(SwarmOptions::default(), verify().await).await
+}
+
+impl Lab {
+    /// The ancestors of the node in the tree of extent 5, nearest first.
+    fn ancestors(&self) -> Vec<Peer> {
+        let names: Vec<NodeName> = self.members.iter().map(|(name, _)| name.clone()).collect();
+        let forest = Forest::new(&names);
+        let path = forest.path(&self.me, Tree::of(Extent(5)), &|_| false);
+        path.filter_map(|parent| match parent {
+            Parent::Node(node) => self
+                .members
+                .iter()
+                .find(|(name, _)| *name == node)
+                .map(|(_, peer)| peer.clone()),
+            Parent::Origin => None,
+        })
+        .collect()
+    }
+
+    async fn read(&self, extent: u64, class: Class) -> Result<u8, Error> {
+        let span = Span::new(extent * EXTENT_BYTES, EXTENT_BYTES);
+        let reading = self.swarm.read(span, class);
+        let bytes = timeout(Duration::from_secs(60), reading)
+            .await
+            .expect("it ends")?;
+        assert!(bytes.iter().all(|byte| *byte == bytes[0]));
+        Ok(bytes[0])
+    }
+
+    fn stats(&self) -> SwarmStats {
+        self.swarm.stats()
+    }
+
+    fn asked(&self) -> u64 {
+        self.origin.below().reads()
+            + self
+                .members
+                .iter()
+                .map(|(_, peer)| peer.below().reads())
+                .sum::<u64>()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_parent_answers_and_zeros_travel_never() {
+    let lab = lab().await;
+    assert_eq!(lab.read(5, Class::Demand).await.unwrap(), 6);
+    assert_eq!(lab.ancestors()[0].below().reads(), 1);
+    assert_eq!(lab.read(3, Class::Demand).await.unwrap(), 0);
+    assert_eq!(lab.asked(), 1);
+    assert_eq!(lab.stats().known_extents, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_span_over_several_extents_is_put_together() {
+    let lab = lab().await;
+    let bytes = lab
+        .swarm
+        .read(
+            Span::new(2 * EXTENT_BYTES - 512, 2 * EXTENT_BYTES + 1024),
+            Class::Demand,
+        )
+        .await
+        .unwrap();
+    assert_eq!(&bytes[..], &image()[2 * 65_536 - 512..4 * 65_536 + 512]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_liar_is_noticed_quarantined_and_not_asked_again() {
+    let lab = lab().await;
+    lab.ancestors()[0].set(Fault::Lie);
+    for extent in [5, 69] {
+        assert_eq!(
+            u64::from(lab.read(extent, Class::Peer).await.unwrap()),
+            extent + 1
+        );
+    }
+    assert_eq!(lab.ancestors()[0].below().reads(), 1);
+    let liar = lab
+        .stats()
+        .sources
+        .into_iter()
+        .find(|source| source.corrupt > 0)
+        .unwrap();
+    assert_eq!((liar.corrupt, liar.extents, liar.absent), (1, 0, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn dead_peers_are_counted_out_until_the_origin_answers() {
+    let lab = lab().await;
+    for (_, peer) in &lab.members {
+        peer.set(Fault::Fail(Error::Unavailable));
+    }
+    assert_eq!(lab.read(5, Class::Demand).await.unwrap(), 6);
+    assert_eq!(lab.origin.below().reads(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_is_climbed_over_by_demand_only() {
+    let lab = lab().await;
+    lab.ancestors()[0].set(Fault::Hang);
+    let begin = Instant::now();
+    assert!(matches!(lab.read(5, Class::Peer).await, Err(Error::Busy)));
+    // Three levels down the patience is 400 ms and three times 50 ms.
+    assert_eq!(begin.elapsed().as_millis(), 550);
+    assert_eq!(lab.stats().refused, 1);
+    // From now on the silent one is left out.
+    assert_eq!(lab.read(69, Class::Peer).await.unwrap(), 70);
+
+    let lab = self::lab().await;
+    lab.ancestors()[0].set(Fault::Hang);
+    assert_eq!(lab.read(5, Class::Demand).await.unwrap(), 6);
+    assert_eq!(lab.stats().climbs, 1);
+    assert_eq!(lab.origin.below().reads(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_passed_down_at_once_and_waited_out_by_demand() {
+    let lab = lab().await;
+    let parent = lab.ancestors()[0].clone();
+    parent.queue(Fault::Fail(Error::Busy));
+    let begin = Instant::now();
+    assert!(matches!(lab.read(5, Class::Peer).await, Err(Error::Busy)));
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+    parent.queue(Fault::Fail(Error::Busy));
+    parent.queue(Fault::Fail(Error::Busy));
+    assert_eq!(lab.read(5, Class::Demand).await.unwrap(), 6);
+    assert_eq!(lab.stats().waits, 2);
+    assert_eq!(parent.below().reads(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_demand_gives_up_at_its_deadline() {
+    let lab = lab().await;
+    lab.origin.set(Fault::Hang);
+    for (_, peer) in &lab.members {
+        peer.set(Fault::Fail(Error::Unavailable));
+    }
+    let begin = Instant::now();
+    assert!(matches!(
+        lab.read(5, Class::Demand).await,
+        Err(Error::Unavailable)
+    ));
+    let seconds = begin.elapsed().as_secs();
+    assert!((20..22).contains(&seconds), "{seconds}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_origin_with_other_content_fences_the_image() {
+    let lab = lab().await;
+    lab.swarm.set_members(Vec::new());
+    lab.origin.queue(Fault::Lie);
+    assert!(matches!(
+        lab.read(5, Class::Demand).await,
+        Err(Error::Corrupt)
+    ));
+    assert!(lab.swarm.is_fenced());
+    assert!(matches!(
+        lab.read(6, Class::Demand).await,
+        Err(Error::Corrupt)
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_manifest_peers_are_never_asked() {
+    let lab = lab_with(SwarmOptions::default(), Verify::Nothing).await;
+    for extent in 0..20 {
+        lab.read(extent, Class::Demand).await.unwrap();
+    }
+    assert_eq!(lab.origin.below().reads(), 20);
+    assert_eq!(lab.asked(), 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn demand_waits_in_line_at_the_origin_where_a_peer_is_refused() {
+    let options = SwarmOptions {
+        origin_queue: NonZeroU32::MIN,
+        ..SwarmOptions::default()
+    };
+    let lab = Arc::new(lab_with(options, verify().await).await);
+    lab.swarm.set_members(Vec::new());
+    lab.origin.queue(Fault::Hang);
+    // One place is shared, one is the peers' reserve.
+    let stuck = tokio::spawn({
+        let lab = lab.clone();
+        async move { lab.read(5, Class::Demand).await }
+    });
+    tokio::task::yield_now().await;
+    assert_eq!(lab.read(6, Class::Peer).await.unwrap(), 7, "the reserve");
+    let begin = Instant::now();
+    assert_eq!(lab.read(7, Class::Demand).await.unwrap(), 8);
+    assert!(
+        begin.elapsed() >= Duration::from_millis(400),
+        "it waited for the silent one to be given up"
+    );
+    assert_eq!(stuck.await.unwrap().unwrap(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_answer_is_hedged_at_the_next_ancestor_within_the_budget() {
+    let lab = lab().await;
+    let (parent, grandparent) = (lab.ancestors()[0].clone(), lab.ancestors()[1].clone());
+    for round in 0..100 {
+        lab.read(5 + 64 * (round % 2), Class::Demand).await.unwrap();
+    }
+    parent.queue(Fault::Hang);
+    let (begin, before) = (Instant::now(), grandparent.below().reads());
+    assert_eq!(lab.read(5, Class::Demand).await.unwrap(), 6);
+    assert_eq!(begin.elapsed().as_millis(), 200);
+    assert_eq!(lab.stats().hedges, 1);
+    assert_eq!(grandparent.below().reads(), before + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_manifest_is_a_swarm_of_its_own() {
+    let image = volume();
+    let manifest = Arc::new(MemVolume::zeroed(manifest_geometry(image.geometry())));
+    let header: Header = build(image, &manifest, |_| {}).await.unwrap();
+    let pages: Swarm<Arc<MemVolume>, Peer> = Swarm::new(
+        name(0),
+        manifest.clone(),
+        Verify::Pages(Arc::new(header.clone())),
+        SwarmOptions::default(),
+    );
+    let read = Header::read(&pages, Some(&header.root())).await.unwrap();
+    assert_eq!(manifest.reads(), 0, "the header is known");
+    let hashes = Arc::new(Hashes::new(Arc::new(read), pages, 4));
+    let peer = volume();
+    let swarm = Swarm::new(
+        name(0),
+        volume(),
+        Verify::Extents(hashes),
+        SwarmOptions::default(),
+    );
+    swarm.set_members(vec![(name(1), peer.clone())]);
+    for extent in 0..EXTENTS {
+        swarm
+            .read(
+                Span::new(extent * EXTENT_BYTES, EXTENT_BYTES),
+                Class::Demand,
+            )
+            .await
+            .unwrap();
+    }
+    assert_eq!(manifest.reads(), 1);
+    // Who is the parent in one tree of a pair is the child in the other.
+    let given = peer.below().reads();
+    assert!((60..70).contains(&given), "{given}");
+}
