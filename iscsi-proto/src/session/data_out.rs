@@ -178,6 +178,11 @@ impl WriteTransfer {
         Some(parts)
     }
 
+    /// True from the moment that data is wanted until it is handed over.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wanted.is_some() && self.fault.is_none()
+    }
+
     /// True when no more Data-Out PDUs are on their way.
     pub(crate) fn is_quiet(&self) -> bool {
         self.unsolicited.is_none() && self.solicited.is_empty()

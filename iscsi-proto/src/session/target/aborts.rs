@@ -158,7 +158,7 @@ impl FullFeature {
         {
             Some((Kind::Management(_), _)) => self.decline(request, ManagementAnswer::Rejected),
             Some((Kind::Scsi(_), of)) if of != lun => {
-                self.decline(request, ManagementAnswer::NoTask)
+                self.decline(request, ManagementAnswer::NoTask);
             }
             Some(_) => {
                 let id = self.name_task(request.initiator_task_tag);

@@ -138,7 +138,7 @@ impl FullFeature {
         match pdu.header {
             Header::DataOut(header) => self.data_out(header, pdu.data),
             Header::NopOut(header) if header.initiator_task_tag == RESERVED_TAG => {
-                self.nop_without_ping(header)
+                self.nop_without_ping(header);
             }
             Header::Unknown(_) => self.reject(RejectReason::COMMAND_NOT_SUPPORTED, &pdu.header),
             header => match Request::of(&header) {

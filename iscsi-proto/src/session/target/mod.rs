@@ -239,13 +239,14 @@ impl TargetSession {
         let Phase::Login(login) = &mut self.phase else {
             return;
         };
-        // One Login Request at a time, and nothing else before its end (RFC 7143 §6.3).
-        if login.asked || !matches!(pdu.header, Header::LoginRequest(_)) {
+        let begun = self.connection != ConnectionState::XptUp;
+        // Before the first Login Request nothing else is even answered (RFC 7143 §4.2.4).
+        if !begun && !matches!(pdu.header, Header::LoginRequest(_)) {
             return self.end(ConnectionEvent::LoginFailed, CloseReason::ProtocolError);
         }
         login.now = now;
         let step = login.login.handle(pdu);
-        if self.connection == ConnectionState::XptUp {
+        if !begun {
             self.step(ConnectionEvent::LoginRequest);
         }
         self.take_login_step(step);

@@ -67,7 +67,7 @@ impl FullFeature {
         ) {
             Ok(answer) => self.take_text_answer(tag, request.delivery, answer),
             Err(text::BadText) => {
-                self.drop_exchange(request, RejectReason::PROTOCOL_ERROR, &header.into())
+                self.drop_exchange(request, RejectReason::PROTOCOL_ERROR, &header.into());
             }
         }
     }

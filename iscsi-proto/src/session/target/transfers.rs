@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::session::data_out::{DataOutPdu, Fault, Verdict, WriteTransfer};
+use crate::session::data_out::{DataOutPdu, Fault, ReadyFor, Verdict, WriteTransfer};
 use crate::session::target::full_feature::{FullFeature, lun_of};
 use crate::session::task::{Kind, Progress, ScsiTask, Task};
 use crate::session::{Response, TargetEvent, TaskId};
@@ -141,54 +141,58 @@ impl FullFeature {
     /// that hold half of their data each could wait for one another.
     pub(super) fn ask_for_data(&mut self) {
         self.starved = false;
-        let mut hungry: Vec<(TaskId, Lun)> = self
-            .tasks
-            .values()
-            .filter(|t| t.wants_data())
-            .map(|t| (t.id, t.lun))
-            .collect();
+        let transfers = || {
+            self.tasks
+                .values()
+                .filter_map(|task| Some((task.id, task.lun, task.transfer()?)))
+        };
+        let oldest = transfers()
+            .filter(|(.., write)| write.is_wanted())
+            .map(|(id, ..)| id)
+            .min();
+        let mut reserved: u64 = transfers().map(|(.., write)| write.reserved()).sum();
+        let hungry = transfers().filter(|(.., write)| write.next_request().is_some());
+        let mut hungry: Vec<(TaskId, Lun)> = hungry.map(|(id, lun, _)| (id, lun)).collect();
         hungry.sort_unstable_by_key(|&(id, _)| id);
-        let mut reserved: u64 = self
-            .tasks
-            .values()
-            .filter_map(Task::transfer)
-            .map(WriteTransfer::reserved)
-            .sum();
-        for (place, (id, lun)) in hungry.into_iter().enumerate() {
+        for (id, lun) in hungry {
             while let Some(request) = self
                 .task_mut(id)
                 .and_then(|task| task.transfer()?.next_request())
             {
                 let after = reserved + u64::from(request.length);
-                if place > 0 && after > self.limits.write_bytes {
+                if Some(id) != oldest && after > self.limits.write_bytes {
                     self.starved = true;
                     return;
                 }
                 reserved = after;
-                let tag = self.new_tag();
-                let Some(Task {
-                    kind: Kind::Scsi(scsi),
-                    ..
-                }) = self.task_mut(id)
-                else {
-                    return;
-                };
-                scsi.write.requested(request, tag);
-                let r2t_sn = scsi.input_sn;
-                scsi.input_sn = r2t_sn.wrapping_add(1);
-                self.out.stats.r2ts += 1;
-                self.remark(ReadyToTransfer {
-                    flags: FINAL,
-                    lun: lun.0.into(),
-                    initiator_task_tag: id.initiator_task_tag.into(),
-                    target_transfer_tag: tag.into(),
-                    r2t_sn: r2t_sn.into(),
-                    buffer_offset: request.offset.into(),
-                    desired_data_transfer_length: request.length.into(),
-                    ..ReadyToTransfer::default()
-                });
+                self.send_r2t(id, lun, request);
             }
         }
+    }
+
+    fn send_r2t(&mut self, id: TaskId, lun: Lun, request: ReadyFor) {
+        let tag = self.new_tag();
+        let Some(Task {
+            kind: Kind::Scsi(scsi),
+            ..
+        }) = self.task_mut(id)
+        else {
+            return;
+        };
+        scsi.write.requested(request, tag);
+        let r2t_sn = scsi.input_sn;
+        scsi.input_sn = r2t_sn.wrapping_add(1);
+        self.out.stats.r2ts += 1;
+        self.remark(ReadyToTransfer {
+            flags: FINAL,
+            lun: lun.0.into(),
+            initiator_task_tag: id.initiator_task_tag.into(),
+            target_transfer_tag: tag.into(),
+            r2t_sn: r2t_sn.into(),
+            buffer_offset: request.offset.into(),
+            desired_data_transfer_length: request.length.into(),
+            ..ReadyToTransfer::default()
+        });
     }
 }
 

@@ -1,0 +1,137 @@
+//! CmdSN, StatSN and the Reject PDU (RFC 7143 §4.2.2 and §11.17).
+
+use iscsi_proto::session::TargetEvent;
+
+use crate::harness::{EAGER, NO_TAG, Say, Wire, data_out, ping, read, text, write};
+
+#[test]
+fn duplicates_and_strangers_to_the_window_are_ignored() {
+    let mut wire = Wire::logged_in(EAGER);
+    wire.say(&read(1, 100, 0));
+    let first = wire.command();
+    wire.say(&read(1, 100, 0));
+    wire.say(&read(2, 100, 0));
+    wire.say(&read(3, 104, 0));
+    wire.say(&read(4, 99, 0));
+    assert!(wire.event().is_none() && wire.hear().is_empty());
+    assert_eq!(wire.session.stats().ignored, 4);
+    wire.good(first.task);
+    let heard = wire.hear_one();
+    assert_eq!(
+        (heard.word(28), heard.word(32)),
+        (101, 104),
+        "ExpCmdSN and MaxCmdSN"
+    );
+}
+
+#[test]
+fn commands_are_delivered_in_order_and_immediate_ones_at_once() {
+    let mut wire = Wire::logged_in(EAGER);
+    wire.say(&read(2, 101, 12));
+    wire.say(&read(3, 102, 13));
+    assert!(wire.event().is_none(), "100 is missing");
+    wire.say(&read(9, 100, 19).byte(0, 0x41));
+    assert_eq!(wire.command().expected_length, 19);
+    assert!(wire.event().is_none());
+    wire.say(&read(1, 100, 11));
+    let order: Vec<u32> = (0..3).map(|_| wire.command().expected_length).collect();
+    assert_eq!(order, [11, 12, 13]);
+    assert_eq!(wire.session.stats().commands, 4);
+}
+
+#[test]
+fn the_window_closes_with_the_tasks_and_opens_again() {
+    let mut wire = Wire::logged_in(EAGER);
+    for number in 0..4 {
+        wire.say(&read(number, 100 + number, 0));
+    }
+    let tasks: Vec<_> = (0..4).map(|_| wire.command().task).collect();
+    wire.say(&ping(50, 104, b""));
+    let closed = wire.hear_one();
+    assert_eq!(
+        (closed.word(28), closed.word(32)),
+        (104, 103),
+        "MaxCmdSN is ExpCmdSN - 1"
+    );
+    wire.say(&read(5, 104, 0));
+    assert!(wire.event().is_none());
+    wire.good(tasks[2]);
+    let opened = wire.hear_one();
+    assert_eq!((opened.word(28), opened.word(32)), (104, 104));
+    wire.say(&read(5, 104, 0));
+    wire.command();
+}
+
+#[test]
+fn stat_sn_counts_what_it_has_to_count() {
+    let mut wire = Wire::logged_in(EAGER);
+    wire.say(&ping(50, 100, b"x"));
+    let start = wire.hear_one().stat_sn();
+    wire.say(&write(1, 100, 8, true, b""));
+    let task = wire.command().task;
+    wire.session.receive(task, 8);
+    let r2t = wire.hear_one();
+    assert_eq!(
+        (r2t.opcode(), r2t.stat_sn()),
+        (0x31, start + 1),
+        "an R2T shows the next one"
+    );
+    wire.say(&data_out(1, r2t.word(20), 0, 0, true, &[7; 8]));
+    wire.good(task);
+    assert_eq!(wire.hear_one().stat_sn(), start + 1);
+    let snack = Say::new(0x10, 0x80, 3);
+    wire.say(&snack);
+    let reject = wire.hear_one();
+    assert_eq!((reject.opcode(), reject.stat_sn()), (0x3f, start + 2));
+    wire.say(&ping(51, 101, b""));
+    assert_eq!(wire.hear_one().stat_sn(), start + 3);
+}
+
+#[test]
+fn what_is_no_request_is_rejected_with_its_header() {
+    let mut wire = Wire::logged_in(EAGER);
+    let cases = [
+        (0x04, Say::new(0x10, 0x80, 3)),
+        (0x05, Say::new(0x1c, 0x80, 3)),
+        (0x04, Say::new(0x20, 0x80, 3)),
+        (0x04, Say::new(0x43, 0x87, 3)),
+        (0x09, read(NO_TAG, 100, 0)),
+        (0x09, read(3, 100, 0).byte(1, 0x41)),
+        (
+            0x09,
+            Say::new(0x00, 0x80, NO_TAG).word(20, NO_TAG).cmd_sn(100),
+        ),
+        (0x09, data_out(77, 5, 0, 0, true, b"data")),
+        (0x09, text(5, 100, 5, 0x80, b"")),
+        (0x04, text(5, 100, NO_TAG, 0xc0, b"")),
+        (0x09, Say::new(0x06, 0x83, 3).cmd_sn(100)),
+    ];
+    for (reason, bad) in cases {
+        wire.say(&bad);
+        wire.hear_reject(reason, &bad);
+    }
+    wire.say(&read(1, 100, 0));
+    wire.command();
+    let twice = read(1, 101, 0);
+    wire.say(&twice);
+    wire.hear_reject(0x07, &twice);
+    assert_eq!(wire.session.stats().rejects, 12);
+}
+
+#[test]
+fn immediate_commands_are_limited_but_there_is_always_room_for_one_of_each_kind() {
+    let mut wire = Wire::logged_in(EAGER);
+    for tag in 0..8 {
+        wire.say(&read(tag, 100, 0).byte(0, 0x41));
+        wire.command();
+    }
+    let ninth = read(8, 100, 0).byte(0, 0x41);
+    wire.say(&ninth);
+    wire.hear_reject(0x06, &ninth);
+    wire.say(&Say::new(0x42, 0x85, 20).word(20, NO_TAG).cmd_sn(100));
+    assert!(
+        matches!(wire.event(), Some(TargetEvent::Management { affected, .. }) if affected.len() == 8)
+    );
+    wire.say(&ping(30, 100, b"still here"));
+    assert_eq!(wire.hear_one().data, b"still here");
+}

@@ -1,0 +1,147 @@
+//! Text requests and SendTargets (RFC 7143 §11.10, §11.11 and appendix C).
+
+use iscsi_proto::session::{DiscoverScope, TargetEvent, TargetRecord, TaskId};
+
+use crate::harness::{EAGER, NO_TAG, Say, Wire, read, text};
+
+fn asked(wire: &mut Wire) -> (TaskId, DiscoverScope) {
+    match wire.event() {
+        Some(TargetEvent::Discover { task, scope }) => (task, scope),
+        other => panic!("discovery was expected, not {other:?}"),
+    }
+}
+
+fn record(number: usize) -> TargetRecord {
+    let name = format!("iqn.2026-01.org.example:disk{number:04}")
+        .parse()
+        .unwrap();
+    TargetRecord {
+        name,
+        addresses: vec![
+            ("192.0.2.1:3260".to_owned(), 1),
+            ("[2001:db8::1]:3260".to_owned(), 2),
+        ],
+    }
+}
+
+#[test]
+fn a_discovery_session_answers_send_targets_and_nothing_else() {
+    let mut wire = Wire::logged_in("SessionType=Discovery");
+    wire.say(&text(3, 100, NO_TAG, 0x80, b"SendTargets=All\0"));
+    let (task, scope) = asked(&mut wire);
+    assert_eq!(scope, DiscoverScope::All);
+    wire.session.answer_discovery(task, &[record(1)]);
+    let heard = wire.hear_one();
+    assert_eq!(
+        (heard.opcode(), heard.head[1], heard.tag(), heard.word(20)),
+        (0x24, 0x80, 3, NO_TAG)
+    );
+    assert_eq!(
+        heard.data,
+        b"TargetName=iqn.2026-01.org.example:disk0001\0TargetAddress=192.0.2.1:3260,1\0\
+          TargetAddress=[2001:db8::1]:3260,2\0"
+    );
+    let command = read(4, 101, 0);
+    wire.say(&command);
+    wire.hear_reject(0x04, &command);
+    let logout = Say::new(0x46, 0x81, 5).cmd_sn(101).byte(21, 7);
+    wire.say(&logout);
+    wire.hear_reject(0x04, &logout);
+    wire.say(&Say::new(0x46, 0x80, 6).cmd_sn(101));
+    let heard = wire.hear_one();
+    assert_eq!((heard.opcode(), heard.head[2], heard.tag()), (0x26, 0, 6));
+    assert!(wire.session.is_closed());
+}
+
+#[test]
+fn a_normal_session_knows_its_own_target_only() {
+    let mut wire = Wire::logged_in(EAGER);
+    wire.say(&text(3, 100, NO_TAG, 0x80, b"SendTargets=\0"));
+    let (task, scope) = asked(&mut wire);
+    assert_eq!(scope, DiscoverScope::Own);
+    wire.session.answer_discovery(task, &[]);
+    assert_eq!(wire.hear_one().data, b"");
+    wire.say(&text(4, 101, NO_TAG, 0x80, b"SendTargets=All\0"));
+    assert_eq!(wire.hear_one().data, b"SendTargets=Reject\0");
+    assert!(wire.event().is_none());
+}
+
+#[test]
+fn a_long_answer_comes_in_parts() {
+    let mut wire = Wire::logged_in("SessionType=Discovery|MaxRecvDataSegmentLength=512");
+    wire.say(&text(3, 100, NO_TAG, 0x80, b"SendTargets=All\0"));
+    let (task, _) = asked(&mut wire);
+    let records: Vec<_> = (0..10).map(record).collect();
+    wire.session.answer_discovery(task, &records);
+    let (mut whole, mut cmd_sn) = (Vec::new(), 100);
+    loop {
+        let heard = wire.hear_one();
+        assert!(heard.data.len() <= 512);
+        whole.extend_from_slice(&heard.data);
+        if heard.head[1] == 0x80 {
+            assert_eq!(heard.word(20), NO_TAG);
+            break;
+        }
+        assert_eq!(heard.head[1], 0x40, "continues, is not final");
+        cmd_sn += 1;
+        wire.say(&text(3, cmd_sn, heard.word(20), 0x80, b""));
+    }
+    assert_eq!(iscsi_proto::discovery::parse(&whole).unwrap(), records);
+    assert_eq!(cmd_sn, 102);
+}
+
+#[test]
+fn a_long_request_comes_in_parts() {
+    let mut wire = Wire::logged_in(EAGER);
+    wire.say(&text(3, 100, NO_TAG, 0x40, b"X-org.example.a=1\0X-org.ex"));
+    let heard = wire.hear_one();
+    assert_eq!(
+        (heard.head[1], heard.data.len()),
+        (0x00, 0),
+        "an empty answer that asks for more"
+    );
+    let wrong = text(3, 101, heard.word(20) + 1, 0x80, b"");
+    wire.say(&wrong);
+    wire.hear_reject(0x09, &wrong);
+    wire.say(&text(
+        3,
+        101,
+        heard.word(20),
+        0x80,
+        b"ample.b=2\0MaxBurstLength=512\0",
+    ));
+    let heard = wire.hear_one();
+    assert_eq!(heard.head[1], 0x80);
+    assert_eq!(
+        heard.data,
+        b"X-org.example.a=NotUnderstood\0X-org.example.b=NotUnderstood\0MaxBurstLength=Reject\0"
+    );
+}
+
+#[test]
+fn endless_texts_and_exchanges_are_cut_off() {
+    let mut wire = Wire::logged_in(EAGER);
+    let mut transfer = NO_TAG;
+    for cmd_sn in 100..108 {
+        wire.say(&text(3, cmd_sn, transfer, 0x40, &[b'x'; 8_192]));
+        transfer = wire.hear_one().word(20);
+    }
+    let ninth = text(3, 108, transfer, 0x40, b"x");
+    wire.say(&ninth);
+    wire.hear_reject(0x0a, &ninth);
+    for tag in 0..8 {
+        wire.say(&text(tag, 109 + tag, NO_TAG, 0x00, b""));
+        assert_eq!(wire.hear_one().opcode(), 0x24);
+    }
+    let ninth = text(8, 117, NO_TAG, 0x00, b"");
+    wire.say(&ninth);
+    wire.hear_reject(0x0a, &ninth);
+}
+
+#[test]
+fn the_same_key_twice_is_refused() {
+    let mut wire = Wire::logged_in(EAGER);
+    let twice = text(3, 100, NO_TAG, 0x80, b"SendTargets=\0SendTargets=\0");
+    wire.say(&twice);
+    wire.hear_reject(0x04, &twice);
+}

@@ -1,0 +1,234 @@
+//! Write data: immediate, unsolicited, asked for; and everything that can be wrong with it (RFC 7143 §4.2.5.2,
+//! §7.8, §11.4.7.2, §11.7 and §11.8).
+
+use iscsi_proto::session::{SessionLimits, TargetEvent};
+
+use crate::harness::{EAGER, NO_TAG, PATIENT, Wire, data_out, write};
+
+fn bytes(range: std::ops::Range<usize>) -> Vec<u8> {
+    range.map(|at| u8::try_from(at % 251).unwrap()).collect()
+}
+
+#[test]
+fn immediate_data_is_there_at_once() {
+    let mut wire = Wire::logged_in(EAGER);
+    wire.say(&write(1, 100, 600, true, &bytes(0..600)));
+    let task = wire.command().task;
+    wire.session.receive(task, 600);
+    assert_eq!(wire.data_ready(), (task, bytes(0..600)));
+    wire.good(task);
+    assert_eq!(wire.hear_one().head[3], 0x00);
+}
+
+#[test]
+fn immediate_then_unsolicited_then_asked_for() {
+    let mut wire = Wire::logged_in(EAGER);
+    wire.say(&write(1, 100, 14_000, false, &bytes(0..1_000)).lun(2));
+    let task = wire.command().task;
+    wire.session.receive(task, 14_000);
+    assert!(wire.hear().is_empty(), "unsolicited data is on its way");
+    wire.say(&data_out(1, NO_TAG, 0, 1_000, false, &bytes(1_000..3_000)));
+    wire.say(&data_out(1, NO_TAG, 1, 3_000, true, &bytes(3_000..4_096)));
+    let r2t = wire.hear_one();
+    assert_eq!(
+        (r2t.opcode(), r2t.head[1], r2t.head[9]),
+        (0x31, 0x80, 2),
+        "final bit and LUN"
+    );
+    assert_eq!(
+        (r2t.word(36), r2t.word(40), r2t.word(44)),
+        (0, 4_096, 8_192),
+        "R2TSN, offset, length"
+    );
+    assert_ne!(r2t.word(20), NO_TAG);
+    let transfer = r2t.word(20);
+    wire.say(&data_out(1, transfer, 0, 4_096, false, &bytes(4_096..12_000)).lun(2));
+    wire.say(&data_out(1, transfer, 1, 12_000, true, &bytes(12_000..12_288)).lun(2));
+    let r2t = wire.hear_one();
+    assert_eq!(
+        (r2t.word(36), r2t.word(40), r2t.word(44)),
+        (1, 12_288, 1_712)
+    );
+    assert_ne!(r2t.word(20), transfer);
+    wire.say(&data_out(1, r2t.word(20), 0, 12_288, true, &bytes(12_288..14_000)).lun(2));
+    assert_eq!(wire.data_ready(), (task, bytes(0..14_000)));
+}
+
+#[test]
+fn as_many_r2ts_as_agreed_upon() {
+    let mut wire = Wire::logged_in(PATIENT);
+    wire.say(&write(1, 100, 40_000, true, b""));
+    let task = wire.command().task;
+    wire.session.receive(task, 30_000);
+    let r2ts = wire.hear();
+    assert_eq!(
+        r2ts.iter()
+            .map(|r2t| (r2t.word(40), r2t.word(44)))
+            .collect::<Vec<_>>(),
+        [(0, 8192), (8192, 8192)]
+    );
+    wire.say(&data_out(1, r2ts[0].word(20), 0, 0, true, &bytes(0..8192)));
+    assert_eq!(wire.hear_one().word(40), 16_384);
+    wire.say(&data_out(
+        1,
+        r2ts[1].word(20),
+        0,
+        8192,
+        true,
+        &bytes(8192..16_384),
+    ));
+    let last = wire.hear_one();
+    assert_eq!(
+        (last.word(40), last.word(44)),
+        (24_576, 5_424),
+        "no more than was asked for"
+    );
+}
+
+#[test]
+fn a_command_that_failed_early_still_waits_for_its_data() {
+    let mut wire = Wire::logged_in(EAGER);
+    wire.say(&write(1, 100, 4_096, false, b""));
+    let task = wire.command().task;
+    wire.session.complete(
+        task,
+        iscsi_proto::session::Response::status(iscsi_proto::scsi::Status(0x18)),
+    );
+    assert!(wire.hear().is_empty());
+    wire.say(&data_out(1, NO_TAG, 0, 0, false, &bytes(0..2_048)));
+    assert!(wire.hear().is_empty());
+    wire.say(&data_out(1, NO_TAG, 1, 2_048, true, &bytes(2_048..4_096)));
+    assert_eq!(wire.hear_one().head[3], 0x18);
+}
+
+#[test]
+fn unsolicited_data_has_to_be_all_or_the_first_burst() {
+    let mut wire = Wire::logged_in(EAGER);
+    wire.say(&write(1, 100, 8_192, false, b""));
+    let task = wire.command().task;
+    wire.say(&data_out(1, NO_TAG, 0, 0, true, &bytes(0..2_048)));
+    wire.hear_sense(1, 0x0b, 0x0c, 0x0d);
+    assert!(matches!(wire.event(), Some(TargetEvent::Aborted(tasks)) if tasks == [task]));
+    wire.say(&write(2, 101, 8_192, true, &bytes(0..4_097)));
+    wire.hear_sense(2, 0x0b, 0x0c, 0x0d);
+    assert!(wire.event().is_none(), "the driver never heard of it");
+}
+
+#[test]
+fn unsolicited_data_where_none_is_allowed() {
+    let mut wire = Wire::logged_in(PATIENT);
+    wire.say(&write(1, 100, 512, true, &bytes(0..512)));
+    wire.hear_sense(1, 0x0b, 0x0c, 0x0c);
+    wire.say(&write(2, 101, 8_192, false, b""));
+    assert!(
+        wire.hear().is_empty(),
+        "what was announced has to come first"
+    );
+    wire.say(&data_out(2, NO_TAG, 0, 0, false, &bytes(0..4_096)));
+    wire.say(&data_out(2, NO_TAG, 1, 4_096, true, &bytes(4_096..8_192)));
+    wire.hear_sense(2, 0x0b, 0x0c, 0x0c);
+    assert!(wire.event().is_none());
+}
+
+#[test]
+fn data_beside_its_place_is_rejected_and_the_answer_waits_for_the_final_bit() {
+    let mut wire = Wire::logged_in(PATIENT);
+    wire.say(&write(1, 100, 8_192, true, b""));
+    let task = wire.command().task;
+    wire.session.receive(task, 8_192);
+    let transfer = wire.hear_one().word(20);
+    let stray = data_out(1, transfer, 0, 4, false, &bytes(0..100));
+    wire.say(&stray);
+    wire.hear_reject(0x09, &stray);
+    wire.say(&data_out(1, transfer, 1, 104, true, &bytes(0..100)));
+    wire.hear_sense(1, 0x0b, 0x0c, 0x0d);
+    assert!(matches!(wire.event(), Some(TargetEvent::Aborted(tasks)) if tasks == [task]));
+}
+
+#[test]
+fn an_unknown_transfer_tag_is_rejected_and_harms_nobody() {
+    let mut wire = Wire::logged_in(PATIENT);
+    wire.say(&write(1, 100, 512, true, b""));
+    let task = wire.command().task;
+    wire.session.receive(task, 512);
+    let transfer = wire.hear_one().word(20);
+    let stray = data_out(1, transfer + 1, 0, 0, true, &bytes(0..512));
+    wire.say(&stray);
+    wire.hear_reject(0x09, &stray);
+    wire.say(&data_out(1, transfer, 0, 0, true, &bytes(0..512)));
+    assert_eq!(wire.data_ready(), (task, bytes(0..512)));
+}
+
+#[test]
+fn a_lost_data_pdu_is_a_crc_error() {
+    let mut wire = Wire::logged_in(PATIENT);
+    wire.say(&write(1, 100, 8_192, true, b""));
+    let task = wire.command().task;
+    wire.session.receive(task, 8_192);
+    let transfer = wire.hear_one().word(20);
+    wire.say(&data_out(1, transfer, 1, 4_096, true, &bytes(4_096..8_192)));
+    wire.hear_sense(1, 0x0b, 0x47, 0x05);
+}
+
+#[test]
+fn too_little_data_for_an_r2t() {
+    let mut wire = Wire::logged_in(PATIENT);
+    wire.say(&write(1, 100, 512, true, b""));
+    let task = wire.command().task;
+    wire.session.receive(task, 512);
+    let transfer = wire.hear_one().word(20);
+    wire.say(&data_out(1, transfer, 0, 0, true, &bytes(0..511)));
+    wire.hear_sense(1, 0x0b, 0x0c, 0x0d);
+    wire.good(task);
+    assert!(wire.hear().is_empty());
+}
+
+#[test]
+fn memory_for_write_data_is_limited_but_the_oldest_command_goes_on() {
+    let limits = SessionLimits {
+        write_bytes: 10_000,
+        ..SessionLimits::default()
+    };
+    let mut wire = Wire::limited(limits, PATIENT);
+    wire.say(&write(1, 100, 20_000, true, b""));
+    wire.say(&write(2, 101, 8_192, true, b""));
+    let (first, second) = (wire.command().task, wire.command().task);
+    wire.session.receive(first, 20_000);
+    let r2ts = wire.hear();
+    assert_eq!(
+        r2ts.iter()
+            .map(|r2t| (r2t.tag(), r2t.word(40)))
+            .collect::<Vec<_>>(),
+        [(1, 0), (1, 8_192)]
+    );
+    wire.session.receive(second, 8_192);
+    assert!(wire.hear().is_empty(), "no memory for it");
+    wire.say(&data_out(1, r2ts[0].word(20), 0, 0, true, &bytes(0..8_192)));
+    let third = wire.hear_one();
+    assert_eq!((third.tag(), third.word(40)), (1, 16_384));
+    wire.say(&data_out(
+        1,
+        r2ts[1].word(20),
+        0,
+        8_192,
+        true,
+        &bytes(8_192..16_384),
+    ));
+    wire.say(&data_out(
+        1,
+        third.word(20),
+        0,
+        16_384,
+        true,
+        &bytes(16_384..20_000),
+    ));
+    assert_eq!(wire.data_ready().0, first);
+    wire.good(first);
+    let heard = wire.hear();
+    assert!(
+        heard
+            .iter()
+            .any(|pdu| pdu.opcode() == 0x31 && pdu.tag() == 2),
+        "{heard:02x?}"
+    );
+}
