@@ -10,8 +10,10 @@ use proptest::prelude::{any, prop, prop_assert_eq, proptest};
 
 /// The Read(10) command of RFC 7143 §A.4, and the digest given there.
 const READ_10: [u8; 48] = [
-    0x01, 0xc0, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, //
-    0x14, 0x00, 0x00, 0x00, 0x00, 0x00, 0x04, 0x00, 0x00, 0x00, 0x00, 0x14, 0x00, 0x00, 0x00, 0x18, //
+    0x01, 0xc0, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+    0x00, //
+    0x14, 0x00, 0x00, 0x00, 0x00, 0x00, 0x04, 0x00, 0x00, 0x00, 0x00, 0x14, 0x00, 0x00, 0x00,
+    0x18, //
     0x28, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x02, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
 ];
 const READ_10_DIGEST: [u8; 4] = [0x56, 0x3a, 0x96, 0xd9];
@@ -36,12 +38,20 @@ fn nop_out(data: &'static [u8]) -> Pdu {
 fn the_header_digest_of_the_standard_is_taken_and_written() {
     let mut input = BytesMut::from(&READ_10[..]);
     input.extend_from_slice(&READ_10_DIGEST);
-    let Ok(Some(Framed::Pdu(pdu))) = framer(true, true).next(&mut input) else { panic!("no PDU") };
-    let Header::ScsiCommand(command) = pdu.header else { panic!("no SCSI Command") };
+    let Ok(Some(Framed::Pdu(pdu))) = framer(true, true).next(&mut input) else {
+        panic!("no PDU")
+    };
+    let Header::ScsiCommand(command) = pdu.header else {
+        panic!("no SCSI Command")
+    };
     assert_eq!(command.initiator_task_tag.get(), 0x1400_0000);
     assert_eq!(command.expected_data_transfer_length.get(), 1024);
     assert!(input.is_empty() && pdu.data.is_empty());
-    assert_eq!(wire(&pdu, true, true), [&READ_10[..], &READ_10_DIGEST].concat(), "no data, no data digest");
+    assert_eq!(
+        wire(&pdu, true, true),
+        [&READ_10[..], &READ_10_DIGEST].concat(),
+        "no data, no data digest"
+    );
 }
 
 #[test]
@@ -51,7 +61,11 @@ fn a_damaged_header_ends_the_stream() {
         input[bit / 8] ^= 1 << (bit % 8);
         // A damaged length may make the header seem longer: then it waits for bytes that belong to the next PDU.
         input.extend_from_slice(&[0; 1024]);
-        assert_eq!(framer(true, false).next(&mut input), Err(FrameError::HeaderDigest), "bit {bit}");
+        assert_eq!(
+            framer(true, false).next(&mut input),
+            Err(FrameError::HeaderDigest),
+            "bit {bit}"
+        );
     }
 }
 
@@ -65,7 +79,9 @@ fn the_data_digest_of_the_standard_is_taken_and_written() {
     let pdu = nop_out(&[0; 32]);
     assert_eq!(wire(&pdu, false, true), expected);
     let mut input = BytesMut::from(&expected[..]);
-    let Ok(Some(Framed::Pdu(taken))) = framer(false, true).next(&mut input) else { panic!("no PDU") };
+    let Ok(Some(Framed::Pdu(taken))) = framer(false, true).next(&mut input) else {
+        panic!("no PDU")
+    };
     assert_eq!((taken.data, input.len()), (pdu.data, 0));
 }
 
@@ -77,9 +93,15 @@ fn padding_may_be_anything_and_is_inside_the_digest() {
     bytes.extend_from_slice(&[0xff; 32]);
     bytes.extend_from_slice(&[0x43, 0xab, 0xa8, 0x62]);
     let mut input = BytesMut::from(&bytes[..]);
-    let Ok(Some(Framed::Pdu(pdu))) = framer(false, true).next(&mut input) else { panic!("no PDU") };
+    let Ok(Some(Framed::Pdu(pdu))) = framer(false, true).next(&mut input) else {
+        panic!("no PDU")
+    };
     assert_eq!(pdu.data, vec![0xff; 30]);
-    assert_eq!(wire(&pdu, false, false)[48 + 30..], [0, 0], "we pad with zeros");
+    assert_eq!(
+        wire(&pdu, false, false)[48 + 30..],
+        [0, 0],
+        "we pad with zeros"
+    );
 }
 
 #[test]
@@ -87,11 +109,16 @@ fn damaged_data_is_told_and_the_stream_goes_on() {
     let mut bytes = wire(&nop_out(b"abcde"), true, true);
     let damaged = bytes.len() - 6;
     bytes[damaged] ^= 1;
-    let mut input = BytesMut::from(&[&bytes[..], &wire(&nop_out(b"next"), true, true)].concat()[..]);
+    let mut input =
+        BytesMut::from(&[&bytes[..], &wire(&nop_out(b"next"), true, true)].concat()[..]);
     let mut framer = framer(true, true);
-    let Ok(Some(Framed::DataDigestError(Header::NopOut(header)))) = framer.next(&mut input) else { panic!() };
+    let Ok(Some(Framed::DataDigestError(Header::NopOut(header)))) = framer.next(&mut input) else {
+        panic!()
+    };
     assert_eq!(header.data_segment_length.get(), 5);
-    let Ok(Some(Framed::Pdu(next))) = framer.next(&mut input) else { panic!("no PDU") };
+    let Ok(Some(Framed::Pdu(next))) = framer.next(&mut input) else {
+        panic!("no PDU")
+    };
     assert_eq!(next.data.as_ref(), b"next");
 }
 
@@ -99,10 +126,19 @@ fn damaged_data_is_told_and_the_stream_goes_on() {
 fn a_segment_longer_than_declared_is_refused_before_it_arrives() {
     let mut bytes = vec![0; 48];
     bytes[6] = 0x20;
-    assert_eq!(Framer::new(8192).next(&mut BytesMut::from(&bytes[..])), Ok(None));
+    assert_eq!(
+        Framer::new(8192).next(&mut BytesMut::from(&bytes[..])),
+        Ok(None)
+    );
     bytes[7] = 1;
-    let refused = Err(FrameError::TooLong { length: 8193, limit: 8192 });
-    assert_eq!(Framer::new(8192).next(&mut BytesMut::from(&bytes[..])), refused);
+    let refused = Err(FrameError::TooLong {
+        length: 8193,
+        limit: 8192,
+    });
+    assert_eq!(
+        Framer::new(8192).next(&mut BytesMut::from(&bytes[..])),
+        refused
+    );
     let mut framer = Framer::new(8192);
     framer.set_max_data_segment(8193);
     assert_eq!(framer.next(&mut BytesMut::from(&bytes[..])), Ok(None));
@@ -113,7 +149,9 @@ fn a_segment_longer_than_declared_is_refused_before_it_arrives() {
 fn nothing_is_copied() {
     let mut input = BytesMut::from(&wire(&nop_out(b"abcdefgh"), false, false)[..]);
     let place = input.as_ptr() as usize + 48;
-    let Ok(Some(Framed::Pdu(pdu))) = Framer::new(8192).next(&mut input) else { panic!("no PDU") };
+    let Ok(Some(Framed::Pdu(pdu))) = Framer::new(8192).next(&mut input) else {
+        panic!("no PDU")
+    };
     assert_eq!(pdu.data.as_ptr() as usize, place);
     let mut out = VecDeque::new();
     encode(&pdu, Digests::default(), &mut out);
@@ -126,7 +164,10 @@ fn lengths_in_the_header_are_set() {
     pdu.ahs = Bytes::from_static(&[0, 1, 0x3e, 7, 0, 1, 0x3e, 8]);
     let bytes = wire(&pdu, false, false);
     assert_eq!(bytes[4..8], [2, 0, 0, 3]);
-    assert_eq!(bytes[48..], [0, 1, 0x3e, 7, 0, 1, 0x3e, 8, b'a', b'b', b'c', 0]);
+    assert_eq!(
+        bytes[48..],
+        [0, 1, 0x3e, 7, 0, 1, 0x3e, 8, b'a', b'b', b'c', 0]
+    );
 }
 
 /// Everything that a stream holds, however it is cut.
@@ -147,7 +188,8 @@ fn take_all(stream: &[u8], cuts: &[usize], mut framer: Framer) -> Result<Vec<Fra
 }
 
 const OPCODES: [u8; 19] = [
-    0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x10, 0x20, 0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x31, 0x32, 0x3f, 0x1c,
+    0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x10, 0x20, 0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x31,
+    0x32, 0x3f, 0x1c,
 ];
 
 proptest! {

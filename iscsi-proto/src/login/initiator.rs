@@ -35,10 +35,6 @@ pub struct InitiatorOutcome {
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one per login step, never many"
-)]
 pub enum InitiatorStep {
     /// Send this and wait for the answer.
     Send(Pdu),

@@ -3,6 +3,7 @@
 //! A [`TargetLogin`] asks its driver once whether to admit the initiator; an [`InitiatorLogin`] ends in full feature
 //! phase, in a redirection or in a refusal. Nothing that a peer sends makes either panic.
 
+mod identity;
 mod initiator;
 mod ltds;
 mod negotiate;
@@ -10,11 +11,13 @@ mod offer;
 mod stage;
 mod status;
 mod target;
+mod value;
 
+pub use identity::Identity;
 pub use initiator::{InitiatorLogin, InitiatorOutcome, InitiatorStep, LoginError};
 pub use offer::{DigestChoice, DigestPolicy, InitiatorOffer, TargetOffer};
 pub use status::LoginStatus;
-pub use target::{Admission, Identity, Outcome, TargetLogin, TargetStep};
+pub use target::{Admission, Outcome, TargetLogin, TargetStep};
 
 /// The most text that one side may send during one login (RFC 7143 §6.1).
 pub const MAX_LOGIN_TEXT_BYTES: usize = 64 * 1024;

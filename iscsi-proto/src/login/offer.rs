@@ -1,7 +1,8 @@
 //! What each end brings to the login.
 
 use crate::login::MAX_ALIAS_BYTES;
-use crate::login::negotiate::{CRC32C, NONE, Wishes};
+use crate::login::negotiate::Wishes;
+use crate::login::value::{CRC32C, NONE};
 use crate::name::IscsiName;
 use crate::params::{Key, Kind, SessionType};
 use crate::wire::bhs::Isid;

@@ -5,31 +5,11 @@ use crate::login::ltds::{Incoming, Outgoing};
 use crate::login::negotiate::Negotiation;
 use crate::login::offer::sendable_alias;
 use crate::login::stage::{Position, Stage};
-use crate::login::{LoginStatus, MAX_LOGIN_EXCHANGES, TargetOffer};
-use crate::name::IscsiName;
+use crate::login::{Identity, LoginStatus, MAX_LOGIN_EXCHANGES, TargetOffer};
 use crate::params::{Key, Params, Sender, SessionType};
-use crate::wire::bhs::{Isid, LoginRequest, LoginResponse};
+use crate::wire::bhs::{LoginRequest, LoginResponse};
 use crate::wire::serial::Serial;
 use crate::wire::{Header, Pdu, text};
-
-/// Who wants in, and where to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// Who.
-    pub initiator_name: IscsiName,
-    /// What it is called among people.
-    pub initiator_alias: Option<String>,
-    /// Where to; always there in normal sessions.
-    pub target_name: Option<IscsiName>,
-    /// What for.
-    pub session_type: SessionType,
-    /// The initiator's part of the session's identifier.
-    pub isid: Isid,
-    /// 0 for a new session, else the session that a connection is to be added to.
-    pub tsih: u16,
-    /// The connection's identifier.
-    pub cid: u16,
-}
 
 /// The driver's decision to let somebody in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,10 +37,6 @@ pub struct Outcome {
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one per login step, never many"
-)]
 pub enum TargetStep {
     /// Send this and go on.
     Reply(Pdu),
@@ -99,10 +75,6 @@ pub struct TargetLogin {
 }
 
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one per login, never many"
-)]
 enum State {
     /// Waits for the whole of the first text; the stage is known once its first piece is there.
     ExpectNames(Option<Stage>),
@@ -254,7 +226,7 @@ impl TargetLogin {
             return Ok(self.acknowledge(stage));
         };
         let leading = self.leading.unwrap_or_default();
-        let identity = identify(&pairs, &leading)?;
+        let identity = Identity::from_names(&pairs, &leading)?;
         let negotiation =
             Negotiation::new(Sender::Target, identity.session_type, self.offer.wishes());
         let mut talk = Talk {
@@ -449,39 +421,6 @@ impl Talk {
         }
         Ok(answers)
     }
-}
-
-/// Finds the names in the first text (RFC 7143 §6.3).
-fn identify(pairs: &[(String, String)], leading: &LoginRequest) -> Result<Identity, ProtocolError> {
-    let value = |key: Key| {
-        pairs
-            .iter()
-            .find(|(name, _)| name == key.rule().name)
-            .map(|(_, value)| value.as_str())
-    };
-    let session_type = match value(Key::SessionType) {
-        None | Some("Normal") => SessionType::Normal,
-        Some("Discovery") => SessionType::Discovery,
-        Some(_) => return Err(ProtocolError::SessionType),
-    };
-    let initiator_name = value(Key::InitiatorName).ok_or(ProtocolError::MissingName)?;
-    let initiator_name = initiator_name
-        .parse()
-        .map_err(|_| ProtocolError::InitiatorName)?;
-    let target_name: Option<IscsiName> = match value(Key::TargetName) {
-        Some(name) => Some(name.parse().map_err(|_| ProtocolError::TargetName)?),
-        None if session_type == SessionType::Normal => return Err(ProtocolError::MissingName),
-        None => None,
-    };
-    Ok(Identity {
-        initiator_name,
-        initiator_alias: value(Key::InitiatorAlias).map(str::to_owned),
-        target_name,
-        session_type,
-        isid: leading.isid,
-        tsih: leading.tsih.get(),
-        cid: leading.cid.get(),
-    })
 }
 
 fn check_stage(stage: Stage, position: Position) -> Result<(), ProtocolError> {

@@ -11,10 +11,12 @@ impl Lun {
     /// 16,383, extended flat space addressing above.
     pub fn from_number(number: u16) -> Self {
         let number = u64::from(number);
-        match number {
-            0..=PERIPHERAL_MAX => Self(number << 48),
-            0..=FLAT_MAX => Self((FLAT_METHOD | number) << 48),
-            _ => Self((EXTENDED_FLAT << 56) | (number << 32)),
+        if number <= PERIPHERAL_MAX {
+            Self(number << 48)
+        } else if number <= FLAT_MAX {
+            Self((FLAT_METHOD | number) << 48)
+        } else {
+            Self((EXTENDED_FLAT << 56) | (number << 32))
         }
     }
 
