@@ -1,2 +1,121 @@
-//! The VMThunder node.
-fn main() {}
+//! `vmthunder`: node, gateway and tools in one program. This file parses the command line and calls the rest.
+#![forbid(unsafe_code)]
+
+mod args;
+mod attach;
+mod config;
+mod control;
+mod demo;
+mod export;
+mod gateway;
+mod image;
+mod instances;
+mod iscsi;
+mod names;
+mod node;
+mod observe;
+mod portals;
+mod status;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use crate::args::{Cli, Command, InstanceCommand, NodeArgs, StatusArgs};
+use crate::config::Config;
+use crate::control::{Request, ask};
+use crate::status::{InstanceStatus, Status, print_json};
+
+/// Exit code: something differs, or failed.
+const DIFFERS: u8 = 1;
+
+/// Exit code: the command could not run.
+const CANNOT: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    observe::start(&cli.log);
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start: {error}");
+            return ExitCode::from(CANNOT);
+        }
+    };
+    let done = runtime.block_on(run(cli.command));
+    // Standard input may be read by a thread that nothing can end.
+    runtime.shutdown_background();
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(DIFFERS),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(CANNOT)
+        }
+    }
+}
+
+/// Carries a command out; false if it found something wrong.
+async fn run(command: Command) -> Result<bool> {
+    match command {
+        Command::Demo(args) => return demo::run(args).await,
+        Command::Image(command) => return image::run(command).await,
+        Command::Target(args) => gateway::serve(args).await?,
+        Command::Serve(args) => {
+            node::serve(Config::load(&args.config)?, args.until_stdin_closes).await?
+        }
+        Command::Instance(command) => instance(command).await?,
+        Command::Status(args) => show_status(args).await?,
+        Command::Iscsi(command) => iscsi::run(command).await?,
+    }
+    Ok(true)
+}
+
+async fn status_of(node: &NodeArgs) -> Result<Status> {
+    ask(&Config::load(&node.config)?.control(), &Request::Status).await
+}
+
+async fn show_status(args: StatusArgs) -> Result<()> {
+    let status = status_of(&args.node).await?;
+    if args.json {
+        return print_json(&status);
+    }
+    status::print(&status);
+    Ok(())
+}
+
+async fn instance(command: InstanceCommand) -> Result<()> {
+    match command {
+        InstanceCommand::Create {
+            name,
+            image,
+            size,
+            node,
+        } => {
+            let request = Request::CreateInstance {
+                name,
+                image,
+                size: size.map(|size| size.as_u64()),
+            };
+            let made: InstanceStatus =
+                ask(&Config::load(&node.config)?.control(), &request).await?;
+            made.urls.iter().for_each(|url| println!("{url}"));
+        }
+        InstanceCommand::List { json, node } => {
+            let instances = status_of(&node).await?.instances;
+            if json {
+                return print_json(&instances);
+            }
+            status::print_instances(&instances);
+        }
+        InstanceCommand::Remove { name, node } => {
+            ask::<()>(
+                &Config::load(&node.config)?.control(),
+                &Request::RemoveInstance { name },
+            )
+            .await?;
+        }
+    }
+    Ok(())
+}

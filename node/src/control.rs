@@ -1,0 +1,159 @@
+//! The control socket: how commands talk to a running node. One JSON value per line, a request and its reply.
+
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::node::Node;
+
+/// The longest line that is read.
+const MOST_LINE_BYTES: u64 = 1024 * 1024;
+
+/// How long a command waits for the node's answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Commands that are answered at once.
+const MOST_CONNECTIONS: usize = 64;
+
+/// What can be asked of a node.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "request")]
+pub(crate) enum Request {
+    /// What it does: answered with a [`crate::status::Status`].
+    Status,
+    /// Create an instance: answered with a [`crate::status::InstanceStatus`].
+    CreateInstance {
+        /// Its name.
+        name: String,
+        /// The image that it begins as.
+        image: String,
+        /// Its size in bytes, if larger than the image.
+        size: Option<u64>,
+    },
+    /// Remove an instance and its writes: answered with null.
+    RemoveInstance {
+        /// Its name.
+        name: String,
+    },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Reply {
+    Done(serde_json::Value),
+    Failed(String),
+}
+
+/// Answers commands until `stop`.
+pub(crate) async fn serve(node: Arc<Node>, path: PathBuf, stop: CancellationToken) -> Result<()> {
+    remove_stale(&path).await?;
+    let listener = UnixListener::bind(&path)
+        .with_context(|| format!("cannot listen on {}", path.display()))?;
+    // Whoever may command the node may read every image.
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    loop {
+        let permit = Arc::clone(&room).acquire_owned().await?;
+        let stream = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    warn!(%error, "control socket: cannot accept");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+        };
+        let node = Arc::clone(&node);
+        tokio::spawn(async move {
+            let _permit = permit;
+            match tokio::time::timeout(ANSWER_TIMEOUT, answer(&node, stream)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => debug!(%error, "control socket"),
+                Err(_) => debug!("control socket: too slow"),
+            }
+        });
+    }
+    std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))
+}
+
+/// Removes the socket of a node that died, but not one that a living node listens on.
+async fn remove_stale(path: &Path) -> Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).with_context(|| path.display().to_string()),
+        Ok(found) if !found.file_type().is_socket() => {
+            bail!("{} is in the way: it is no socket", path.display())
+        }
+        Ok(_) => {}
+    }
+    if UnixStream::connect(path).await.is_ok() {
+        bail!(
+            "a node is running with this data folder already: it answers on {}",
+            path.display()
+        );
+    }
+    std::fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))
+}
+
+async fn answer(node: &Arc<Node>, mut stream: UnixStream) -> Result<()> {
+    let (from, mut to) = stream.split();
+    let mut line = String::new();
+    BufReader::new(from.take(MOST_LINE_BYTES))
+        .read_line(&mut line)
+        .await?;
+    let reply = match serde_json::from_str(&line) {
+        Ok(request) => node
+            .answer(request)
+            .await
+            .map_or_else(|error| Reply::Failed(format!("{error:#}")), Reply::Done),
+        Err(error) => Reply::Failed(format!("not a request: {error}")),
+    };
+    let mut text = serde_json::to_vec(&reply)?;
+    text.push(b'\n');
+    to.write_all(&text).await?;
+    Ok(to.shutdown().await?)
+}
+
+/// Asks a running node.
+pub(crate) async fn ask<T: DeserializeOwned>(path: &Path, request: &Request) -> Result<T> {
+    let reply = tokio::time::timeout(ANSWER_TIMEOUT, exchange(path, request))
+        .await
+        .with_context(|| format!("the node at {} does not answer", path.display()))??;
+    match reply {
+        Reply::Done(value) => {
+            serde_json::from_value(value).context("the node is of another version")
+        }
+        Reply::Failed(cause) => bail!("{cause}"),
+    }
+}
+
+async fn exchange(path: &Path, request: &Request) -> Result<Reply> {
+    let mut stream = UnixStream::connect(path).await.with_context(|| {
+        format!(
+            "no node answers on {}; is `vmthunder serve` running?",
+            path.display()
+        )
+    })?;
+    let mut text = serde_json::to_vec(request)?;
+    text.push(b'\n');
+    stream.write_all(&text).await?;
+    let mut line = String::new();
+    BufReader::new(stream)
+        .take(MOST_LINE_BYTES)
+        .read_line(&mut line)
+        .await?;
+    serde_json::from_str(&line).context("the node's answer is cut off")
+}

@@ -1,0 +1,72 @@
+//! What this program serves over iSCSI: files, images through the cache, and instances over either.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use iscsi_initiator::Remote;
+use vmthunder_cache::Cache;
+use vmthunder_cache::overlay::Overlay;
+use vmthunder_swarm::Swarm;
+use vmthunder_swarm::peer::PeerVolume;
+use vmthunder_volume::{Allocation, Class, Geometry, RawFile, Result, Span, Volume};
+
+/// An image, or the manifest of one, fetched from peers and the origin and kept in the cache.
+pub(crate) type Cached = Cache<Swarm<Remote, PeerVolume>>;
+
+/// What an instance is laid over: read, never written.
+#[derive(Clone)]
+pub(crate) enum Base {
+    /// A file here.
+    File(Arc<RawFile>),
+    /// An image of an origin.
+    Cached(Arc<Cached>),
+}
+
+/// A volume that a target of this program serves.
+#[derive(Clone)]
+pub(crate) enum Export {
+    /// A file here, or an image, as it is.
+    Base(Base),
+    /// An instance.
+    Instance(Arc<Overlay<Base>>),
+}
+
+/// Passes a call on to whichever volume it is.
+macro_rules! each {
+    ($self:ident, $type:ident { $($variant:ident),* }, $volume:ident => $call:expr) => {
+        match $self { $($type::$variant($volume) => $call,)* }
+    };
+}
+
+macro_rules! volume {
+    ($type:ident { $($variant:ident),* }) => {
+        impl Volume for $type {
+            fn geometry(&self) -> Geometry {
+                each!(self, $type { $($variant),* }, volume => volume.geometry())
+            }
+
+            async fn read(&self, span: Span, class: Class) -> Result<Bytes> {
+                each!(self, $type { $($variant),* }, volume => volume.read(span, class).await)
+            }
+
+            async fn write(&self, offset: u64, bytes: Bytes) -> Result<()> {
+                each!(self, $type { $($variant),* }, volume => volume.write(offset, bytes).await)
+            }
+
+            async fn flush(&self) -> Result<()> {
+                each!(self, $type { $($variant),* }, volume => volume.flush().await)
+            }
+
+            async fn trim(&self, span: Span) -> Result<()> {
+                each!(self, $type { $($variant),* }, volume => volume.trim(span).await)
+            }
+
+            async fn allocation(&self, span: Span) -> Result<(Allocation, Span)> {
+                each!(self, $type { $($variant),* }, volume => volume.allocation(span).await)
+            }
+        }
+    };
+}
+
+volume!(Base { File, Cached });
+volume!(Export { Base, Instance });

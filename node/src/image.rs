@@ -1,0 +1,251 @@
+//! `vmthunder image`: manifests made and compared.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use futures::StreamExt;
+use indicatif::{ProgressBar, ProgressStyle};
+use iscsi_initiator::{Options, Remote, Session};
+use iscsi_proto::url::IscsiUrl;
+use iscsi_proto::wire::lun::Lun;
+use serde::Serialize;
+use vmthunder_swarm::manifest::{
+    ExtentHash, ExtentHashes, Hashes, Header, build, manifest_geometry,
+};
+use vmthunder_volume::{Access, BlockSize, Class, Extent, Geometry, RawFile, Volume};
+
+use crate::args::ImageCommand;
+use crate::attach::open;
+use crate::config::{Config, Source, beside};
+use crate::names;
+use crate::status::{print_json, size, table};
+
+/// Extents that are compared at once.
+const AT_ONCE: usize = 8;
+
+/// Differing extents that are named; more are counted.
+const MOST_NAMED: usize = 10;
+
+/// Carries out a subcommand; false if something differs.
+pub(crate) async fn run(command: ImageCommand) -> Result<bool> {
+    match command {
+        ImageCommand::Import { source, manifest } => import(&source, manifest).await.map(|()| true),
+        ImageCommand::List { config, json } => {
+            list(&Config::load(&config)?, json).await.map(|()| true)
+        }
+        ImageCommand::Verify { source, manifest } => verify(&source, manifest).await,
+    }
+}
+
+/// An image that is read once, wherever it is.
+enum Image {
+    File(RawFile),
+    Remote(Remote),
+}
+
+impl Image {
+    async fn open(source: &str) -> Result<Self> {
+        if !source.starts_with("iscsi://") {
+            return Ok(Self::File(open(Path::new(source))?));
+        }
+        let url: IscsiUrl = source.parse().with_context(|| source.to_owned())?;
+        let options = Options::new(names::initiator("import"));
+        let session = Session::connect(&url, options)
+            .await
+            .with_context(|| format!("cannot log in to {url}"))?;
+        let remote = Remote::attach(session, Lun::from_number(url.lun().unwrap_or(0))).await;
+        Ok(Self::Remote(
+            remote.with_context(|| format!("cannot use {url}"))?,
+        ))
+    }
+}
+
+async fn import(source: &str, manifest: Option<PathBuf>) -> Result<()> {
+    let path = place(source, manifest)?;
+    let header = match Image::open(source).await? {
+        Image::File(file) => import_from(Arc::new(file), &path).await,
+        Image::Remote(remote) => import_from(Arc::new(remote), &path).await,
+    };
+    let header = header.with_context(|| format!("cannot make a manifest of {source}"))?;
+    println!("{} {}", header.root(), path.display());
+    Ok(())
+}
+
+fn place(source: &str, manifest: Option<PathBuf>) -> Result<PathBuf> {
+    match manifest {
+        Some(path) => Ok(path),
+        None if source.starts_with("iscsi://") => {
+            bail!("say where the manifest goes: --manifest FILE")
+        }
+        None => Ok(beside(Path::new(source))),
+    }
+}
+
+/// Writes the manifest of an image to a file, whole or not at all.
+pub(crate) async fn import_from<V: Volume>(image: Arc<V>, path: &Path) -> Result<Header> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let begun = tempfile::NamedTempFile::new_in(folder)
+        .with_context(|| format!("cannot write to {}", folder.display()))?;
+    begun
+        .as_file()
+        .set_len(manifest_geometry(image.geometry()).bytes())?;
+    let out = RawFile::open(begun.path(), Access::ReadWrite, BlockSize::B512)?;
+    let bar = bar(image.geometry());
+    let header = build(image, &out, |progress| bar.set_position(progress.done)).await?;
+    bar.finish_and_clear();
+    out.flush().await?;
+    begun
+        .persist(path)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(header)
+}
+
+async fn verify(source: &str, manifest: Option<PathBuf>) -> Result<bool> {
+    let path = place(source, manifest)?;
+    let pages = open(&path)?;
+    let header = Arc::new(
+        Header::read(&pages, None)
+            .await
+            .with_context(|| path.display().to_string())?,
+    );
+    let hashes = Hashes::new(Arc::clone(&header), pages, Hashes::<RawFile>::DEFAULT_PAGES);
+    let differing = match Image::open(source).await? {
+        Image::File(file) => differing(&file, &hashes).await?,
+        Image::Remote(remote) => differing(&remote, &hashes).await?,
+    };
+    if differing.is_empty() {
+        println!("{source} is {}", header.root());
+        return Ok(true);
+    }
+    for extent in differing.iter().take(MOST_NAMED) {
+        let span = header.image_geometry().extent_span(*extent);
+        println!(
+            "differs: bytes {} to {} (extent {extent})",
+            span.offset(),
+            span.end()
+        );
+    }
+    println!(
+        "{source} is not {}: {} extents differ",
+        header.root(),
+        differing.len()
+    );
+    Ok(false)
+}
+
+/// The extents of a volume that are not what its manifest says.
+pub(crate) async fn differing<V: Volume>(
+    image: &V,
+    hashes: &impl ExtentHashes,
+) -> Result<Vec<Extent>> {
+    let geometry = hashes.geometry();
+    if image.geometry().bytes() != geometry.bytes() {
+        bail!(
+            "it has {} bytes, its manifest is for {}",
+            image.geometry().bytes(),
+            geometry.bytes()
+        );
+    }
+    let bar = bar(geometry);
+    let compare = |extent: Extent| async move {
+        let span = geometry.extent_span(extent);
+        let bytes = image
+            .read(span, Class::Fill)
+            .await
+            .with_context(|| format!("cannot read bytes {span}"))?;
+        let same = match hashes.hash_of(extent, Class::Fill).await? {
+            ExtentHash::Zero => bytes.iter().all(|byte| *byte == 0),
+            ExtentHash::Blake3(hash) => *blake3::hash(&bytes).as_bytes() == hash,
+        };
+        anyhow::Ok((extent, span, same))
+    };
+    let mut compared = futures::stream::iter((0..geometry.extents()).map(Extent))
+        .map(compare)
+        .buffered(AT_ONCE);
+    let mut differing = Vec::new();
+    while let Some(compared) = compared.next().await {
+        let (extent, span, same) = compared?;
+        bar.inc(span.length());
+        if !same {
+            differing.push(extent);
+        }
+    }
+    bar.finish_and_clear();
+    Ok(differing)
+}
+
+/// An image of a configuration, as `image list --json` prints it.
+#[derive(Serialize)]
+struct Listed {
+    name: String,
+    source: String,
+    bytes: Option<u64>,
+    root: Option<String>,
+    note: Option<String>,
+}
+
+async fn list(config: &Config, json: bool) -> Result<()> {
+    let mut found = Vec::new();
+    for image in &config.images {
+        found.push(listed(&image.name, &image.source).await);
+    }
+    if json {
+        return print_json(&found);
+    }
+    let mut rows = table(&["image", "size", "content", "source", "note"]);
+    for image in found {
+        rows.add_row([
+            image.name,
+            image.bytes.map_or_else(|| "?".to_owned(), size),
+            image.root.unwrap_or_default(),
+            image.source,
+            image.note.unwrap_or_default(),
+        ]);
+    }
+    println!("{rows}");
+    Ok(())
+}
+
+async fn listed(name: &str, source: &Source) -> Listed {
+    let (source, manifest) = match source {
+        Source::File { path, manifest } => (path.display().to_string(), Some(manifest)),
+        Source::Origin { url, manifest, .. } => (url.to_string(), manifest.as_ref()),
+    };
+    let mut listed = Listed {
+        name: name.to_owned(),
+        source,
+        bytes: None,
+        root: None,
+        note: None,
+    };
+    let Some(manifest) = manifest else {
+        listed.note = Some("the origin knows".to_owned());
+        return listed;
+    };
+    let header = match open(manifest) {
+        Ok(pages) => Header::read(&pages, None)
+            .await
+            .map_err(anyhow::Error::from),
+        Err(error) => Err(error),
+    };
+    match header {
+        Ok(header) => {
+            listed.bytes = Some(header.image_geometry().bytes());
+            listed.root = Some(header.root().to_string());
+        }
+        Err(error) => listed.note = Some(format!("no manifest: {error:#}")),
+    }
+    listed
+}
+
+/// A progress bar over an image, on standard error and only where somebody looks.
+pub(crate) fn bar(geometry: Geometry) -> ProgressBar {
+    let style = "{wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
+    let style =
+        ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(geometry.bytes()).with_style(style)
+}

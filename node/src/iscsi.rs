@@ -1,0 +1,252 @@
+//! `vmthunder iscsi`: an initiator for scripts.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use iscsi_initiator::{Options, Remote, Session, discover};
+use iscsi_proto::scsi::inquiry::StandardInquiry;
+use iscsi_proto::url::IscsiUrl;
+use iscsi_proto::wire::lun::Lun;
+use serde_json::json;
+use vmthunder_volume::{Allocation, Class, Span, Volume};
+
+use crate::args::IscsiCommand;
+use crate::image::bar;
+use crate::names;
+use crate::status::{print_json, size};
+
+/// Bytes of one read or write of `read`, `write` and `copy`.
+const CHUNK: u64 = 1024 * 1024;
+
+/// Reads that `copy` and `read` keep in flight.
+const IN_FLIGHT: usize = 4;
+
+/// Carries out a subcommand.
+pub(crate) async fn run(command: IscsiCommand) -> Result<()> {
+    match command {
+        IscsiCommand::Discover { url, common } => list_targets(&url, common.json).await,
+        IscsiCommand::Inquiry { url, common } => inquiry(&url, common.json).await,
+        IscsiCommand::Capacity { url, common } => capacity(&url, common.json).await,
+        IscsiCommand::Read { url, lba, blocks } => read(&url, lba, blocks).await,
+        IscsiCommand::Write { url, lba } => write(&url, lba).await,
+        IscsiCommand::Copy { url, file } => copy(&url, &file).await,
+    }
+}
+
+fn options() -> Options {
+    Options::new(names::initiator("cli"))
+}
+
+fn parse(url: &str) -> Result<IscsiUrl> {
+    url.parse()
+        .with_context(|| format!("{url} is not an iSCSI URL"))
+}
+
+async fn list_targets(url: &str, json: bool) -> Result<()> {
+    let records = discover(&parse(url)?.address(), &options())
+        .await
+        .with_context(|| format!("cannot discover {url}"))?;
+    if json {
+        let targets: Vec<_> = records
+            .iter()
+            .map(|record| json!({"name": record.name.as_str(), "addresses": record.addresses}))
+            .collect();
+        return print_json(&targets);
+    }
+    for record in records {
+        println!("{}", record.name);
+        for (address, group) in record.addresses {
+            println!("  {address},{group}");
+        }
+    }
+    Ok(())
+}
+
+async fn connect(url: &str) -> Result<(Session, Lun)> {
+    let url = parse(url)?;
+    ensure!(
+        url.target().is_some(),
+        "{url} lacks the target's name: iscsi://HOST[:PORT]/TARGET/LUN"
+    );
+    let session = Session::connect(&url, options())
+        .await
+        .with_context(|| format!("cannot log in to {url}"))?;
+    Ok((session, Lun::from_number(url.lun().unwrap_or(0))))
+}
+
+async fn attach(url: &str) -> Result<Remote> {
+    let (session, lun) = connect(url).await?;
+    Remote::attach(session, lun)
+        .await
+        .with_context(|| format!("cannot use {url}"))
+}
+
+async fn inquiry(url: &str, json: bool) -> Result<()> {
+    let (session, lun) = connect(url).await?;
+    let bytes = session.inquiry(lun).await?;
+    let answer = StandardInquiry::parse(&bytes).context("the answer to INQUIRY is too short")?;
+    let page = session.vital_page(lun, 0x83).await.ok();
+    let names = page.map(|page| designators(&page)).unwrap_or_default();
+    if json {
+        return print_json(&json!({
+            "device_type": answer.device_type, "vendor": answer.vendor, "product": answer.product,
+            "revision": answer.revision, "designators": names,
+        }));
+    }
+    println!("device type {:#04x}", answer.device_type);
+    println!("vendor      {}", answer.vendor);
+    println!("product     {}", answer.product);
+    println!("revision    {}", answer.revision);
+    for name in names {
+        println!("designator  {name}");
+    }
+    Ok(())
+}
+
+/// The designators of a device identification page (SPC-4 §7.8.6), as hexadecimal digits.
+fn designators(page: &[u8]) -> Vec<String> {
+    let mut rest = page.get(4..).unwrap_or_default();
+    let mut found = Vec::new();
+    while let Some(length) = rest.get(3).map(|length| usize::from(*length)) {
+        let Some(designator) = rest.get(4..4 + length) else {
+            break;
+        };
+        found.push(
+            designator
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
+        );
+        rest = rest.get(4 + length..).unwrap_or_default();
+    }
+    found
+}
+
+async fn capacity(url: &str, json: bool) -> Result<()> {
+    let (session, lun) = connect(url).await?;
+    let capacity = session.read_capacity(lun).await?;
+    let bytes = capacity
+        .blocks
+        .saturating_mul(u64::from(capacity.block_bytes));
+    if json {
+        return print_json(
+            &json!({"blocks": capacity.blocks, "block_bytes": capacity.block_bytes, "bytes": bytes}),
+        );
+    }
+    println!(
+        "{} blocks of {} bytes: {}",
+        capacity.blocks,
+        capacity.block_bytes,
+        size(bytes)
+    );
+    Ok(())
+}
+
+/// The parts of a span that are read or written at once.
+fn chunks(span: Span) -> impl Iterator<Item = Span> {
+    (span.offset()..span.end())
+        .step_by(usize::try_from(CHUNK).unwrap_or(usize::MAX))
+        .map(move |at| Span::new(at, CHUNK.min(span.end() - at)))
+}
+
+async fn read(url: &str, lba: u64, blocks: u64) -> Result<()> {
+    let remote = attach(url).await?;
+    let span = remote
+        .geometry()
+        .span(lba, blocks)
+        .with_context(|| format!("blocks {lba}+{blocks} of {url}"))?;
+    let mut parts = futures::stream::iter(chunks(span))
+        .map(|part| remote.read(part, Class::Demand))
+        .buffered(IN_FLIGHT);
+    let mut out = std::io::stdout().lock();
+    while let Some(bytes) = parts.try_next().await? {
+        out.write_all(&bytes)
+            .context("cannot write to standard output")?;
+    }
+    Ok(out.flush()?)
+}
+
+async fn write(url: &str, lba: u64) -> Result<()> {
+    let remote = attach(url).await?;
+    let block = u64::from(remote.geometry().block_size().bytes());
+    let mut at = remote
+        .geometry()
+        .span(lba, 0)
+        .with_context(|| format!("block {lba} of {url}"))?
+        .offset();
+    loop {
+        let mut bytes = Vec::new();
+        std::io::stdin()
+            .lock()
+            .take(CHUNK)
+            .read_to_end(&mut bytes)
+            .context("cannot read standard input")?;
+        if bytes.is_empty() {
+            break;
+        }
+        let length = bytes.len() as u64;
+        ensure!(
+            length.is_multiple_of(block),
+            "standard input is not a whole number of blocks of {block} bytes"
+        );
+        remote
+            .write(at, Bytes::from(bytes))
+            .await
+            .with_context(|| format!("cannot write at byte {at}"))?;
+        at += length;
+    }
+    remote.flush().await.context("cannot flush")
+}
+
+async fn copy(url: &str, path: &Path) -> Result<()> {
+    let remote = attach(url).await?;
+    let file =
+        File::create_new(path).with_context(|| format!("cannot create {}", path.display()))?;
+    let whole = remote.geometry().whole();
+    file.set_len(whole.length())
+        .with_context(|| format!("{} cannot become that large", path.display()))?;
+    let bar = bar(remote.geometry());
+    let mut at = 0;
+    while at < whole.end() {
+        let rest = Span::new(at, whole.end() - at);
+        let (allocation, run) = remote.allocation(rest).await?;
+        ensure!(!run.is_empty(), "the unit says nothing about byte {at}");
+        if allocation == Allocation::Mapped {
+            copy_run(&remote, &file, run, &bar).await?;
+        }
+        at = run.end();
+        bar.set_position(at);
+    }
+    file.sync_all().context("cannot flush the file")?;
+    bar.finish_and_clear();
+    Ok(())
+}
+
+async fn copy_run(
+    remote: &Remote,
+    file: &File,
+    run: Span,
+    bar: &indicatif::ProgressBar,
+) -> Result<()> {
+    let mut parts = futures::stream::iter(chunks(run))
+        .map(|part| async move {
+            remote
+                .read(part, Class::Demand)
+                .await
+                .map(|bytes| (part, bytes))
+        })
+        .buffered(IN_FLIGHT);
+    while let Some((part, bytes)) = parts.try_next().await? {
+        if bytes.iter().any(|byte| *byte != 0) {
+            file.write_all_at(&bytes, part.offset())
+                .context("cannot write the file")?;
+        }
+        bar.set_position(part.end());
+    }
+    Ok(())
+}

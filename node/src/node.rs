@@ -1,0 +1,431 @@
+//! A node at work: origin → swarm → cache → overlay → target, and the commands that reach it while it runs.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use iscsi_target::{Target, TargetOptions, Unit, UnitIdentity};
+use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+use vmthunder_cache::overlay::Overlay;
+use vmthunder_cache::{Store, StoreOptions};
+use vmthunder_swarm::SwarmOptions;
+use vmthunder_swarm::fetch::Source as FetchSource;
+use vmthunder_swarm::forest::NodeName;
+use vmthunder_swarm::peer::{PeerOptions, PeerSessions};
+use vmthunder_volume::{Class, EXTENT_BYTES, Volume};
+
+use crate::attach::{Attached, Surroundings, attach};
+use crate::config::{Config, Source};
+use crate::control::{self, Request};
+use crate::export::{Base, Export};
+use crate::instances::Instances;
+use crate::names;
+use crate::portals::{Portals, announce, urls};
+use crate::status::{CacheStatus, ImageStatus, InstanceStatus, Status};
+
+/// How long connections may take to end when the node does.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a guest's read is tried before it fails.
+const GUEST_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a peer may take to answer a request or a login.
+const PEER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A node that serves.
+pub(crate) struct Node {
+    name: NodeName,
+    started: Instant,
+    hosts: Vec<String>,
+    target: Arc<Target<Export>>,
+    store: Option<Arc<Store>>,
+    images: Vec<Attached>,
+    folder: Instances,
+    running: Mutex<Vec<Running>>,
+}
+
+/// An instance that is exported.
+struct Running {
+    name: String,
+    image: String,
+    overlay: Arc<Overlay<Base>>,
+}
+
+/// Runs a node until it is told to end.
+pub(crate) async fn serve(config: Config, until_stdin_closes: bool) -> Result<()> {
+    let portals = Portals::listen(&config.listen).await?;
+    std::fs::create_dir_all(&config.data)
+        .with_context(|| format!("cannot create {}", config.data.display()))?;
+    let stop = CancellationToken::new();
+    let ended = tokio::spawn(end(until_stdin_closes));
+    let node = tokio::select! {
+        node = Node::assemble(&config, portals.hosts().to_vec()) => Arc::new(node?),
+        ended = ended_early(&ended) => return ended,
+    };
+    let tracker = TaskTracker::new();
+    let commands = control::serve(Arc::clone(&node), config.control(), stop.clone());
+    let commands = tokio::spawn(commands);
+    portals.serve(&node.target, &stop, &tracker);
+    node.announce_all().await;
+    ended.await?.context("cannot wait for signals")?;
+    stop.cancel();
+    tracker.close();
+    if tokio::time::timeout(STOP_PATIENCE, tracker.wait())
+        .await
+        .is_err()
+    {
+        warn!("connections did not end in time");
+    }
+    commands.await??;
+    node.close().await
+}
+
+/// Waits for a start that is cut short: by a signal before the node serves.
+async fn ended_early(ended: &tokio::task::JoinHandle<std::io::Result<()>>) -> Result<()> {
+    while !ended.is_finished() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    bail!("told to end before it served")
+}
+
+/// Waits for what ends a daemon: SIGINT, SIGTERM, or the end of standard input if its parent holds that.
+pub(crate) async fn end(until_stdin_closes: bool) -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupted, mut terminated) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+    );
+    let closed = async {
+        if !until_stdin_closes {
+            return std::future::pending().await;
+        }
+        let mut sink = [0; 64];
+        while tokio::io::stdin()
+            .read(&mut sink)
+            .await
+            .is_ok_and(|read| read > 0)
+        {}
+    };
+    tokio::select! {
+        _ = interrupted.recv() => {}
+        _ = terminated.recv() => {}
+        () = closed => {}
+    }
+    Ok(())
+}
+
+impl Node {
+    /// Puts the layers of a node together.
+    async fn assemble(config: &Config, hosts: Vec<String>) -> Result<Self> {
+        let caches = config
+            .images
+            .iter()
+            .any(|image| matches!(image.source, Source::Origin { .. }));
+        let store = if caches {
+            Some(open_store(config).await?)
+        } else {
+            None
+        };
+        let around = Surroundings {
+            node: config.name.clone(),
+            store: store.clone(),
+            sessions: PeerSessions::new(PeerOptions {
+                initiator_name: names::initiator(config.name.as_str()).to_string(),
+                connect_timeout: PEER_PATIENCE,
+                request_timeout: PEER_PATIENCE,
+            }),
+            members: config.members.clone(),
+            swarm: SwarmOptions {
+                deadline: GUEST_PATIENCE,
+                ..SwarmOptions::default()
+            },
+        };
+        let mut images = Vec::new();
+        for image in &config.images {
+            images.push(
+                attach(image, &around)
+                    .await
+                    .with_context(|| format!("image `{}`", image.name))?,
+            );
+        }
+        let node = Self {
+            name: config.name.clone(),
+            started: Instant::now(),
+            hosts,
+            target: Target::new(TargetOptions::default()),
+            store,
+            images,
+            folder: Instances::open(config.data.join("instances"))?,
+            running: Mutex::new(Vec::new()),
+        };
+        node.export_images()?;
+        node.open_instances().await?;
+        Ok(node)
+    }
+
+    fn export_images(&self) -> Result<()> {
+        let mut to_peers = Vec::new();
+        for image in &self.images {
+            let units = image.units(0);
+            let name = names::image(&image.name);
+            self.target.export(iscsi_target::Export {
+                name,
+                units,
+                class: Class::Demand,
+                relative_port: 1,
+            })?;
+            let next = u16::try_from(to_peers.len()).context("too many images")?;
+            if matches!(image.image, Base::Cached(_)) && image.root.is_some() {
+                to_peers.extend(image.units(next));
+            }
+        }
+        if to_peers.is_empty() {
+            return Ok(());
+        }
+        let name = names::swarm(self.name.as_str());
+        let export = iscsi_target::Export {
+            name,
+            units: to_peers,
+            class: Class::Peer,
+            relative_port: 2,
+        };
+        Ok(self.target.export(export)?)
+    }
+
+    /// Serves the instances of the last run again. One that cannot be opened keeps no other from being served.
+    async fn open_instances(&self) -> Result<()> {
+        for (name, description) in self.folder.list()? {
+            let opened = async {
+                let image = self.image(&description.image)?;
+                let overlay = self
+                    .folder
+                    .overlay(&name, image.key, image.image.clone())
+                    .await?;
+                self.export_instance(&name, &description.image, overlay)
+                    .await
+            };
+            if let Err(error) = opened.await {
+                error!(instance = name, "is not served: {error:#}");
+            }
+        }
+        Ok(())
+    }
+
+    async fn export_instance(
+        &self,
+        name: &str,
+        image: &str,
+        overlay: Arc<Overlay<Base>>,
+    ) -> Result<()> {
+        let designator = names::designator(&["instance", self.name.as_str(), name]);
+        let unit = Unit {
+            number: 0,
+            volume: Export::Instance(Arc::clone(&overlay)),
+            identity: identity(designator, "instance"),
+            read_only: false,
+            thin: true,
+        };
+        let target = names::instance(name);
+        let units = vec![unit];
+        self.target.export(iscsi_target::Export {
+            name: target,
+            units,
+            class: Class::Demand,
+            relative_port: 1,
+        })?;
+        let running = Running {
+            name: name.to_owned(),
+            image: image.to_owned(),
+            overlay,
+        };
+        self.running.lock().await.push(running);
+        Ok(())
+    }
+
+    fn image(&self, name: &str) -> Result<&Attached> {
+        self.images
+            .iter()
+            .find(|image| image.name == name)
+            .with_context(|| format!("there is no image `{name}`"))
+    }
+
+    async fn announce_all(&self) {
+        for image in &self.images {
+            announce(&self.hosts, &names::image(&image.name), [0]);
+        }
+        for instance in self.running.lock().await.iter() {
+            announce(&self.hosts, &names::instance(&instance.name), [0]);
+        }
+    }
+
+    /// Carries a command out.
+    pub(crate) async fn answer(&self, request: Request) -> Result<Value> {
+        match request {
+            Request::Status => Ok(serde_json::to_value(self.status().await)?),
+            Request::CreateInstance { name, image, size } => Ok(serde_json::to_value(
+                self.create(&name, &image, size).await?,
+            )?),
+            Request::RemoveInstance { name } => self.remove(&name).await.map(|()| json!(null)),
+        }
+    }
+
+    async fn create(&self, name: &str, image: &str, size: Option<u64>) -> Result<InstanceStatus> {
+        let from = self.image(image)?;
+        let overlay = self
+            .folder
+            .create(name, image, size, from.key, from.image.clone())
+            .await?;
+        self.export_instance(name, image, Arc::clone(&overlay))
+            .await?;
+        announce(&self.hosts, &names::instance(name), [0]);
+        info!(instance = name, image, "created");
+        Ok(self.describe(&Running {
+            name: name.to_owned(),
+            image: image.to_owned(),
+            overlay,
+        }))
+    }
+
+    async fn remove(&self, name: &str) -> Result<()> {
+        let mut running = self.running.lock().await;
+        self.target.withdraw(&names::instance(name));
+        running.retain(|instance| instance.name != name);
+        self.folder.remove(name)?;
+        info!(instance = name, "removed");
+        Ok(())
+    }
+
+    fn describe(&self, instance: &Running) -> InstanceStatus {
+        InstanceStatus {
+            name: instance.name.clone(),
+            image: instance.image.clone(),
+            bytes: instance.overlay.geometry().bytes(),
+            urls: urls(&self.hosts, &names::instance(&instance.name), 0),
+        }
+    }
+
+    async fn status(&self) -> Status {
+        let stats = self.target.stats();
+        Status {
+            name: self.name.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            sessions: self.target.sessions().len(),
+            sent_bytes: stats.read_bytes,
+            received_bytes: stats.written_bytes,
+            cache: self.store.as_ref().map(|store| {
+                let stats = store.stats();
+                CacheStatus {
+                    capacity_bytes: stats.slots * EXTENT_BYTES,
+                    resident_bytes: stats.resident * EXTENT_BYTES,
+                    fill_errors: stats.fill_errors,
+                }
+            }),
+            images: self
+                .images
+                .iter()
+                .map(|image| image.status(&self.hosts))
+                .collect(),
+            instances: self
+                .running
+                .lock()
+                .await
+                .iter()
+                .map(|instance| self.describe(instance))
+                .collect(),
+        }
+    }
+
+    /// Makes what guests wrote safe, and the next start a trusting one.
+    async fn close(&self) -> Result<()> {
+        for instance in self.running.lock().await.iter() {
+            if let Err(error) = instance.overlay.flush().await {
+                error!(instance = instance.name, %error, "cannot flush");
+            }
+        }
+        if let Some(store) = &self.store {
+            store.close().await.context("cannot close the cache")?;
+        }
+        info!("ended");
+        Ok(())
+    }
+}
+
+async fn open_store(config: &Config) -> Result<Arc<Store>> {
+    let path = config.data.join("cache");
+    let options = StoreOptions {
+        path: path.clone(),
+        bytes: config.cache.as_u64(),
+    };
+    Store::open(options).await.with_context(|| {
+        format!(
+            "cannot open the cache {} of {}",
+            path.display(),
+            config.cache
+        )
+    })
+}
+
+fn identity(designator: [u8; 8], product: &str) -> UnitIdentity {
+    UnitIdentity {
+        designator,
+        serial: names::serial(designator),
+        product: product.to_owned(),
+    }
+}
+
+impl Attached {
+    /// The image and its manifest as read-only logical units from a number on.
+    fn units(&self, first: u16) -> Vec<Unit<Export>> {
+        let designators = match &self.root {
+            Some(root) => (root.image_designator(), root.manifest_designator()),
+            None => (
+                names::designator(&["image", &self.source]),
+                names::designator(&["manifest", &self.source]),
+            ),
+        };
+        let unit = |number, base: &Base, designator, product| Unit {
+            number,
+            volume: Export::Base(base.clone()),
+            identity: identity(designator, product),
+            read_only: true,
+            thin: true,
+        };
+        let mut units = vec![unit(first, &self.image, designators.0, "image")];
+        let manifest = self.manifest.as_ref();
+        units.extend(manifest.map(|base| unit(first + 1, base, designators.1, "manifest")));
+        units
+    }
+
+    /// What was read of the image and its manifest, and where it came from.
+    fn status(&self, hosts: &[String]) -> ImageStatus {
+        let mut status = ImageStatus {
+            name: self.name.clone(),
+            source: self.source.clone(),
+            bytes: self.image.geometry().bytes(),
+            root: self.root.map(|root| root.to_string()),
+            urls: urls(hosts, &names::image(&self.name), 0),
+            from_cache: 0,
+            from_peers: 0,
+            from_origin: 0,
+            corrupt: 0,
+        };
+        for base in std::iter::once(&self.image).chain(&self.manifest) {
+            let Base::Cached(cache) = base else { continue };
+            status.from_cache += cache.stats().hit_bytes;
+            for source in cache.below().stats().sources {
+                status.corrupt += source.corrupt;
+                match source.source {
+                    FetchSource::Origin => status.from_origin += source.bytes,
+                    FetchSource::Peer(_) => status.from_peers += source.bytes,
+                }
+            }
+        }
+        status
+    }
+}

@@ -1,0 +1,278 @@
+//! Nodes over an origin, as separate processes: what they read, where it comes from, and what happens when one dies,
+//! lies or starts again.
+
+mod harness;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use harness::{EXTENT, PATIENCE, Running, Scene, attach, free_address, members, run, succeed};
+use iscsi_initiator::Remote;
+use vmthunder_volume::{Class, Error, Span, Volume};
+
+const EXTENTS: usize = 256;
+
+/// An origin and nodes over it, all running.
+struct Swarm {
+    scene: Scene,
+    image: Vec<u8>,
+    origin: Option<Running>,
+    origin_config: String,
+    nodes: Vec<Node>,
+}
+
+struct Node {
+    config: String,
+    running: Option<Running>,
+}
+
+impl Swarm {
+    fn start(nodes: usize) -> Self {
+        let scene = Scene::new();
+        let image = scene.image("disk.raw", EXTENTS);
+        succeed(&[
+            "image",
+            "import",
+            &scene.path("disk.raw").display().to_string(),
+        ]);
+        let at = free_address();
+        let config = scene.config(
+            "origin",
+            at,
+            "[[image]]\nname = \"disk\"\nfile = \"disk.raw\"\n",
+        );
+        let origin = scene.serve(&config);
+        let url = origin.url();
+        let list: Vec<(String, SocketAddr)> = (1..=nodes)
+            .map(|n| (format!("node-{n}"), free_address()))
+            .collect();
+        let rest = format!(
+            "[cache]\nsize = \"64 MiB\"\n[[image]]\nname = \"disk\"\norigin = {url:?}\n{}",
+            members(&list)
+        );
+        let start = |(name, at): &(String, SocketAddr)| {
+            let config = scene.config(name, *at, &rest).display().to_string();
+            Node {
+                running: Some(Running::spawn(&["serve", "--config", &config])),
+                config,
+            }
+        };
+        let nodes: Vec<Node> = list.iter().map(start).collect();
+        for node in &nodes {
+            node.running.as_ref().unwrap().url();
+        }
+        Self {
+            image,
+            origin: Some(origin),
+            origin_config: config.display().to_string(),
+            nodes,
+            scene,
+        }
+    }
+
+    async fn instance(&self, node: usize, name: &str) -> Remote {
+        attach(&self.create(node, name)).await
+    }
+
+    fn create(&self, node: usize, name: &str) -> String {
+        let config = &self.nodes[node].config;
+        succeed(&[
+            "instance", "create", name, "--image", "disk", "--config", config,
+        ])
+        .trim()
+        .to_owned()
+    }
+
+    fn status(&self, node: usize) -> serde_json::Value {
+        serde_json::from_str(&succeed(&[
+            "status",
+            "--json",
+            "--config",
+            &self.nodes[node].config,
+        ]))
+        .unwrap()
+    }
+
+    fn from(&self, node: usize, source: &str) -> u64 {
+        self.status(node)["images"][0][source].as_u64().unwrap()
+    }
+
+    fn restart(&mut self, node: usize) {
+        let node = &mut self.nodes[node];
+        let running = Running::spawn(&["serve", "--config", &node.config]);
+        running.url();
+        node.running = Some(running);
+    }
+
+    /// Reads the whole image extent by extent and compares it.
+    async fn read_all(&self, disk: &Remote) {
+        for index in 0..EXTENTS {
+            let span = Span::new((index * EXTENT) as u64, EXTENT as u64);
+            let read = tokio::time::timeout(PATIENCE, disk.read(span, Class::Demand))
+                .await
+                .expect("in time")
+                .unwrap();
+            assert!(
+                read == self.image[index * EXTENT..(index + 1) * EXTENT],
+                "extent {index} is wrong"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_take_from_each_other_what_the_origin_sent_once() {
+    let swarm = Swarm::start(4);
+    let mut disks = Vec::new();
+    for node in 0..4 {
+        disks.push(swarm.instance(node, &format!("vm-{node}")).await);
+    }
+    futures::future::join_all(disks.iter().map(|disk| swarm.read_all(disk))).await;
+    let whole = (EXTENTS * EXTENT) as u64;
+    let from_origin: u64 = (0..4).map(|node| swarm.from(node, "from_origin")).sum();
+    let from_peers: u64 = (0..4).map(|node| swarm.from(node, "from_peers")).sum();
+    assert!(
+        from_origin <= whole + whole / 10,
+        "the origin sent {from_origin} for {whole}"
+    );
+    assert!(from_origin + from_peers >= 4 * whole);
+
+    for disk in &disks {
+        swarm.read_all(disk).await;
+    }
+    let again: u64 = (0..4)
+        .map(|node| swarm.from(node, "from_origin") + swarm.from(node, "from_peers"))
+        .sum();
+    assert_eq!(
+        again,
+        from_origin + from_peers,
+        "the second time everything comes from the caches"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_killed_in_the_middle_costs_the_others_nothing() {
+    let mut swarm = Swarm::start(4);
+    let mut disks = Vec::new();
+    for node in 0..4 {
+        disks.push(swarm.instance(node, &format!("vm-{node}")).await);
+    }
+    let victim = swarm.nodes[1].running.take().unwrap();
+    let kill = async {
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        victim.kill();
+    };
+    let survivors = [&disks[0], &disks[2], &disks[3]];
+    tokio::join!(
+        kill,
+        futures::future::join_all(survivors.map(|disk| swarm.read_all(disk)))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_with_a_rotten_cache_is_found_out_by_its_peers() {
+    let mut swarm = Swarm::start(2);
+    let disk = swarm.instance(0, "vm-0").await;
+    swarm.read_all(&disk).await;
+    drop(disk);
+    swarm.nodes[0].running.take().unwrap().stop();
+    let cache = swarm.scene.path("node-1.data/cache");
+    let mut bytes = std::fs::read(&cache).unwrap();
+    let mut rotten = 0;
+    for index in 0..EXTENTS {
+        let extent = &swarm.image[index * EXTENT..index * EXTENT + 32];
+        if let Some(at) = memchr::memmem::find(&bytes, extent) {
+            bytes[at] ^= 0xff;
+            rotten += 1;
+        }
+    }
+    assert!(
+        rotten > EXTENTS / 2,
+        "the cache holds what was read: {rotten}"
+    );
+    std::fs::write(&cache, bytes).unwrap();
+    swarm.restart(0);
+
+    let disk = swarm.instance(1, "vm-1").await;
+    swarm.read_all(&disk).await;
+    assert!(
+        swarm.from(1, "corrupt") > 0,
+        "node-2 asked node-1 and saw the rot"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instances_keep_their_writes_over_kill_and_restart_and_share_nothing() {
+    let mut swarm = Swarm::start(2);
+    let (one, other) = (
+        swarm.instance(0, "one").await,
+        swarm.instance(0, "other").await,
+    );
+    one.write(4096, vec![1; 8192].into()).await.unwrap();
+    other.write(8192, vec![2; 512].into()).await.unwrap();
+    swarm.nodes[0].running.take().unwrap().kill();
+    swarm.restart(0);
+    let read = one.read(Span::new(0, 16384), Class::Demand).await.unwrap();
+    assert_eq!(read[..4096], swarm.image[..4096]);
+    assert_eq!(read[4096..12288], [1; 8192]);
+    assert_eq!(read[12288..], swarm.image[12288..16384]);
+    let read = other
+        .read(Span::new(4096, 8192), Class::Demand)
+        .await
+        .unwrap();
+    assert_eq!(read[..4096], swarm.image[4096..8192]);
+    assert_eq!(read[4096..4608], [2; 512]);
+
+    let config = &swarm.nodes[0].config;
+    let listed = succeed(&["instance", "list", "--config", config]);
+    assert!(
+        listed.contains("one") && listed.contains("other"),
+        "{listed}"
+    );
+    let twice = run(&[
+        "instance", "create", "one", "--image", "disk", "--config", config,
+    ]);
+    assert_eq!(twice.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&twice.stderr).contains("already"));
+    succeed(&["instance", "remove", "one", "--config", config]);
+    assert!(!succeed(&["instance", "list", "--config", config]).contains("one "));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_origin_whose_image_changed_is_refused_and_not_mixed() {
+    let swarm = Swarm::start(1);
+    let disk = swarm.instance(0, "vm").await;
+    let extent = |index: usize| Span::new((index * EXTENT) as u64, EXTENT as u64);
+    assert_eq!(
+        disk.read(extent(0), Class::Demand).await.unwrap(),
+        swarm.image[..EXTENT]
+    );
+    let mut changed = swarm.image.clone();
+    changed.iter_mut().for_each(|byte| *byte = !*byte);
+    std::fs::write(swarm.scene.path("disk.raw"), changed).unwrap();
+    let read = tokio::time::timeout(PATIENCE, disk.read(extent(1), Class::Demand))
+        .await
+        .expect("in time");
+    assert!(matches!(read, Err(Error::Corrupt)), "{read:?}");
+    assert_eq!(
+        disk.read(extent(0), Class::Demand).await.unwrap(),
+        swarm.image[..EXTENT],
+        "what is cached stays right"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_origin_is_waited_for() {
+    let mut swarm = Swarm::start(1);
+    let disk = swarm.instance(0, "vm").await;
+    swarm.origin.take().unwrap().kill();
+    let config = swarm.origin_config.clone();
+    let back = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        Running::spawn(&["serve", "--config", &config])
+    };
+    let read = disk.read(Span::new(0, EXTENT as u64), Class::Demand);
+    let (origin, read) = tokio::join!(back, tokio::time::timeout(PATIENCE, read));
+    assert_eq!(read.expect("in time").unwrap(), swarm.image[..EXTENT]);
+    drop(origin);
+}
