@@ -49,6 +49,8 @@ pub struct Scenario {
     pub slow: usize,
     /// Nodes that answer with wrong bytes.
     pub liars: usize,
+    /// How long a guest's read is tried.
+    pub deadline: Duration,
     /// The limits of the fetches.
     pub fetch: FetchOptions,
     /// When the simulation is cut off; whoever is not done then is stuck.
@@ -74,6 +76,7 @@ impl Default for Scenario {
             death_window: Duration::from_secs(1),
             slow: 0,
             liars: 0,
+            deadline: Duration::from_secs(20),
             fetch: FetchOptions::default(),
             time_limit: Duration::from_secs(600),
         }

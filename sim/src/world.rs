@@ -179,7 +179,8 @@ impl World {
     // Fetches.
 
     fn begin(&mut self, node: usize, extent: Extent, class: Class, ticket: Ticket) {
-        let fetch = Fetch::new(extent, class, self.now, self.scenario.fetch.clone());
+        let deadline = self.now + self.scenario.deadline;
+        let fetch = Fetch::new(extent, class, deadline, self.scenario.fetch.clone());
         let run = self.next();
         self.nodes[node].runs.insert(
             run,

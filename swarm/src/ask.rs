@@ -63,7 +63,7 @@ impl<O: Volume, P: Volume> Swarm<O, P> {
         match source {
             Source::Origin => {
                 let place = self.origin.clone();
-                let longest = self.options.fetch.deadline;
+                let longest = self.options.deadline;
                 let permit = place.queue.take(question.class, longest).await;
                 let _permit = permit.ok_or(Outcome::Busy)?;
                 self.read_from(source, &place, question).await

@@ -82,8 +82,6 @@ pub struct FetchOptions {
     pub first_wait: Duration,
     /// The longest wait.
     pub longest_wait: Duration,
-    /// How long a local request is tried.
-    pub deadline: Duration,
 }
 
 impl Default for FetchOptions {
@@ -94,7 +92,6 @@ impl Default for FetchOptions {
             hedge_after: Duration::from_millis(200),
             first_wait: Duration::from_millis(2),
             longest_wait: Duration::from_millis(200),
-            deadline: Duration::from_secs(20),
         }
     }
 }
@@ -140,12 +137,12 @@ enum End {
 }
 
 impl Fetch {
-    /// Begins to fetch an extent.
-    pub fn new(extent: Extent, class: Class, now: Duration, options: FetchOptions) -> Self {
+    /// Begins to fetch an extent; at the moment `deadline` it is given up.
+    pub fn new(extent: Extent, class: Class, deadline: Duration, options: FetchOptions) -> Self {
         Self {
             tree: Tree::of(extent),
             class,
-            deadline: now + options.deadline,
+            deadline,
             options,
             state: State::Ready,
             failed: Vec::new(),

@@ -60,7 +60,12 @@ impl Place {
 }
 
 fn fetch(class: Class) -> Fetch {
-    Fetch::new(EXTENT, class, Duration::ZERO, FetchOptions::default())
+    Fetch::new(
+        EXTENT,
+        class,
+        Duration::from_secs(20),
+        FetchOptions::default(),
+    )
 }
 
 fn asked(action: Action) -> Source {

@@ -46,6 +46,8 @@ pub struct SwarmOptions {
     pub peer_queue: NonZeroU32,
     /// Requests under way at the origin: the origin budget. Local requests wait in line, a peer's request is refused.
     pub origin_queue: NonZeroU32,
+    /// How long a local request is tried.
+    pub deadline: Duration,
     /// The patience of a fetch.
     pub fetch: FetchOptions,
     /// When a source is left out.
@@ -57,6 +59,7 @@ impl Default for SwarmOptions {
         Self {
             peer_queue: NonZeroU32::MIN.saturating_add(127),
             origin_queue: NonZeroU32::MIN.saturating_add(63),
+            deadline: Duration::from_secs(20),
             fetch: FetchOptions::default(),
             health: HealthOptions::default(),
         }
@@ -191,7 +194,8 @@ impl<O: Volume, P: Volume> Swarm<O, P> {
             self.counters.known_extents.add(1);
             return Ok(bytes);
         }
-        let mut fetch = Fetch::new(extent, class, self.now(), self.options.fetch.clone());
+        let deadline = self.now() + self.options.deadline;
+        let mut fetch = Fetch::new(extent, class, deadline, self.options.fetch.clone());
         loop {
             match self.next(&mut fetch) {
                 Action::Ask { source, patience } => {

@@ -24,18 +24,18 @@ struct Lab {
 }
 
 fn name(number: u32) -> NodeName {
-    NodeName::new(&format!("node-{number}")).unwrap()
+    NodeName::new(&format!("node-{number}")).expect("a name")
 }
 
 fn image() -> Vec<u8> {
     // Extent 3 is zero, every other one begins with its number.
-    let mut bytes = vec![0; usize::try_from(EXTENTS * EXTENT_BYTES).unwrap()];
+    let mut bytes = vec![0; usize::try_from(EXTENTS * EXTENT_BYTES).expect("small")];
     for (number, extent) in bytes
         .chunks_mut(65_536)
         .enumerate()
         .filter(|(number, _)| *number != 3)
     {
-        extent.fill(u8::try_from(number).unwrap() + 1);
+        extent.fill(u8::try_from(number).expect("small") + 1);
     }
     bytes
 }
@@ -48,7 +48,7 @@ fn volume() -> Peer {
 async fn verify() -> Verify {
     let image = volume();
     let out = MemVolume::zeroed(manifest_geometry(image.geometry()));
-    let header = Arc::new(build(image, &out, |_| {}).await.unwrap());
+    let header = Arc::new(build(image, &out, |_| {}).await.expect("a manifest"));
     Verify::Extents(Arc::new(Hashes::new(header, out, 4)))
 }
 
@@ -57,7 +57,11 @@ async fn lab_with(options: SwarmOptions, verify: Verify) -> Lab {
     let forest = Forest::new(&names);
     // Somebody with two ancestors in the tree of extent 5.
     let depth = |node: &NodeName| forest.path(node, Tree::of(Extent(5)), &|_| false).count();
-    let me = names.iter().max_by_key(|node| depth(node)).unwrap().clone();
+    let me = names
+        .iter()
+        .max_by_key(|node| depth(node))
+        .expect("nine nodes")
+        .clone();
     let members: Vec<(NodeName, Peer)> = names.into_iter().map(|name| (name, volume())).collect();
     let origin = volume();
     let swarm = Swarm::new(me.clone(), origin.clone(), verify, options);
