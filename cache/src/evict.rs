@@ -213,3 +213,88 @@ const QUEUE_SHIFT: u32 = 2;
 const RESERVED: u8 = 3 << QUEUE_SHIFT;
 /// How many touches back a touch counts as the same use.
 const RECENT: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::{prop, prop_assert, prop_assert_eq, proptest};
+
+    use super::Queues;
+
+    /// A cache of numbers with the queues under test.
+    struct Model {
+        queues: Queues,
+        slots: Vec<Option<u64>>,
+        held: HashMap<u64, u32>,
+    }
+
+    impl Model {
+        fn new(slots: u32) -> Self {
+            let mut queues = Queues::new(slots);
+            (0..slots).for_each(|slot| queues.release(slot));
+            Self {
+                queues,
+                slots: vec![None; slots as usize],
+                held: HashMap::new(),
+            }
+        }
+
+        /// True on a hit.
+        fn read(&mut self, number: u64) -> bool {
+            if let Some(slot) = self.held.get(&number) {
+                self.queues.touch(*slot);
+                return true;
+            }
+            let slots = &self.slots;
+            let hash = |number: u64| number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let slot = self.queues.take_free().unwrap_or_else(|| {
+                self.queues
+                    .evict(|slot| hash(slots[slot as usize].unwrap()))
+                    .unwrap()
+            });
+            if let Some(gone) = self.slots[slot as usize].replace(number) {
+                self.held.remove(&gone);
+            }
+            self.held.insert(number, slot);
+            self.queues.insert(slot, hash(number));
+            false
+        }
+    }
+
+    #[test]
+    fn a_scan_does_not_push_out_what_is_used() {
+        let mut model = Model::new(1000);
+        for _ in 0..4 {
+            (0..400).for_each(|number| {
+                model.read(number);
+            });
+        }
+        (10_000..40_000).for_each(|number| {
+            // In pieces, as a guest reads: sixteen touches in a row are one use.
+            (0..16).for_each(|_| {
+                model.read(number);
+            });
+        });
+        let kept = (0..400)
+            .filter(|number| model.held.contains_key(number))
+            .count();
+        assert!(kept >= 390, "{kept} of 400 kept");
+    }
+
+    proptest! {
+        #[test]
+        fn every_slot_stands_in_one_place(numbers in prop::collection::vec(0..60_u64, 1..500)) {
+            let mut model = Model::new(20);
+            for number in numbers {
+                model.read(number);
+                prop_assert!(model.held.len() <= 20);
+                let queued: u32 = model.queues.ends.iter().map(|ends| ends.length).sum();
+                prop_assert_eq!(queued, 20);
+                for (number, slot) in &model.held {
+                    prop_assert_eq!(model.slots[*slot as usize], Some(*number));
+                }
+            }
+        }
+    }
+}

@@ -13,6 +13,10 @@
 //!   refused where a guest's waits, so refused peer waiters are answered while a guest that joined starts over.
 //! * A failure ([`Outcome::Failed`]) answers all whom no other attempt still serves.
 
+#[cfg(test)]
+#[path = "flight_tests.rs"]
+mod tests;
+
 use std::collections::HashMap;
 
 use vmthunder_volume::{Class, Extent};

@@ -25,6 +25,8 @@ mod recover;
 mod shelf;
 mod stats;
 mod store;
+#[cfg(test)]
+mod testing;
 
 pub use cache::Cache;
 pub use key::ImageKey;

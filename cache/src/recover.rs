@@ -42,7 +42,7 @@ pub(crate) fn open(disk: &dyn Disk, wanted: Layout, boot: BootId) -> Result<Open
             false
         }
         Found::Version(found) => return Err(StoreError::Version { found }),
-        Found::Foreign if disk.size()? == 0 => {
+        Found::Foreign if is_blank(disk)? => {
             lay_out(disk, wanted)?;
             false
         }
@@ -88,6 +88,17 @@ fn find(disk: &dyn Disk) -> io::Result<Found> {
     }
     disk.read_at(0, &mut header)?;
     Ok(RawHeader::read_from_bytes(&header).map_or(Found::Foreign, |header| header.parse()))
+}
+
+/// True for a new file, also one whose first bytes did not reach media before its size did.
+fn is_blank(disk: &dyn Disk) -> io::Result<bool> {
+    let mut bytes = [0; size_of::<RawHeader>()];
+    let size = usize::try_from(disk.size()?).unwrap_or(usize::MAX);
+    let Some(all) = bytes.get_mut(..size) else {
+        return Ok(false);
+    };
+    disk.read_at(0, all)?;
+    Ok(bytes.iter().all(|byte| *byte == 0))
 }
 
 /// Lays a store out. A stop at any point leaves a file that the next open lays out again: the header is broken, on

@@ -9,6 +9,10 @@
 //! Readers hold no lock while they read. Each slot belongs to one of some counters that is raised before the slot is
 //! written again; a reader that finds it raised drops what it read.
 
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;
+
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;

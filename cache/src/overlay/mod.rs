@@ -30,6 +30,8 @@ mod format;
 mod log;
 mod masks;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
