@@ -12,7 +12,13 @@ mod task;
 mod transmit;
 
 #[cfg(test)]
+mod bench;
+#[cfg(test)]
 mod hostile_tests;
+#[cfg(test)]
+mod pdus;
+#[cfg(test)]
+mod rules_tests;
 #[cfg(test)]
 mod tests;
 

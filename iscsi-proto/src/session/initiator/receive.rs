@@ -134,7 +134,7 @@ impl FullFeature {
             };
         }
         match self.tasks.get(&tag).map(|task| &task.work) {
-            Some(Work::Ping) => self.tasks.remove(&tag),
+            Some(Work::Ping) if !self.urgent.contains(&tag) => self.tasks.remove(&tag),
             _ => return Err(ProtocolError::UnknownTask),
         };
         self.ping_answered(tag);
@@ -150,6 +150,9 @@ impl FullFeature {
         else {
             return Err(ProtocolError::UnknownTask);
         };
+        if !std::mem::take(&mut task.asked) {
+            return Err(ProtocolError::UnknownTask);
+        }
         let target_transfer_tag = header.target_transfer_tag.get();
         let last = header.flags & FINAL != 0;
         if last != (target_transfer_tag == RESERVED_TAG) || (last && header.flags & CONTINUE != 0) {

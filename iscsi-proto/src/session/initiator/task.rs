@@ -78,6 +78,8 @@ pub(super) struct TextTask {
     pub(super) answers: u32,
     pub(super) target_transfer_tag: u32,
     pub(super) lun: u64,
+    /// A request was sent and not answered.
+    pub(super) asked: bool,
 }
 
 impl TextTask {
@@ -88,6 +90,7 @@ impl TextTask {
             answers: 0,
             target_transfer_tag: RESERVED_TAG,
             lun: 0,
+            asked: false,
         }
     }
 

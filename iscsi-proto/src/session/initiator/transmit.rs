@@ -159,7 +159,8 @@ fn command_pdu(
 }
 
 /// The first request asks; those after it are empty and fetch what is left of the answer (RFC 7143 §11.10.4).
-fn text_pdu(task: &TextTask, tag: u32, cmd_sn: Serial, exp_stat_sn: Serial) -> Pdu {
+fn text_pdu(task: &mut TextTask, tag: u32, cmd_sn: Serial, exp_stat_sn: Serial) -> Pdu {
+    task.asked = true;
     let question = match task.request {
         Some(_) if task.is_fresh() => {
             text::encode(&[(SEND_TARGETS, DiscoverScope::All.as_value())])
