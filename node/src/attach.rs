@@ -298,7 +298,7 @@ impl Surroundings {
         identity.update(url.to_string().as_bytes());
         identity.update(&origin.image.geometry().bytes().to_le_bytes());
         for designator in origin.image.designators() {
-            identity.update(designator);
+            identity.update(&designator.value);
         }
         let key = ImageKey(*identity.finalize().as_bytes());
         let swarm = Swarm::new(

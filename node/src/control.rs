@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,13 +55,22 @@ enum Reply {
     Failed(String),
 }
 
-/// Answers commands until `stop`.
-pub(crate) async fn serve(node: Arc<Node>, path: PathBuf, stop: CancellationToken) -> Result<()> {
-    remove_stale(&path).await?;
-    let listener = UnixListener::bind(&path)
-        .with_context(|| format!("cannot listen on {}", path.display()))?;
+/// Listens on the control socket, so that commands find it from now on.
+pub(crate) async fn listen(path: &Path) -> Result<UnixListener> {
+    remove_stale(path).await?;
+    let listener =
+        UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
     // Whoever may command the node may read every image.
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Answers commands until `stop`.
+pub(crate) async fn serve(
+    node: Arc<Node>,
+    listener: UnixListener,
+    stop: CancellationToken,
+) -> Result<()> {
     let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     loop {
         let permit = Arc::clone(&room).acquire_owned().await?;
@@ -86,7 +95,7 @@ pub(crate) async fn serve(node: Arc<Node>, path: PathBuf, stop: CancellationToke
             }
         });
     }
-    std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))
+    Ok(())
 }
 
 /// Removes the socket of a node that died, but not one that a living node listens on.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use iscsi_initiator::{Options, Remote, Session, discover};
-use iscsi_proto::scsi::inquiry::StandardInquiry;
+use iscsi_proto::scsi::vpd::{self, Designator};
 use iscsi_proto::url::IscsiUrl;
 use iscsi_proto::wire::lun::Lun;
 use serde_json::json;
@@ -88,10 +88,15 @@ async fn attach(url: &str) -> Result<Remote> {
 
 async fn inquiry(url: &str, json: bool) -> Result<()> {
     let (session, lun) = connect(url).await?;
-    let bytes = session.inquiry(lun).await?;
-    let answer = StandardInquiry::parse(&bytes).context("the answer to INQUIRY is too short")?;
-    let page = session.vital_page(lun, 0x83).await.ok();
-    let names = page.map(|page| designators(&page)).unwrap_or_default();
+    let answer = session.inquiry(lun).await?;
+    let page = session.vital_page(lun, vpd::DEVICE_IDENTIFICATION).await?;
+    let designators = page
+        .and_then(|page| vpd::parse_designators(&page))
+        .unwrap_or_default();
+    let of_unit = designators
+        .into_iter()
+        .filter(|designator| designator.association == 0);
+    let names: Vec<String> = of_unit.map(readable).collect();
     if json {
         return print_json(&json!({
             "device_type": answer.device_type, "vendor": answer.vendor, "product": answer.product,
@@ -108,23 +113,16 @@ async fn inquiry(url: &str, json: bool) -> Result<()> {
     Ok(())
 }
 
-/// The designators of a device identification page (SPC-4 §7.8.6), as hexadecimal digits.
-fn designators(page: &[u8]) -> Vec<String> {
-    let mut rest = page.get(4..).unwrap_or_default();
-    let mut found = Vec::new();
-    while let Some(length) = rest.get(3).map(|length| usize::from(*length)) {
-        let Some(designator) = rest.get(4..4 + length) else {
-            break;
-        };
-        found.push(
-            designator
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect(),
-        );
-        rest = rest.get(4 + length..).unwrap_or_default();
+/// A designator as text: what is text stays so, the rest becomes hexadecimal digits.
+fn readable(designator: Designator) -> String {
+    match (designator.code_set, std::str::from_utf8(&designator.value)) {
+        (2 | 3, Ok(text)) => text.trim_end_matches('\0').to_owned(),
+        _ => designator
+            .value
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect(),
     }
-    found
 }
 
 async fn capacity(url: &str, json: bool) -> Result<()> {

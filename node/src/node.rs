@@ -68,7 +68,8 @@ pub(crate) async fn serve(config: Config, until_stdin_closes: bool) -> Result<()
         ended = ended_early(&ended) => return ended,
     };
     let tracker = TaskTracker::new();
-    let commands = control::serve(Arc::clone(&node), config.control(), stop.clone());
+    let commands = control::listen(&config.control()).await?;
+    let commands = control::serve(Arc::clone(&node), commands, stop.clone());
     let commands = tokio::spawn(commands);
     portals.serve(&node.target, &stop, &tracker);
     node.announce_all().await;
@@ -82,6 +83,7 @@ pub(crate) async fn serve(config: Config, until_stdin_closes: bool) -> Result<()
         warn!("connections did not end in time");
     }
     commands.await??;
+    let _ = std::fs::remove_file(config.control());
     node.close().await
 }
 

@@ -79,7 +79,7 @@ pub(crate) struct InstanceStatus {
 pub(crate) fn table(head: &[&str]) -> Table {
     let mut table = Table::new();
     table
-        .load_style(presets::UTF8_HORIZONTAL_ONLY)
+        .load_style(presets::UTF8_BORDERS_ONLY)
         .set_header(head.iter().copied());
     table
 }
