@@ -124,7 +124,7 @@ fn damaged_data_is_told_and_the_stream_goes_on() {
 
 #[test]
 fn a_segment_longer_than_declared_is_refused_before_it_arrives() {
-    let mut bytes = vec![0; 48];
+    let mut bytes = [0; 48];
     bytes[6] = 0x20;
     assert_eq!(
         Framer::new(8192).next(&mut BytesMut::from(&bytes[..])),

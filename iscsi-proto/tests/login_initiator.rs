@@ -223,7 +223,7 @@ fn a_target_may_echo_declarations_and_propose_keys() {
             "X-com.example.key=NotUnderstood\0IFMarker=No\0TaskReporting=RFC3720\0"
         )
     );
-    let last = "SessionType=Normal\0InitiatorName=iqn.1999-07.com.os:hostid.77\0";
+    let last = "TargetAddress=10.0.0.1,1\0TargetAddress=10.0.0.2,1\0SessionType=Normal\0InitiatorName=iqn.1999-07.com.os:hostid.77\0";
     assert_eq!(
         finished(login.handle(&response(0x87, last)))
             .target_alias

@@ -123,7 +123,8 @@ impl Negotiation {
             // Some targets echo what we declared.
             return Ok(None);
         }
-        if !self.seen.insert(name.to_owned()) {
+        // Only TargetAddress may come more than once (RFC 7143 §6.3).
+        if !self.seen.insert(name.to_owned()) && key != Some(Key::TargetAddress) {
             return Err(Fault::Redeclared);
         }
         let Some(key) = key else {

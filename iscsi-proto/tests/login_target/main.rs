@@ -393,7 +393,7 @@ proptest! {
         let mut login = login();
         for (flags, text) in &requests {
             let pdu = request(*flags, text);
-            let pdu = opcode.map_or(pdu.clone(), |opcode| edited(&pdu, 0, opcode));
+            let pdu = opcode.map_or_else(|| pdu.clone(), |opcode| edited(&pdu, 0, opcode));
             if let TargetStep::Ask(_) = login.handle(&pdu) {
                 let _ = if admits { login.admit(ADMISSION) } else { login.refuse(LoginStatus::NOT_FOUND) };
             }
