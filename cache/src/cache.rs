@@ -4,6 +4,10 @@
 //! [`SPAN_EXTENTS`] at a time: read from the store on the pool, or joined to its flight. Fetches are tasks of their
 //! own, so a reader who leaves takes nobody's bytes along.
 
+#[cfg(test)]
+#[path = "cache_tests.rs"]
+mod tests;
+
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -109,6 +109,7 @@ impl Shelf {
         }
         self.queues.insert(slot, key.hash());
         self.short.set(slot, short);
+        self.stale.set(slot, false);
     }
 
     /// A reserved slot was found named on disk. False if another slot holds the same.
@@ -126,6 +127,16 @@ impl Shelf {
         self.short.set(slot, short);
         self.set_unverified(slot, unverified);
         true
+    }
+
+    /// The free slots whose entries may still be on disk.
+    pub(crate) fn stale(&self) -> Vec<u32> {
+        self.stale.all().collect()
+    }
+
+    /// The entry of a free slot is cleared.
+    pub(crate) fn set_cleared(&mut self, slot: u32) {
+        self.stale.set(slot, false);
     }
 
     /// A reserved slot is free; `stale` if its entry may still be on disk.
@@ -182,6 +193,18 @@ impl Bits {
         self.0
             .get(slot as usize / 64)
             .is_some_and(|word| word >> (slot % 64) & 1 == 1)
+    }
+
+    fn all(&self) -> impl Iterator<Item = u32> {
+        (0..)
+            .step_by(64)
+            .zip(&self.0)
+            .filter(|(_, word)| **word != 0)
+            .flat_map(|(first, word)| {
+                (0..64)
+                    .filter(move |bit| word >> bit & 1 == 1)
+                    .map(move |bit| first + bit)
+            })
     }
 
     fn set(&mut self, slot: u32, bit: bool) {

@@ -395,28 +395,43 @@ impl Store {
     }
 
     fn forget_now(&self, image: ImageKey) -> io::Result<u64> {
-        let Some(number) = lock(&self.images).forget(image) else {
-            return Ok(0);
-        };
-        self.queue.forget(number);
+        let number = lock(&self.images).forget(image);
         // Whoever fills now has seen that the image is gone, or is done when the writer's lock is free.
         let _writer = lock(&self.writer);
         let mut dropped = 0;
-        let mut outcome = Ok(());
-        for (index, shelf) in (0..).zip(&self.shelves) {
-            let keys = lock(shelf).keys_of(number, self.slots_of(index));
-            for key in keys {
-                let removed = lock(shelf).remove(key);
-                if let Some(reserved) = removed {
-                    dropped += 1;
-                    let cleared = self.clear(key, reserved.slot);
-                    outcome = outcome.and(cleared);
+        let mut outcome = self.clear_stale();
+        if let Some(number) = number {
+            self.queue.forget(number);
+            for (index, shelf) in (0..).zip(&self.shelves) {
+                let keys = lock(shelf).keys_of(number, self.slots_of(index));
+                for key in keys {
+                    let removed = lock(shelf).remove(key);
+                    if let Some(reserved) = removed {
+                        dropped += 1;
+                        let cleared = self.clear(key, reserved.slot);
+                        outcome = outcome.and(cleared);
+                    }
                 }
             }
         }
         outcome?;
         self.disk.sync()?;
         Ok(dropped)
+    }
+
+    /// Clears what free slots may still name: a twin that a loss of power left, an entry that could not be cleared
+    /// before. The index does not know it, but the next open would.
+    fn clear_stale(&self) -> io::Result<()> {
+        for (index, shelf) in (0..).zip(&self.shelves) {
+            let stale = lock(shelf).stale();
+            for local in stale {
+                let slot = local * self.shelf_count() + index;
+                self.disk
+                    .write_at(self.layout.entry_offset(slot), RawEntry::EMPTY.as_bytes())?;
+                lock(shelf).set_cleared(local);
+            }
+        }
+        Ok(())
     }
 
     fn close_now(&self) -> io::Result<()> {

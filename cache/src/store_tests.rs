@@ -242,6 +242,27 @@ fn a_damaged_slot_is_dropped_after_an_unclean_stop() {
 }
 
 #[test]
+fn a_forgotten_image_does_not_come_back_as_its_own_twin() {
+    let mut node = Node::new(None);
+    node.step(&Step::Fill(0, 1), 0);
+    // As after a loss of power: the cleared entry of an earlier slot is back, and its data with it.
+    let layout = Layout::within(BYTES).unwrap();
+    let mut entry = [0; 64];
+    node.disk
+        .read_at(layout.entry_offset(0), &mut entry)
+        .unwrap();
+    node.disk.write_at(layout.entry_offset(3), &entry).unwrap();
+    node.disk
+        .write_at(layout.slot_offset(3), &node.content(0, 1))
+        .unwrap();
+    node.restart(None);
+    assert_eq!(node.check(), 1);
+    node.step(&Step::Forget(0), 0);
+    node.restart(None);
+    assert_eq!(node.check(), 0);
+}
+
+#[test]
 fn a_damaged_entry_costs_only_its_slot() {
     let mut node = Node::new(None);
     (0..5).for_each(|extent| node.step(&Step::Fill(0, extent), 0));
