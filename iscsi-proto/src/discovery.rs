@@ -44,7 +44,7 @@ pub enum DiscoveryError {
     /// It holds a key that is neither TargetName nor TargetAddress, or an address before any name.
     #[error("the answer to SendTargets holds a key that does not belong there")]
     StrayKey,
-    /// An address is not of the form host[:port][,tag].
+    /// An address is not of the form `host[:port][,tag]`.
     #[error("a target address is not of the form host[:port][,tag]")]
     BadAddress,
 }
