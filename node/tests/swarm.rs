@@ -175,7 +175,10 @@ async fn a_node_with_a_rotten_cache_is_found_out_by_its_peers() {
     let disk = swarm.instance(0, "vm-0").await;
     swarm.read_all(&disk).await;
     drop(disk);
-    swarm.nodes[0].running.take().unwrap().stop();
+    for node in &mut swarm.nodes {
+        node.running.take().unwrap().stop();
+    }
+    std::fs::remove_dir_all(swarm.scene.path("node-2.data")).unwrap();
     let cache = swarm.scene.path("node-1.data/cache");
     let mut bytes = std::fs::read(&cache).unwrap();
     let mut rotten = 0;
@@ -192,6 +195,7 @@ async fn a_node_with_a_rotten_cache_is_found_out_by_its_peers() {
     );
     std::fs::write(&cache, bytes).unwrap();
     swarm.restart(0);
+    swarm.restart(1);
 
     let disk = swarm.instance(1, "vm-1").await;
     swarm.read_all(&disk).await;

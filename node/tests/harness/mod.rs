@@ -1,6 +1,6 @@
 //! Runs the program as users do: processes, sockets on loopback, files in a temporary folder.
-#![expect(dead_code, reason = "every test binary uses another part of it")]
-#![expect(unreachable_pub, reason = "a module of a test binary has no outside")]
+#![allow(dead_code, reason = "every test binary uses another part of it")]
+#![allow(unreachable_pub, reason = "a module of a test binary has no outside")]
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
