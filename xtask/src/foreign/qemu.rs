@@ -42,21 +42,27 @@ fn info(bench: &Bench) -> Result<()> {
     served.daemon.stop()
 }
 
+/// The same bytes, and the same holes.
 fn compare(bench: &Bench) -> Result<()> {
     let served = bench.serve()?;
-    compare_with(&served.disk, &served.url)?;
+    identical(&["-s"], &served.disk, &served.url)?;
     served.daemon.stop()
 }
 
-/// Fails unless QEMU finds the LUN identical to the file.
+/// Fails unless QEMU finds the same bytes in the LUN and the file.
 pub(crate) fn compare_with(file: &Path, url: &str) -> Result<()> {
+    identical(&[], file, url)
+}
+
+fn identical(options: &[&str], file: &Path, url: &str) -> Result<()> {
     let file = file.to_string_lossy();
-    let text = ask(
-        "qemu-img",
-        &["compare", "-s", "-f", "raw", "-F", "raw", &file, url],
-    )?
-    .text();
-    expect(&text, "Images are identical.")
+    let args = [
+        &["compare"],
+        options,
+        &["-f", "raw", "-F", "raw", &file, url],
+    ]
+    .concat();
+    expect(&ask("qemu-img", &args)?.text(), "Images are identical.")
 }
 
 fn convert(bench: &Bench) -> Result<()> {

@@ -39,6 +39,8 @@ pub(crate) const CHECKS: &[Check] = &[
 
 /// The name that tgt's target gets here.
 const IQN: &str = "iqn.2026-11.test.vmthunder:tgt";
+/// tgt numbers its control sockets; this one lies in a folder of its own.
+const CONTROL: &str = "1";
 /// How long tgt may take until its control socket answers.
 const START: Duration = Duration::from_secs(10);
 
@@ -46,7 +48,7 @@ const START: Duration = Duration::from_secs(10);
 pub(crate) struct Tgt {
     pub(crate) portal: String,
     pub(crate) url: String,
-    _daemon: Daemon,
+    daemon: Daemon,
 }
 
 impl Tgt {
@@ -56,23 +58,14 @@ impl Tgt {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let portal = format!("127.0.0.1:{port}");
         let mut command = Command::new("/usr/sbin/tgtd");
-        command.args([
-            "-f",
-            "-C",
-            &port.to_string(),
-            "--iscsi",
-            &format!("portal={portal}"),
-        ]);
+        command.args(["-f", "-C", CONTROL, "--iscsi", &format!("portal={portal}")]);
         command.env("TGT_IPC_SOCKET", folder.join("tgt"));
         let mut daemon = Daemon::start(&mut command, folder, "tgt.log")?;
         let admin = |line: &str| {
             let mut command = Command::new("/usr/sbin/tgtadm");
-            command.env("TGT_IPC_SOCKET", folder.join("tgt")).args([
-                "-C",
-                &port.to_string(),
-                "--lld",
-                "iscsi",
-            ]);
+            command
+                .env("TGT_IPC_SOCKET", folder.join("tgt"))
+                .args(["-C", CONTROL, "--lld", "iscsi"]);
             bounded::succeed(command.args(line.split(' ')), LIMIT)
         };
         let deadline = Instant::now() + START;
@@ -95,8 +88,15 @@ impl Tgt {
         Ok(Self {
             portal,
             url,
-            _daemon: daemon,
+            daemon,
         })
+    }
+}
+
+impl Drop for Tgt {
+    fn drop(&mut self) {
+        // tgt pays no attention to SIGTERM while it has targets.
+        let _ended = self.daemon.kill();
     }
 }
 
