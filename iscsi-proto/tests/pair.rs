@@ -232,6 +232,7 @@ impl Pair {
     /// Moves bytes in pieces of any size, and lets the driver work in any order, until nothing happens any more.
     fn settle(&mut self) {
         for _ in 0..1_000_000 {
+            self.take_events();
             while let Some(bytes) = self.initiator.poll_transmit() {
                 self.to_target.extend_from_slice(&bytes);
             }
@@ -248,7 +249,6 @@ impl Pair {
                 1 => self.carry_to_initiator(),
                 _ => self.do_some_work(),
             }
-            self.take_events();
         }
         panic!("the sessions do not come to rest");
     }
