@@ -285,6 +285,22 @@ fn a_full_disk_drops_fills_and_takes_them_again_later() {
 }
 
 #[test]
+fn a_fill_that_failed_half_way_is_not_believed_after_a_clean_stop() {
+    for steps in 0..3 {
+        let mut node = Node::new(None);
+        (0..5).for_each(|extent| node.step(&Step::Fill(0, extent), 0));
+        node.machine.cut_after(steps);
+        node.step(&Step::Fill(1, 0), 0);
+        assert_eq!(node.store.as_ref().unwrap().stats().fill_errors, 1);
+        node.machine.cut_after(1000);
+        node.step(&Step::Close, 0);
+        node.restart(None);
+        let store = node.store.as_ref().unwrap();
+        assert_eq!((store.stats().unverified, store.stats().corrupt), (0, 0));
+    }
+}
+
+#[test]
 fn what_is_not_a_store_is_left_alone() {
     let machine = Machine::new();
     let disk = CrashDisk::new(&machine);

@@ -145,3 +145,68 @@ impl Log {
 
 const PIECE_RECORDS: usize = 4096;
 const PAGE: u64 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Log, Record};
+    use crate::disk::{BootId, Disk};
+    use crate::overlay::format::Change;
+    use crate::testing::{CrashDisk, Machine};
+
+    fn record(sector: u64) -> Record {
+        Record {
+            sector,
+            sectors: 1,
+            change: Change::Own,
+        }
+    }
+
+    fn open(disk: &Arc<CrashDisk>, boot: u8) -> (Log, Vec<u64>) {
+        let mut sectors = Vec::new();
+        let disk: Arc<dyn Disk> = Arc::clone(disk) as _;
+        let log = Log::open(disk, BootId([boot; 16]), |record| {
+            sectors.push(record.sector);
+            true
+        });
+        (log.unwrap(), sectors)
+    }
+
+    #[test]
+    fn what_was_written_during_a_flush_stays_and_older_records_never_return() {
+        let disk = CrashDisk::new(&Machine::new());
+        let (mut log, found) = open(&disk, 1);
+        assert!(found.is_empty());
+        (0..300).for_each(|sector| log.append(record(sector)).unwrap());
+        let position = log.position();
+        log.append(record(300)).unwrap();
+        log.forget_before(position).unwrap();
+        log.append(record(301)).unwrap();
+        let (mut log, found) = open(&disk, 1);
+        assert_eq!(found, [300, 301]);
+        let position = log.position();
+        log.forget_before(position).unwrap();
+        assert_eq!((log.length(), open(&disk, 1).1), (0, vec![]));
+        // Over the places of older records, whose successors stand behind.
+        log.append(record(7)).unwrap();
+        assert_eq!(open(&disk, 1).1, [7]);
+        assert!(open(&disk, 2).1.is_empty(), "another run of the machine");
+        assert!(open(&disk, 1).1.is_empty(), "and void from then on");
+    }
+
+    #[test]
+    fn a_voided_log_speaks_for_nobody() {
+        let disk = CrashDisk::new(&Machine::new());
+        let (mut log, _) = open(&disk, 1);
+        log.append(record(1)).unwrap();
+        log.void().unwrap();
+        assert!(open(&disk, 1).1.is_empty());
+        let (mut unknown, _) = open(&disk, 0);
+        unknown.append(record(1)).unwrap();
+        assert!(
+            open(&disk, 0).1.is_empty(),
+            "a machine without a boot id vouches for nothing"
+        );
+    }
+}
