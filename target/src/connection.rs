@@ -115,7 +115,7 @@ impl<V: Volume> Connection<V> {
         }
         match (broken, self.reason) {
             (_, Some(reason)) if reason != CloseReason::Disconnected => {
-                debug!(?reason, "session closed")
+                debug!(?reason, "session closed");
             }
             (Some(cause), _) => debug!(%cause, "connection dropped"),
             (None, _) => debug!("connection closed"),
@@ -201,7 +201,7 @@ impl<V: Volume> Connection<V> {
             } = self;
             tasks
                 .execute_turn(|task, outcome, alone| {
-                    conclude(session, &target.counters, task, outcome, alone)
+                    conclude(session, &target.counters, task, outcome, alone);
                 })
                 .await;
         }
@@ -250,7 +250,7 @@ impl<V: Volume> Connection<V> {
         match event {
             TargetEvent::Login(identity) => self.admit(&identity).await,
             TargetEvent::LoggedIn { identity, params } => {
-                self.logged_in(&identity, params.header_digest)
+                self.logged_in(&identity, params.header_digest);
             }
             TargetEvent::Command(command) => self.begin(&command),
             TargetEvent::DataReady { task, data } => self.data_ready(task, data),
@@ -367,7 +367,7 @@ impl<V: Volume> Connection<V> {
             }
         }
         let command = command?;
-        let length = unit.data_out_bytes(&command)?;
+        let length = unit.data_out_bytes(&command, arrived.expected_length)?;
         let work = Work {
             task: arrived.task,
             export: Arc::clone(export),

@@ -214,8 +214,8 @@ fn capacity<V: Volume>(unit: &Unit<V>) -> Capacity {
     Capacity {
         blocks: unit.geometry().blocks(),
         block_bytes,
-        // Volumes below keep units of 4 KiB.
-        physical_exponent: if block_bytes == 512 { 3 } else { 0 },
+        // Volumes below take single blocks without reading their neighbours.
+        physical_exponent: 0,
         thin: unit.thin,
         reads_zeros: unit.thin,
     }

@@ -12,10 +12,10 @@ use crate::inquiry::{self, Port};
 pub(crate) const MAX_TRANSFER_BYTES: u64 = 8 << 20;
 
 /// Bytes in the longest WRITE SAME.
-pub(crate) const MAX_WRITE_SAME_BYTES: u64 = 64 << 20;
+pub(crate) const MAX_WRITE_SAME_BYTES: u64 = 8 << 20;
 
 /// Bytes in the longest UNMAP, all its descriptors together.
-pub(crate) const MAX_UNMAP_BYTES: u64 = 4 << 30;
+pub(crate) const MAX_UNMAP_BYTES: u64 = 512 << 20;
 
 /// Descriptors in one UNMAP.
 pub(crate) const MAX_UNMAP_DESCRIPTORS: usize = 256;
@@ -72,8 +72,9 @@ pub struct Unit<V> {
 }
 
 impl<V: Volume> Unit<V> {
-    /// Checks a command as far as its descriptor block goes and tells how much write data it needs.
-    pub(crate) fn data_out_bytes(&self, command: &Command) -> Result<u32, Failure> {
+    /// Checks a command as far as its descriptor block goes and tells how much write data it needs; `offered` is what
+    /// the initiator has to give.
+    pub(crate) fn data_out_bytes(&self, command: &Command, offered: u32) -> Result<u32, Failure> {
         if self.read_only && command.alters_medium() {
             return Err(Sense::WRITE_PROTECTED.into());
         }
@@ -85,11 +86,14 @@ impl<V: Volume> Unit<V> {
             } => bytes_32(self.transfer(range.lba(), range.blocks())?),
             Command::WriteSame(same) => {
                 self.write_same_span(&same)?;
-                Ok(if same.no_data_out {
-                    0
-                } else {
-                    self.block_bytes()
-                })
+                match (same.no_data_out, self.block_bytes()) {
+                    (true, _) => Ok(0),
+                    // Anything but one block is a misunderstanding that would destroy data.
+                    (false, block_bytes) if block_bytes != offered => {
+                        Err(Sense::INVALID_FIELD_IN_CDB.into())
+                    }
+                    (false, block_bytes) => Ok(block_bytes),
+                }
             }
             Command::Unmap { .. } if !self.thin => Err(Sense::INVALID_OPERATION_CODE.into()),
             Command::Unmap { anchor: true, .. } => Err(Sense::INVALID_FIELD_IN_CDB.into()),
@@ -373,3 +377,7 @@ fn pattern(block: &Bytes, zero: bool, length: u64) -> Bytes {
     out.truncate(length);
     out.freeze()
 }
+
+#[cfg(test)]
+#[path = "unit_tests.rs"]
+mod tests;

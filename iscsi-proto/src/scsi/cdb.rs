@@ -110,3 +110,33 @@ layout! {
         12 => _tail: [u8; 4],
     }
 }
+
+/// `mask` if the bit is set.
+pub(super) fn bit(set: bool, mask: u8) -> u8 {
+    if set { mask } else { 0 }
+}
+
+pub(super) const SIX_LBA_MASK: u32 = 0x001f_ffff;
+pub(super) const SIX_ZERO_MEANS: u32 = 256;
+pub(super) const CONTROL_NACA: u8 = 0x04;
+pub(super) const REQUEST_SENSE_DESC: u8 = 0x01;
+pub(super) const INQUIRY_EVPD: u8 = 0x01;
+pub(super) const MODE_SENSE_DBD: u8 = 0x08;
+pub(super) const MODE_SENSE_LLBAA: u8 = 0x10;
+pub(super) const MODE_PAGE: u8 = 0x3f;
+pub(super) const DPO: u8 = 0x10;
+pub(super) const FUA: u8 = 0x08;
+pub(super) const PROTECT: u8 = 0xe0;
+pub(super) const VERIFY_BYTCHK: u8 = 0x06;
+pub(super) const VERIFY_BYTCHK_1: u8 = 0x02;
+pub(super) const IMMED_1: u8 = 0x02;
+pub(super) const UNMAP_ANCHOR: u8 = 0x01;
+pub(super) const WRITE_SAME_ANCHOR: u8 = 0x10;
+pub(super) const WRITE_SAME_UNMAP: u8 = 0x08;
+pub(super) const WRITE_SAME_OBSOLETE: u8 = 0x06;
+pub(super) const WRITE_SAME_NDOB: u8 = 0x01;
+pub(super) const START_STOP_IMMED: u8 = 0x01;
+pub(super) const START_STOP_START: u8 = 0x01;
+pub(super) const START_STOP_LOEJ: u8 = 0x02;
+pub(super) const PREVENT_BITS: u8 = 0x03;
+pub(super) const RSOC_RCTD: u8 = 0x80;

@@ -5,9 +5,10 @@
 
 use super::Sense;
 use super::cdb::{
-    CDB_BYTES, InquiryCdb, ModeSix, ModeTen, Six, Sixteen, SupportedOpcodes, Ten, Twelve,
+    CDB_BYTES, CONTROL_NACA, DPO, FUA, SIX_LBA_MASK, SIX_ZERO_MEANS, WRITE_SAME_ANCHOR,
+    WRITE_SAME_NDOB, WRITE_SAME_UNMAP, bit,
 };
-use super::opcodes::{self, Family};
+use super::opcodes;
 
 /// What a command descriptor block asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,100 +182,6 @@ impl Command {
             Self::Write { .. } | Self::Unmap { .. } | Self::WriteSame(_)
         )
     }
-
-    /// The command descriptor block, bytes behind a shorter one zero.
-    pub fn cdb(&self) -> [u8; CDB_BYTES] {
-        match *self {
-            Self::TestUnitReady => Six {
-                opcode: opcodes::TEST_UNIT_READY,
-                ..Six::default()
-            }
-            .into(),
-            Self::RequestSense {
-                descriptor,
-                allocation,
-            } => six(
-                opcodes::REQUEST_SENSE,
-                bit(descriptor, REQUEST_SENSE_DESC),
-                allocation,
-            ),
-            Self::Inquiry { page, allocation } => inquiry(page, allocation),
-            Self::ModeSense {
-                form,
-                control,
-                page,
-                subpage,
-                no_block_descriptor,
-                allocation,
-            } => {
-                let flags = bit(no_block_descriptor, MODE_SENSE_DBD);
-                mode_sense(
-                    form,
-                    flags,
-                    control.bits() | page & MODE_PAGE,
-                    subpage,
-                    allocation,
-                )
-            }
-            Self::ReadCapacity10 => Ten {
-                opcode: opcodes::READ_CAPACITY_10,
-                ..Ten::default()
-            }
-            .into(),
-            Self::ReadCapacity16 { allocation } => {
-                service_in(opcodes::ACTION_READ_CAPACITY_16, 0, allocation)
-            }
-            Self::Read { range, caching } => range.encode(&opcodes::READ, caching.bits()),
-            Self::Write { range, caching } => range.encode(&opcodes::WRITE, caching.bits()),
-            Self::Verify { range, compare } => {
-                range.encode(&opcodes::VERIFY, bit(compare, VERIFY_BYTCHK_1))
-            }
-            Self::SynchronizeCache { range, immediate } => {
-                range.encode(&opcodes::SYNCHRONIZE_CACHE, bit(immediate, IMMED_1))
-            }
-            Self::PreFetch { range, immediate } => {
-                range.encode(&opcodes::PRE_FETCH, bit(immediate, IMMED_1))
-            }
-            Self::Unmap {
-                anchor,
-                parameter_length,
-            } => Ten {
-                opcode: opcodes::UNMAP,
-                flags: bit(anchor, UNMAP_ANCHOR),
-                length: parameter_length.into(),
-                ..Ten::default()
-            }
-            .into(),
-            Self::WriteSame(same) => same.range.encode(&opcodes::WRITE_SAME, same.bits()),
-            Self::GetLbaStatus { lba, allocation } => {
-                service_in(opcodes::ACTION_GET_LBA_STATUS, lba, allocation)
-            }
-            Self::ReportLuns { select, allocation } => report_luns(select, allocation),
-            Self::StartStopUnit {
-                start,
-                load_eject,
-                immediate,
-                power_condition,
-            } => {
-                let low = bit(start, START_STOP_START)
-                    | bit(load_eject, START_STOP_LOEJ)
-                    | power_condition << 4;
-                six(
-                    opcodes::START_STOP_UNIT,
-                    bit(immediate, START_STOP_IMMED),
-                    low,
-                )
-            }
-            Self::PreventAllowMediumRemoval { prevent } => {
-                six(opcodes::PREVENT_ALLOW, 0, prevent & PREVENT_BITS)
-            }
-            Self::ReportSupportedOpcodes {
-                query,
-                timeouts,
-                allocation,
-            } => supported_opcodes(query, timeouts, allocation),
-        }
-    }
 }
 
 /// MODE SENSE(6) or (10).
@@ -312,7 +219,7 @@ impl PageControl {
         }
     }
 
-    fn bits(self) -> u8 {
+    pub(super) fn bits(self) -> u8 {
         match self {
             Self::Current => 0x00,
             Self::Changeable => 0x40,
@@ -352,7 +259,7 @@ impl Caching {
         }
     }
 
-    fn bits(self) -> u8 {
+    pub(super) fn bits(self) -> u8 {
         bit(self.disable_page_out, DPO) | bit(self.force_unit_access, FUA)
     }
 }
@@ -371,7 +278,7 @@ pub struct WriteSame {
 }
 
 impl WriteSame {
-    fn bits(self) -> u8 {
+    pub(super) fn bits(self) -> u8 {
         let ndob = self.no_data_out && self.range.form == Form::Sixteen;
         bit(self.unmap, WRITE_SAME_UNMAP)
             | bit(self.anchor, WRITE_SAME_ANCHOR)
@@ -456,173 +363,4 @@ impl LbaRange {
     pub fn blocks(&self) -> u32 {
         self.blocks
     }
-
-    /// Encodes in this form, or in the next longer one where the family lacks it.
-    fn encode(&self, family: &Family, flags: u8) -> [u8; CDB_BYTES] {
-        let [.., high, middle, low] = self.lba.to_be_bytes();
-        let [_, _, count_high, count_low] = self.blocks.to_be_bytes();
-        let lba = u32::try_from(self.lba).unwrap_or(u32::MAX);
-        match (self.form, family.six, family.twelve) {
-            (Form::Six, Some(opcode), _) => {
-                let lba_low = [middle, low].into();
-                Six {
-                    opcode,
-                    lba_high: high,
-                    lba_low,
-                    length: count_low,
-                    ..Six::default()
-                }
-                .into()
-            }
-            (Form::Six | Form::Ten, ..) => {
-                let length = [count_high, count_low].into();
-                Ten {
-                    opcode: family.ten,
-                    flags,
-                    lba: lba.into(),
-                    length,
-                    ..Ten::default()
-                }
-                .into()
-            }
-            (Form::Twelve, _, Some(opcode)) => Twelve {
-                opcode,
-                flags,
-                lba: lba.into(),
-                length: self.blocks.into(),
-                ..Twelve::default()
-            }
-            .into(),
-            (Form::Twelve | Form::Sixteen, ..) => Sixteen {
-                opcode: family.sixteen,
-                flags,
-                lba: self.lba.into(),
-                length: self.blocks.into(),
-                ..Sixteen::default()
-            }
-            .into(),
-        }
-    }
 }
-
-fn bit(set: bool, mask: u8) -> u8 {
-    if set { mask } else { 0 }
-}
-
-fn six(opcode: u8, flags: u8, length: u8) -> [u8; CDB_BYTES] {
-    Six {
-        opcode,
-        lba_high: flags,
-        length,
-        ..Six::default()
-    }
-    .into()
-}
-
-fn inquiry(page: Option<u8>, allocation: u16) -> [u8; CDB_BYTES] {
-    InquiryCdb {
-        opcode: opcodes::INQUIRY,
-        flags: bit(page.is_some(), INQUIRY_EVPD),
-        page: page.unwrap_or(0),
-        allocation: allocation.into(),
-        ..InquiryCdb::default()
-    }
-    .into()
-}
-
-fn mode_sense(
-    form: ModeForm,
-    flags: u8,
-    page: u8,
-    subpage: u8,
-    allocation: u16,
-) -> [u8; CDB_BYTES] {
-    match form {
-        ModeForm::Six => {
-            let allocation = u8::try_from(allocation).unwrap_or(u8::MAX);
-            ModeSix {
-                opcode: opcodes::MODE_SENSE_6,
-                flags,
-                page,
-                subpage,
-                allocation,
-                ..ModeSix::default()
-            }
-            .into()
-        }
-        ModeForm::Ten { long_lba } => ModeTen {
-            opcode: opcodes::MODE_SENSE_10,
-            flags: flags | bit(long_lba, MODE_SENSE_LLBAA),
-            page,
-            subpage,
-            allocation: allocation.into(),
-            ..ModeTen::default()
-        }
-        .into(),
-    }
-}
-
-fn service_in(action: u8, lba: u64, allocation: u32) -> [u8; CDB_BYTES] {
-    Sixteen {
-        opcode: opcodes::SERVICE_ACTION_IN_16,
-        flags: action,
-        lba: lba.into(),
-        length: allocation.into(),
-        ..Sixteen::default()
-    }
-    .into()
-}
-
-fn report_luns(select: u8, allocation: u32) -> [u8; CDB_BYTES] {
-    Twelve {
-        opcode: opcodes::REPORT_LUNS,
-        lba: u32::from_be_bytes([select, 0, 0, 0]).into(),
-        length: allocation.into(),
-        ..Twelve::default()
-    }
-    .into()
-}
-
-fn supported_opcodes(query: OpcodeQuery, timeouts: bool, allocation: u32) -> [u8; CDB_BYTES] {
-    let (options, requested_opcode, action) = match query {
-        OpcodeQuery::All => (0, 0, 0),
-        OpcodeQuery::One(opcode) => (1, opcode, 0),
-        OpcodeQuery::Action(opcode, action) => (2, opcode, action),
-        OpcodeQuery::Either(opcode, action) => (3, opcode, action),
-    };
-    SupportedOpcodes {
-        opcode: opcodes::MAINTENANCE_IN,
-        action: opcodes::ACTION_REPORT_SUPPORTED_OPCODES,
-        options: options | bit(timeouts, RSOC_RCTD),
-        requested_opcode,
-        requested_action: action.into(),
-        allocation: allocation.into(),
-        ..SupportedOpcodes::default()
-    }
-    .into()
-}
-
-pub(super) const SIX_LBA_MASK: u32 = 0x001f_ffff;
-const SIX_ZERO_MEANS: u32 = 256;
-const CONTROL_NACA: u8 = 0x04;
-pub(super) const REQUEST_SENSE_DESC: u8 = 0x01;
-pub(super) const INQUIRY_EVPD: u8 = 0x01;
-pub(super) const MODE_SENSE_DBD: u8 = 0x08;
-pub(super) const MODE_SENSE_LLBAA: u8 = 0x10;
-pub(super) const MODE_PAGE: u8 = 0x3f;
-const DPO: u8 = 0x10;
-const FUA: u8 = 0x08;
-pub(super) const PROTECT: u8 = 0xe0;
-pub(super) const VERIFY_BYTCHK: u8 = 0x06;
-pub(super) const VERIFY_BYTCHK_1: u8 = 0x02;
-pub(super) const IMMED_1: u8 = 0x02;
-pub(super) const UNMAP_ANCHOR: u8 = 0x01;
-pub(super) const WRITE_SAME_ANCHOR: u8 = 0x10;
-pub(super) const WRITE_SAME_UNMAP: u8 = 0x08;
-pub(super) const WRITE_SAME_OBSOLETE: u8 = 0x06;
-pub(super) const WRITE_SAME_NDOB: u8 = 0x01;
-pub(super) const START_STOP_IMMED: u8 = 0x01;
-pub(super) const START_STOP_START: u8 = 0x01;
-pub(super) const START_STOP_LOEJ: u8 = 0x02;
-pub(super) const PREVENT_BITS: u8 = 0x03;
-pub(super) const RSOC_RCTD: u8 = 0x80;

@@ -195,56 +195,33 @@ fn reads_in_four_forms() {
     );
 }
 
+/// Twelve bytes of address and count, 1 to 12, behind an opcode and its flags.
+fn sixteen(opcode: u8, flags: u8) -> [u8; 16] {
+    [opcode, flags, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0, 0]
+}
+
+fn check_both_ways(expected: &[([u8; 16], Command)]) {
+    for (bytes, command) in expected {
+        assert_eq!(command.cdb(), *bytes, "{command:?}");
+        assert_eq!(Command::parse(bytes), Ok(*command));
+    }
+}
+
 #[test]
-fn every_command_in_bytes() {
+fn medium_commands_in_bytes() {
     let range = LbaRange::sixteen(0x0102_0304_0506_0708, 0x090a_0b0c);
     let ten = LbaRange::ten(0x0102_0304, 0x0506);
-    let named = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
-    let sixteen = |opcode: u8, flags: u8| {
-        let mut out = vec![opcode, flags];
-        out.extend(named);
-        cdb(&out)
-    };
     let same = |range, no_data_out| WriteSame {
         range,
         unmap: true,
         anchor: true,
         no_data_out,
     };
-    let expected = [
-        (cdb(&[0x00]), Command::TestUnitReady),
-        (
-            cdb(&[0x03, 1, 0, 0, 252, 0]),
-            Command::RequestSense {
-                descriptor: true,
-                allocation: 252,
-            },
-        ),
-        (
-            cdb(&[0x12, 0, 0, 0, 36, 0]),
-            Command::Inquiry {
-                page: None,
-                allocation: 36,
-            },
-        ),
-        (
-            cdb(&[0x12, 1, 0x83, 0x10, 0x00, 0]),
-            Command::Inquiry {
-                page: Some(0x83),
-                allocation: 0x1000,
-            },
-        ),
-        (cdb(&[0x25]), Command::ReadCapacity10),
-        (
-            cdb(&[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32]),
-            Command::ReadCapacity16 { allocation: 32 },
-        ),
+    let (lba, allocation) = (0x0102_0304_0506_0708, 0x090a_0b0c);
+    check_both_ways(&[
         (
             sixteen(0x9e, 0x12),
-            Command::GetLbaStatus {
-                lba: 0x0102_0304_0506_0708,
-                allocation: 0x090a_0b0c,
-            },
+            Command::GetLbaStatus { lba, allocation },
         ),
         (
             sixteen(0x8f, 0x02),
@@ -300,6 +277,39 @@ fn every_command_in_bytes() {
             Command::WriteSame(same(ten, false)),
         ),
         (sixteen(0x93, 0x19), Command::WriteSame(same(range, true))),
+    ]);
+}
+
+#[test]
+fn primary_commands_in_bytes() {
+    check_both_ways(&[
+        (cdb(&[0x00]), Command::TestUnitReady),
+        (
+            cdb(&[0x03, 1, 0, 0, 252, 0]),
+            Command::RequestSense {
+                descriptor: true,
+                allocation: 252,
+            },
+        ),
+        (
+            cdb(&[0x12, 0, 0, 0, 36, 0]),
+            Command::Inquiry {
+                page: None,
+                allocation: 36,
+            },
+        ),
+        (
+            cdb(&[0x12, 1, 0x83, 0x10, 0x00, 0]),
+            Command::Inquiry {
+                page: Some(0x83),
+                allocation: 0x1000,
+            },
+        ),
+        (cdb(&[0x25]), Command::ReadCapacity10),
+        (
+            cdb(&[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32]),
+            Command::ReadCapacity16 { allocation: 32 },
+        ),
         (
             cdb(&[0xa0, 0, 2, 0, 0, 0, 0, 0, 1, 0, 0, 0]),
             Command::ReportLuns {
@@ -328,11 +338,7 @@ fn every_command_in_bytes() {
                 allocation: 512,
             },
         ),
-    ];
-    for (bytes, command) in expected {
-        assert_eq!(command.cdb(), bytes, "{command:?}");
-        assert_eq!(Command::parse(&bytes), Ok(command));
-    }
+    ]);
 }
 
 #[test]

@@ -7,12 +7,14 @@
 pub mod capacity;
 mod cdb;
 mod command;
+mod encode;
 pub mod inquiry;
 mod layout;
 pub mod lba_status;
 pub mod luns;
 pub mod mode;
 pub mod opcodes;
+mod parse;
 mod sense;
 mod status;
 pub mod unmap;
