@@ -9,7 +9,7 @@ use iscsi_proto::session::{InitiatorConfig, InitiatorEvent, SessionEnd};
 use iscsi_proto::wire::bhs::Isid;
 
 use crate::connection::Connection;
-use crate::{Error, Options};
+use crate::{Error, Options, Reconnect};
 
 /// How to get to a target, again and again.
 #[derive(Clone, Debug)]
@@ -84,6 +84,24 @@ impl Dialer {
             }
         }
         Err(Error::TooManyRedirects)
+    }
+
+    /// Dials until it works, with growing pauses; gives the way that was found back.
+    pub(crate) async fn redial(
+        mut self,
+        policy: Reconnect,
+        first_pause: Duration,
+    ) -> (Connection, Self) {
+        tokio::time::sleep(first_pause).await;
+        let mut attempt = 0u32;
+        loop {
+            match self.dial().await {
+                Ok(connection) => return (connection, self),
+                Err(error) => tracing::debug!(address = self.address, %error, "no connection yet"),
+            }
+            tokio::time::sleep(policy.delay(attempt)).await;
+            attempt = attempt.saturating_add(1);
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! The watch over a unit: it must stay what it was. And the questions that tell.
 
+use std::time::Duration;
+
 use iscsi_proto::scsi::{Command, vpd};
 use iscsi_proto::session::{
-    Completion, InitiatorEvent, Outcome, Request, SessionEnd, SubmitError, Transfer,
+    Completion, InitiatorEvent, Outcome, Request, RequestId, SessionEnd, SubmitError, Transfer,
 };
 use iscsi_proto::wire::lun::Lun;
 
@@ -145,16 +147,34 @@ impl Link {
                 self.take_event(event)?;
             },
         };
+        let answer = self.wait_for(connection, question);
+        match tokio::time::timeout(PATIENCE, answer).await {
+            Ok(outcome) => Ok(Ok(outcome?)),
+            Err(_late) => {
+                connection.session.abort(now(), question);
+                Ok(Err(Error::TimedOut))
+            }
+        }
+    }
+
+    async fn wait_for(
+        &mut self,
+        connection: &mut Connection,
+        question: RequestId,
+    ) -> Result<Outcome, SessionEnd> {
         loop {
             match connection.event().await {
                 InitiatorEvent::Completed { request, outcome } if request == question => {
-                    return Ok(Ok(outcome));
+                    return Ok(outcome);
                 }
                 event => self.take_event(event)?,
             }
         }
     }
 }
+
+/// How long a unit may take to say what it is; the session's other units wait meanwhile.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,7 @@ use iscsi_proto::scsi::Command;
 use iscsi_proto::session::{Completion, Request};
 use iscsi_proto::wire::lun::Lun;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::Instant;
 
 use crate::Error;
 use crate::identity::Identity;
@@ -29,6 +30,7 @@ pub(crate) struct Job {
     pub(crate) repeat: Repeat,
     /// How often the target gave an answer that asks for another try.
     pub(crate) tries: u8,
+    pub(crate) born: Instant,
     reply: oneshot::Sender<Result<Completion, Error>>,
     /// Its place in the session's queue.
     _place: OwnedSemaphorePermit,
@@ -45,6 +47,7 @@ impl Job {
             request,
             repeat,
             tries: 0,
+            born: Instant::now(),
             reply,
             _place: place,
         }

@@ -75,7 +75,9 @@ impl Link {
     /// Lives until the session is closed, or deserted by its handles.
     pub(crate) async fn run(mut self, first: Connection) {
         let mut next = Some(first);
+        let mut short_lives = 0;
         while let Some(mut connection) = next.take() {
+            let born = Instant::now();
             self.status.logins.fetch_add(1, Ordering::Relaxed);
             self.status.connected.store(true, Ordering::Relaxed);
             let end = self.serve(&mut connection).await;
@@ -86,10 +88,16 @@ impl Link {
             }
             tracing::warn!(address = self.dialer.address(), reason = %end, "connection to the target lost");
             self.after_loss();
-            next = self.reconnect(pause_after(&end)).await;
+            short_lives = if born.elapsed() < self.policy.longest_delay {
+                short_lives + 1
+            } else {
+                0
+            };
+            next = self.reconnect(self.pause_after(&end, short_lives)).await;
         }
         self.answer_all(&Error::Closed);
         if let Some(closing) = self.closing.take() {
+            // Whoever closed the session need not wait for it.
             let _ = closing.send(());
         }
     }
@@ -162,6 +170,11 @@ impl Link {
                 self.queue.pop_first();
                 continue;
             };
+            if job.is_abandoned() {
+                self.queue.pop_first();
+                self.jobs.remove(&number);
+                continue;
+            }
             let lun = job.request.lun;
             match self.guards.get(&lun).map(Guard::trust) {
                 Some(Trust::Doubted) => return Some(lun),
@@ -235,10 +248,14 @@ impl Link {
             let Some(job) = self.jobs.get(&number) else {
                 continue;
             };
-            if job.is_abandoned() {
-                self.jobs.remove(&number);
-            } else if job.repeat == Repeat::Never {
+            if job.repeat == Repeat::Never {
                 self.answer(number, Err(Error::Interrupted));
+            } else if self
+                .policy
+                .deadline
+                .is_some_and(|patience| job.born.elapsed() > patience)
+            {
+                self.answer(number, Err(Error::Unreachable));
             } else {
                 self.queue.insert(number);
             }
@@ -256,7 +273,7 @@ impl Link {
             .deadline
             .map(|patience| Instant::now() + patience);
         let mut expired = false;
-        let attempts = attempt_until_connected(self.dialer.clone(), self.policy, pause);
+        let attempts = self.dialer.clone().redial(self.policy, pause);
         tokio::pin!(attempts);
         let (connection, dialer) = loop {
             if self.is_over() {
@@ -281,6 +298,19 @@ impl Link {
             "connected to the target again"
         );
         Some(connection)
+    }
+
+    /// How long to leave the target alone before the first attempt: as long as it asked for, and longer and longer
+    /// if connections do not last, since something that is repeated on each may be what ends it.
+    fn pause_after(&self, end: &SessionEnd, short_lives: u32) -> Duration {
+        let asked = match end {
+            SessionEnd::Dropped { time2wait } => (*time2wait).min(LONGEST_PAUSE),
+            _ => Duration::ZERO,
+        };
+        match short_lives {
+            0 | 1 => asked,
+            more => asked.max(self.policy.delay(more - 2)),
+        }
     }
 
     fn accept_or_desert(&mut self, order: Option<Order>) {
@@ -384,42 +414,11 @@ impl Link {
     }
 }
 
-/// Dials until it works, with growing pauses; half of each is random, so that a crowd does not come back at once.
-async fn attempt_until_connected(
-    mut dialer: Dialer,
-    policy: Reconnect,
-    first_pause: Duration,
-) -> (Connection, Dialer) {
-    let mut delay = policy.first_delay.min(policy.longest_delay);
-    tokio::time::sleep(first_pause).await;
-    loop {
-        match dialer.dial().await {
-            Ok(connection) => return (connection, dialer),
-            Err(error) => tracing::debug!(address = dialer.address(), %error, "no connection yet"),
-        }
-        tokio::time::sleep(jittered(delay)).await;
-        delay = delay.saturating_mul(2).min(policy.longest_delay);
-    }
-}
-
+/// Waits until then; for ever if there is no such time.
 async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Between half of a delay and all of it.
-fn jittered(delay: Duration) -> Duration {
-    let random = getrandom::u32().unwrap_or(u32::MAX);
-    delay / 2 + (delay / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
-}
-
-/// How long the target wants to be left alone.
-fn pause_after(end: &SessionEnd) -> Duration {
-    match end {
-        SessionEnd::Dropped { time2wait } => (*time2wait).min(LONGEST_PAUSE),
-        _ => Duration::ZERO,
     }
 }
 

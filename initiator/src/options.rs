@@ -63,12 +63,53 @@ pub struct Reconnect {
     pub deadline: Option<Duration>,
 }
 
+impl Reconnect {
+    /// The pause after attempt number `attempt`, counted from 0. Half of it is random, so that a crowd does not come
+    /// back at once.
+    pub(crate) fn delay(&self, attempt: u32) -> Duration {
+        let doubled = self
+            .first_delay
+            .saturating_mul(1 << attempt.min(MOST_DOUBLINGS));
+        let half = doubled.min(self.longest_delay) / 2;
+        let random = getrandom::u32().unwrap_or(u32::MAX);
+        half + half.mul_f64(f64::from(random) / f64::from(u32::MAX))
+    }
+}
+
 impl Default for Reconnect {
     fn default() -> Self {
         Self {
             first_delay: Duration::from_millis(100),
             longest_delay: Duration::from_secs(5),
             deadline: Some(Duration::from_secs(120)),
+        }
+    }
+}
+
+/// Pauses stop doubling here, if they have not met their limit long before.
+const MOST_DOUBLINGS: u32 = 20;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Reconnect;
+
+    #[test]
+    fn pauses_double_up_to_their_limit() {
+        let first_delay = Duration::from_millis(100);
+        let policy = Reconnect {
+            first_delay,
+            longest_delay: Duration::from_millis(1000),
+            deadline: None,
+        };
+        for (attempt, longest) in [(0, 100), (1, 200), (3, 800), (4, 1000), (40, 1000)] {
+            let delay = policy.delay(attempt);
+            let longest = Duration::from_millis(longest);
+            assert!(
+                longest / 2 <= delay && delay <= longest,
+                "{attempt}: {delay:?}"
+            );
         }
     }
 }
