@@ -2,32 +2,22 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-use iscsi_proto::login::{Admission, Identity, LoginStatus};
-use iscsi_proto::params::SessionType;
-use iscsi_proto::scsi::{Command, Sense, Status, luns};
-use iscsi_proto::session::{
-    self, CloseReason, DiscoverScope, ManagementAnswer, ManagementFunction, Response, TargetEvent,
-    TargetSession, TaskId,
-};
-use iscsi_proto::wire::lun::Lun;
+use bytes::BytesMut;
+use iscsi_proto::session::CloseReason;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::debug;
 use vmthunder_volume::Volume;
 
 use crate::Target;
-use crate::failure::Failure;
-use crate::inquiry;
-use crate::metrics::Counters;
-use crate::sessions::Seat;
-use crate::tasks::{Outcome, Tasks, Work};
+use crate::nexus::Nexus;
 use crate::transmit::Transmit;
 
 /// Bytes waiting for a slow reader above which no command begins.
@@ -37,19 +27,13 @@ const TRANSMIT_PAUSE_BYTES: usize = 4 << 20;
 const TRANSMIT_STOP_BYTES: usize = 64 << 20;
 
 /// The room that a read has at first, and at most once data flows.
-const READ_ROOM: std::ops::RangeInclusive<usize> = 8 << 10..=256 << 10;
+const READ_ROOM: RangeInclusive<usize> = 8 << 10..=256 << 10;
 
 /// Bytes that are read before what they ask for is done.
 const READ_TURN_BYTES: usize = 1 << 20;
 
 /// How long a closed session may take to send its last words.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-
-/// How long a login waits for the session that it reinstates to end.
-const REINSTATEMENT: Duration = Duration::from_secs(10);
-
-/// How long a task management answer waits for writes that are under way.
-const ABORT_GRACE: Duration = Duration::from_secs(2);
 
 /// Why a connection ended before its session did.
 #[derive(Debug, thiserror::Error)]
@@ -64,33 +48,19 @@ enum Broken {
 
 /// One connection and its session.
 pub(crate) struct Connection<V> {
-    target: Arc<Target<V>>,
-    local: SocketAddr,
-    peer: SocketAddr,
-    session: TargetSession,
-    /// From admission on.
-    seat: Option<Seat<V>>,
-    tasks: Tasks<V>,
+    nexus: Nexus<V>,
     input: BytesMut,
     read_room: usize,
     transmit: Transmit,
-    reason: Option<CloseReason>,
 }
 
 impl<V: Volume> Connection<V> {
     pub(crate) fn new(target: Arc<Target<V>>, local: SocketAddr, peer: SocketAddr) -> Self {
-        let session = TargetSession::new(target.options.session.clone(), Instant::now());
         Self {
-            target,
-            local,
-            peer,
-            session,
-            seat: None,
-            tasks: Tasks::new(),
+            nexus: Nexus::new(target, local, peer),
             input: BytesMut::new(),
             read_room: *READ_ROOM.start(),
             transmit: Transmit::default(),
-            reason: None,
         }
     }
 
@@ -103,17 +73,7 @@ impl<V: Volume> Connection<V> {
     ) {
         let broken = self.drive(&stream, login, stop).await.err();
         drop(stream);
-        self.session.handle_disconnect();
-        let grace = self.target.options.write_grace;
-        if timeout(grace, self.tasks.drain()).await.is_err() {
-            info!("writes of a closed session did not end in time");
-        }
-        while let Some(event) = self.session.poll_event() {
-            if let TargetEvent::Closed(reason) = event {
-                self.reason.get_or_insert(reason);
-            }
-        }
-        match (broken, self.reason) {
+        match (broken, self.nexus.end().await) {
             (_, Some(reason)) if reason != CloseReason::Disconnected => {
                 debug!(?reason, "session closed");
             }
@@ -133,42 +93,46 @@ impl<V: Volume> Connection<V> {
         let timer = sleep_until(Instant::now().into());
         tokio::pin!(timer);
         loop {
-            self.turn().await;
+            self.nexus
+                .turn(self.transmit.bytes() < TRANSMIT_PAUSE_BYTES)
+                .await;
+            while let Some(part) = self.nexus.session.poll_transmit() {
+                self.transmit.push(part);
+            }
             self.transmit.write_to(stream)?;
-            if self.session.is_closed() {
+            let closing = self.nexus.session.is_closed();
+            if closing {
                 if self.transmit.is_empty() {
                     return Ok(());
                 }
                 last_words.get_or_insert_with(|| Instant::now() + LAST_WORDS);
             }
-            if self.seat.is_some() {
+            if self.nexus.is_admitted() {
                 // The login is over, so the next one may come.
                 drop(login.take());
             }
-            if self.may_execute() {
+            if !closing
+                && self.transmit.bytes() < TRANSMIT_PAUSE_BYTES
+                && self.nexus.tasks.may_start()
+            {
                 // The turn is full but the work is not done: let others run, then see what came meanwhile.
                 tokio::task::yield_now().await;
                 self.read_available(stream)?;
                 continue;
             }
-            let due = [
-                self.session.poll_timeout(),
-                self.tasks.deadline(),
-                last_words,
-            ]
-            .into_iter()
-            .flatten()
-            .min();
+            let due = [self.nexus.deadline(), last_words]
+                .into_iter()
+                .flatten()
+                .min();
             if let Some(due) = due.filter(|due| timer.deadline() != (*due).into()) {
                 timer.as_mut().reset(due.into());
             }
-            let close = self.seat.as_ref().map(|seat| seat.close.clone());
-            let closing = self.session.is_closed();
+            let close = self.nexus.close_token();
             tokio::select! {
                 biased;
-                () = stop.cancelled(), if !closing => self.session.close(),
-                () = cancelled(close), if !closing => self.session.close(),
-                finished = self.tasks.finished() => self.conclude_finished(finished),
+                () = stop.cancelled(), if !closing => self.nexus.session.close(),
+                () = cancelled(close), if !closing => self.nexus.session.close(),
+                finished = self.nexus.tasks.finished() => self.nexus.conclude_finished(finished),
                 ready = stream.ready(interest(&self.transmit, closing)) => {
                     if ready?.is_readable() && !closing {
                         self.read_available(stream)?;
@@ -178,45 +142,10 @@ impl<V: Volume> Connection<V> {
                     if last_words.is_some_and(|at| at <= Instant::now()) {
                         return Err(Broken::Stuck);
                     }
-                    self.session.handle_timeout(Instant::now());
+                    self.nexus.session.handle_timeout(Instant::now());
                 }
             }
         }
-    }
-
-    /// Does what can be done without waiting for anybody.
-    async fn turn(&mut self) {
-        while let Some(finished) = self.tasks.try_finished() {
-            self.conclude_finished(finished);
-        }
-        while let Some(event) = self.session.poll_event() {
-            self.act(event).await;
-        }
-        if self.transmit.bytes() < TRANSMIT_PAUSE_BYTES {
-            let Self {
-                tasks,
-                session,
-                target,
-                ..
-            } = self;
-            tasks
-                .execute_turn(|task, outcome, alone| {
-                    conclude(session, &target.counters, task, outcome, alone);
-                })
-                .await;
-        }
-        for (task, answer) in self.tasks.answerable(Instant::now()) {
-            self.session.answer_management(task, answer);
-        }
-        while let Some(part) = self.session.poll_transmit() {
-            self.transmit.push(part);
-        }
-    }
-
-    fn may_execute(&self) -> bool {
-        self.transmit.bytes() < TRANSMIT_PAUSE_BYTES
-            && self.tasks.may_start()
-            && !self.session.is_closed()
     }
 
     /// Reads what is there, up to a turn's worth.
@@ -229,7 +158,9 @@ impl<V: Volume> Connection<V> {
                 Ok(0) => return Err(Broken::Eof),
                 Ok(read) => {
                     total += read;
-                    self.session.handle_bytes(Instant::now(), &mut self.input);
+                    self.nexus
+                        .session
+                        .handle_bytes(Instant::now(), &mut self.input);
                     if read < room {
                         // Whatever did not fill the room emptied the socket.
                         self.read_room = read
@@ -245,269 +176,6 @@ impl<V: Volume> Connection<V> {
         }
         Ok(())
     }
-
-    async fn act(&mut self, event: TargetEvent) {
-        match event {
-            TargetEvent::Login(identity) => self.admit(&identity).await,
-            TargetEvent::LoggedIn { identity, params } => {
-                self.logged_in(&identity, params.header_digest);
-            }
-            TargetEvent::Command(command) => self.begin(&command),
-            TargetEvent::DataReady { task, data } => self.data_ready(task, data),
-            TargetEvent::Discover { task, scope } => self.discover(task, &scope),
-            TargetEvent::Management {
-                task,
-                function,
-                lun,
-                affected,
-            } => self.manage(task, function, lun, &affected),
-            TargetEvent::Aborted(tasks) => drop(self.tasks.abandon(&tasks)),
-            TargetEvent::Closed(reason) => self.reason = Some(reason),
-        }
-    }
-
-    async fn admit(&mut self, identity: &Identity) {
-        let counters = &self.target.counters;
-        let mut seat = match self.target.seat(identity, self.peer) {
-            Ok(seat) => seat,
-            Err(status) => {
-                Counters::add(&counters.logins_refused, 1);
-                info!(initiator = %identity.initiator_name, peer = %self.peer, %status, "login refused");
-                return self.session.refuse(status);
-            }
-        };
-        if let Some(predecessor) = seat.predecessor.take() {
-            // The old session's writes must not land on top of the new one's.
-            if timeout(REINSTATEMENT, predecessor.cancelled())
-                .await
-                .is_err()
-            {
-                Counters::add(&counters.logins_refused, 1);
-                return self.session.refuse(LoginStatus::SERVICE_UNAVAILABLE);
-            }
-        }
-        Counters::add(&counters.logins, 1);
-        self.session.admit(Admission {
-            tsih: seat.tsih,
-            portal_group_tag: self.target.options.portal_group_tag,
-            command_window: self.target.options.session.queue_depth,
-        });
-        self.seat = Some(seat);
-    }
-
-    fn logged_in(&self, identity: &Identity, digests: bool) {
-        let tsih = self.seat.as_ref().map_or(0, |seat| seat.tsih);
-        let target = identity
-            .target_name
-            .as_ref()
-            .map_or("", |name| name.as_str());
-        let discovery = identity.session_type == SessionType::Discovery;
-        debug!(initiator = %identity.initiator_name, target, tsih, digests, discovery, "logged in");
-    }
-
-    /// A command has arrived: answer it, wait for its data, or queue it.
-    fn begin(&mut self, command: &session::Command) {
-        match self.prepare(command) {
-            Ok(Next::Answer(response)) => {
-                conclude(
-                    &mut self.session,
-                    &self.target.counters,
-                    command.task,
-                    Ok(response),
-                    true,
-                );
-            }
-            Ok(Next::Queue(work)) => self.tasks.queue(work, Bytes::new()),
-            Ok(Next::Receive(work, length)) => {
-                self.tasks.await_data(work);
-                self.session.receive(command.task, length);
-            }
-            Err(failure) => {
-                conclude(
-                    &mut self.session,
-                    &self.target.counters,
-                    command.task,
-                    Err(failure),
-                    true,
-                );
-            }
-        }
-    }
-
-    fn prepare(&self, arrived: &session::Command) -> Result<Next<V>, Failure> {
-        let Some((seat, export)) = self
-            .seat
-            .as_ref()
-            .and_then(|seat| Some((seat, seat.export.as_ref()?)))
-        else {
-            return Err(Sense::LOGICAL_UNIT_NOT_SUPPORTED.into());
-        };
-        let command = Command::parse(&arrived.cdb);
-        if let Ok(Command::ReportLuns { select, allocation }) = command {
-            return report_luns(export.numbers(), select, allocation).map(Next::Answer);
-        }
-        let Some(unit) = export.unit(arrived.lun) else {
-            // Even an unknown command is answered with the unit's absence (SAM-5 §5.11).
-            let command = command.unwrap_or(Command::TestUnitReady);
-            return inquiry::answer_without_unit(&command).map(Next::Answer);
-        };
-        match command {
-            Ok(Command::Inquiry { .. }) => {}
-            Ok(Command::RequestSense {
-                descriptor,
-                allocation,
-            }) => {
-                let sense = seat.attention.take(unit.number).unwrap_or(Sense::NO_SENSE);
-                return Ok(Next::Answer(inquiry::sense(sense, descriptor, allocation)));
-            }
-            _ => {
-                if let Some(sense) = seat.attention.take(unit.number) {
-                    return Err(sense.into());
-                }
-            }
-        }
-        let command = command?;
-        let length = unit.data_out_bytes(&command, arrived.expected_length)?;
-        let work = Work {
-            task: arrived.task,
-            export: Arc::clone(export),
-            lun: arrived.lun,
-            command,
-        };
-        Ok(if length == 0 {
-            Next::Queue(work)
-        } else {
-            Next::Receive(work, length)
-        })
-    }
-
-    fn data_ready(&mut self, task: TaskId, mut data: Vec<Bytes>) {
-        let data = match (data.pop(), data.is_empty()) {
-            (None, _) => Bytes::new(),
-            (Some(only), true) => only,
-            (Some(last), false) => {
-                let mut whole = BytesMut::with_capacity(
-                    data.iter().map(Bytes::len).sum::<usize>() + last.len(),
-                );
-                data.iter().for_each(|part| whole.extend_from_slice(part));
-                whole.extend_from_slice(&last);
-                whole.freeze()
-            }
-        };
-        Counters::add(
-            &self.target.counters.written_bytes,
-            u64::try_from(data.len()).unwrap_or(0),
-        );
-        self.tasks.data_ready(task, data);
-    }
-
-    fn discover(&mut self, task: TaskId, scope: &DiscoverScope) {
-        let own = self
-            .seat
-            .as_ref()
-            .and_then(|seat| seat.export.as_ref())
-            .map(|export| &export.port.target);
-        let records = self.target.records(self.local, |name| match scope {
-            DiscoverScope::All => own.is_none_or(|own| own == name),
-            DiscoverScope::Own => own == Some(name),
-            DiscoverScope::Name(wanted) => wanted == name && own.is_none_or(|own| own == name),
-        });
-        self.session.answer_discovery(task, &records);
-    }
-
-    fn manage(
-        &mut self,
-        task: TaskId,
-        function: ManagementFunction,
-        lun: Lun,
-        affected: &[TaskId],
-    ) {
-        let writes = self.tasks.abandon(affected);
-        let answer = self.carry_out(function, lun);
-        debug!(?function, %lun, affected = affected.len(), writes = writes.len(), ?answer, "task management");
-        if answer == ManagementAnswer::Complete && !writes.is_empty() {
-            self.tasks.defer(task, writes, Instant::now() + ABORT_GRACE);
-        } else {
-            self.session.answer_management(task, answer);
-        }
-    }
-
-    fn carry_out(&self, function: ManagementFunction, lun: Lun) -> ManagementAnswer {
-        let Some(export) = self.seat.as_ref().and_then(|seat| seat.export.as_ref()) else {
-            return ManagementAnswer::Rejected;
-        };
-        let (target, sessions) = (&export.port.target, &self.target.sessions);
-        let unit = export.unit(lun).map(|unit| unit.number);
-        match (function, unit) {
-            (ManagementFunction::ClearAca | ManagementFunction::TargetColdReset, _) => {
-                ManagementAnswer::Unsupported
-            }
-            (ManagementFunction::TargetWarmReset, _) => {
-                export
-                    .numbers()
-                    .for_each(|unit| sessions.raise(target, unit, Sense::DEVICE_RESET));
-                ManagementAnswer::Complete
-            }
-            (_, None) => ManagementAnswer::NoLun,
-            (ManagementFunction::LogicalUnitReset, Some(unit)) => {
-                sessions.raise(target, unit, Sense::DEVICE_RESET);
-                ManagementAnswer::Complete
-            }
-            _ => ManagementAnswer::Complete,
-        }
-    }
-
-    fn conclude_finished(&mut self, finished: Option<(TaskId, Outcome)>) {
-        if let Some((task, outcome)) = finished {
-            Counters::add(&self.target.counters.waited, 1);
-            let alone = self.tasks.is_idle();
-            conclude(
-                &mut self.session,
-                &self.target.counters,
-                task,
-                outcome,
-                alone,
-            );
-        }
-    }
-}
-
-/// What becomes of a command that has arrived.
-enum Next<V> {
-    Answer(Response),
-    Queue(Work<V>),
-    Receive(Work<V>, u32),
-}
-
-fn conclude(
-    session: &mut TargetSession,
-    counters: &Counters,
-    task: TaskId,
-    outcome: Outcome,
-    alone: bool,
-) {
-    let response = outcome.unwrap_or_else(|failure| failure.response(alone));
-    Counters::add(&counters.commands, 1);
-    if response.status != Status::GOOD {
-        Counters::add(&counters.failures, 1);
-    }
-    let read: usize = response.data.iter().map(Bytes::len).sum();
-    Counters::add(&counters.read_bytes, u64::try_from(read).unwrap_or(0));
-    session.complete(task, response);
-}
-
-fn report_luns(
-    numbers: impl Iterator<Item = u16>,
-    select: u8,
-    allocation: u32,
-) -> Result<Response, Failure> {
-    let luns: Vec<u64> = match select {
-        // Units and well known units; the latter do not exist here (SPC-4 table 223).
-        0x00 | 0x02 => numbers.map(|number| Lun::from_number(number).0).collect(),
-        0x01 => Vec::new(),
-        _ => return Err(Sense::INVALID_FIELD_IN_CDB.into()),
-    };
-    Ok(inquiry::cut(luns::build(&luns), allocation))
 }
 
 /// The socket is always read, but from one who takes nothing.

@@ -12,6 +12,7 @@ mod exports;
 mod failure;
 mod inquiry;
 mod metrics;
+mod nexus;
 mod portal;
 mod sessions;
 mod tasks;

@@ -30,13 +30,15 @@ impl World {
     async fn new(options: TargetOptions) -> Self {
         let geometry = Geometry::new(BlockSize::B512, 1024);
         let bytes = (0..geometry.bytes())
-            .map(|at| u8::try_from(at / 512 % 251).unwrap())
+            .map(|at| u8::try_from(at / 512 % 251).expect("below 251"))
             .collect();
         let volume = Arc::new(FaultyVolume::new(MemVolume::new(geometry, bytes)));
         let target = Target::new(options);
-        target.export(export(&volume)).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
+        target.export(export(&volume)).expect("a first export");
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("the loopback works");
+        let address = listener.local_addr().expect("a bound socket").to_string();
         let stop = CancellationToken::new();
         let serving = tokio::spawn(Arc::clone(&target).serve(listener, stop.clone()));
         Self {
@@ -67,7 +69,7 @@ fn export(volume: &Volume) -> Export<Volume> {
         thin: true,
     };
     Export {
-        name: DISK.parse().unwrap(),
+        name: DISK.parse().expect("a name"),
         units: vec![unit(0), unit(3)],
         class: Class::Demand,
         relative_port: 1,
@@ -81,6 +83,13 @@ struct Pdu {
     data: Vec<u8>,
 }
 
+/// The four bytes of a header from `at` on.
+fn word(header: &[u8; 48], at: usize) -> u32 {
+    header[at..at + 4]
+        .iter()
+        .fold(0, |word, byte| word << 8 | u32::from(*byte))
+}
+
 /// An initiator that sends what it is told.
 struct Initiator {
     stream: TcpStream,
@@ -92,7 +101,9 @@ struct Initiator {
 impl Initiator {
     async fn connect(address: &str) -> Self {
         Self {
-            stream: TcpStream::connect(address).await.unwrap(),
+            stream: TcpStream::connect(address)
+                .await
+                .expect("the loopback works"),
             cmd_sn: 1,
             stat_sn: 0,
             tag: 0,
@@ -101,10 +112,17 @@ impl Initiator {
 
     async fn send(&mut self, header: [u8; 48], data: &[u8]) {
         let mut bytes = header.to_vec();
-        bytes[5..8].copy_from_slice(&u32::try_from(data.len()).unwrap().to_be_bytes()[1..]);
+        bytes[5..8].copy_from_slice(
+            &u32::try_from(data.len())
+                .expect("a short PDU")
+                .to_be_bytes()[1..],
+        );
         bytes.extend(data);
         bytes.resize(bytes.len().next_multiple_of(4), 0);
-        self.stream.write_all(&bytes).await.unwrap();
+        self.stream
+            .write_all(&bytes)
+            .await
+            .expect("the loopback works");
     }
 
     /// The next PDU; none if the target closed the connection.
@@ -132,8 +150,7 @@ impl Initiator {
         self.send(header, text.as_bytes()).await;
         let response = self.receive().await.expect("a login response");
         assert_eq!(response.header[0], 0x23);
-        self.stat_sn =
-            u32::from_be_bytes(response.header[24..28].try_into().unwrap()).wrapping_add(1);
+        self.stat_sn = word(&response.header, 24).wrapping_add(1);
         response
     }
 
@@ -161,7 +178,7 @@ impl Initiator {
         let length = if write.is_empty() {
             expect
         } else {
-            u32::try_from(write.len()).unwrap()
+            u32::try_from(write.len()).expect("a short PDU")
         };
         header[20..24].copy_from_slice(&length.to_be_bytes());
         header[32..32 + cdb.len()].copy_from_slice(cdb);
