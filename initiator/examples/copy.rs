@@ -30,13 +30,6 @@ async fn list(address: &str, options: &Options) -> Result<(), Box<dyn Error>> {
 async fn copy(url: &IscsiUrl, options: Options) -> Result<(), Box<dyn Error>> {
     let session = Session::connect(url, options).await?;
     let remote = Remote::attach(session.clone(), Lun::from_number(url.lun().unwrap_or(0))).await?;
-    eprintln!(
-        "{:?} {:?}",
-        session
-            .inquiry(Lun::from_number(url.lun().unwrap_or(0)))
-            .await?,
-        remote.geometry()
-    );
     let whole = remote.geometry().whole();
     let mut at = 0;
     while at < whole.end() {

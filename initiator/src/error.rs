@@ -117,3 +117,41 @@ fn of_sense(sense: Sense) -> volume::Error {
         (key, asc, ascq) => volume::Error::Device { key, asc, ascq },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use iscsi_proto::scsi::{Sense, Status};
+    use vmthunder_volume::Error as VolumeError;
+
+    use super::Error;
+
+    fn meaning(status: u8, sense: Option<[u8; 3]>) -> String {
+        let sense = sense.map(|[key, asc, ascq]| Sense::new(key, asc, ascq));
+        format!(
+            "{:?}",
+            VolumeError::from(Error::Status {
+                status: Status(status),
+                sense
+            })
+        )
+    }
+
+    #[test]
+    fn status_and_sense_keep_their_meaning() {
+        assert_eq!(meaning(0x08, None), "Busy");
+        assert_eq!(meaning(0x28, None), "Busy");
+        assert_eq!(meaning(0x18, None), "Unavailable");
+        assert_eq!(meaning(0x02, None), "Unavailable");
+        assert_eq!(meaning(0x02, Some([0x2, 0x04, 0x01])), "Unavailable");
+        assert_eq!(meaning(0x02, Some([0x3, 0x11, 0x00])), "Corrupt");
+        assert_eq!(meaning(0x02, Some([0x5, 0x20, 0x00])), "Unsupported");
+        assert_eq!(meaning(0x02, Some([0x5, 0x21, 0x00])), "OutOfRange");
+        assert_eq!(meaning(0x02, Some([0x5, 0x25, 0x00])), "Unavailable");
+        assert_eq!(meaning(0x02, Some([0x7, 0x27, 0x00])), "ReadOnly");
+        assert_eq!(meaning(0x02, Some([0x7, 0x27, 0x07])), "NoSpace");
+        assert_eq!(
+            meaning(0x02, Some([0x4, 0x44, 0x00])),
+            "Device { key: 4, asc: 68, ascq: 0 }"
+        );
+    }
+}
