@@ -1,4 +1,5 @@
 //! `vmthunder target`, `vmthunder iscsi` and `vmthunder image`, as users call them.
+#![allow(clippy::unwrap_used, reason = "what a test cannot set up must end it")]
 
 mod harness;
 

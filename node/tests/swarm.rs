@@ -1,5 +1,6 @@
 //! Nodes over an origin, as separate processes: what they read, where it comes from, and what happens when one dies,
 //! lies or starts again.
+#![allow(clippy::unwrap_used, reason = "what a test cannot set up must end it")]
 
 mod harness;
 

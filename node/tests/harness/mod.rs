@@ -1,5 +1,6 @@
 //! Runs the program as users do: processes, sockets on loopback, files in a temporary folder.
 #![allow(dead_code, reason = "every test binary uses another part of it")]
+#![allow(clippy::unwrap_used, reason = "what a test cannot set up must end it")]
 #![allow(unreachable_pub, reason = "a module of a test binary has no outside")]
 
 use std::fmt::Write as _;
