@@ -63,7 +63,8 @@ async fn run(command: Command) -> Result<bool> {
         Command::Image(command) => return image::run(command).await,
         Command::Target(args) => gateway::serve(args).await?,
         Command::Serve(args) => {
-            node::serve(Config::load(&args.config)?, args.until_stdin_closes).await?
+            let config = Config::load(&args.config)?;
+            node::serve(config, args.until_stdin_closes).await?;
         }
         Command::Instance(command) => instance(command).await?,
         Command::Status(args) => show_status(args).await?,
