@@ -80,6 +80,7 @@ impl<V: Volume> Unit<V> {
         }
         match *command {
             Command::Write { range, .. }
+            | Command::WriteAndVerify { range, .. }
             | Command::Verify {
                 range,
                 compare: true,
@@ -121,6 +122,12 @@ impl<V: Volume> Unit<V> {
             Command::Write { range, caching } => {
                 let span = self.transfer(range.lba(), range.blocks())?;
                 self.write(span, data, caching.force_unit_access).await
+            }
+            Command::WriteAndVerify { range, compare } => {
+                let span = self.transfer(range.lba(), range.blocks())?;
+                self.write(span, data.clone(), true).await?;
+                self.verify(span, compare.then_some(data), class).await?;
+                Ok(Response::written(bytes_32(span)?))
             }
             Command::Verify { range, compare } => {
                 let span = self.transfer(range.lba(), range.blocks())?;
@@ -264,11 +271,12 @@ impl<V: Volume> Unit<V> {
         {
             return Err(Sense::INVALID_FIELD_IN_PARAMETER_LIST.into());
         }
-        let spans: Result<Vec<_>, _> = runs
-            .iter()
+        // A descriptor of no blocks means nothing, wherever it points.
+        let meant = runs.iter().filter(|(_, blocks)| *blocks != 0);
+        let spans: Result<Vec<_>, _> = meant
             .map(|(lba, blocks)| self.checked(*lba, (*blocks).into()))
             .collect();
-        for span in spans?.into_iter().filter(|span| !span.is_empty()) {
+        for span in spans? {
             self.volume.trim(span).await.map_err(writing)?;
         }
         Ok(Response::written(moved))

@@ -211,6 +211,29 @@ async fn verify_compares_if_asked() {
 }
 
 #[tokio::test]
+async fn what_is_written_can_be_verified_at_once() {
+    let unit = unit();
+    let forms: [&[u8]; 3] = [
+        &[0x2e, 0x00, 0, 0, 0, 5, 0, 0, 1, 0],
+        &[0xae, 0x02, 0, 0, 0, 5, 0, 0, 0, 1, 0, 0],
+        &[0x8e, 0x02, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 1, 0, 0],
+    ];
+    for (fill, cdb) in (0xb0..).zip(forms) {
+        let response = run(&unit, cdb, &block(fill)).await;
+        assert_eq!((response.status.0, response.transfer_length), (0, 512));
+        assert_eq!(unit.volume.contents()[5 * 512..6 * 512], block(fill));
+    }
+    let read_only = Unit {
+        read_only: true,
+        ..unit
+    };
+    assert_eq!(
+        refused(&read_only, forms[0], &block(0)).await,
+        [7, 0x27, 0x00]
+    );
+}
+
+#[tokio::test]
 async fn blocks_are_given_back() {
     let unit = unit();
     let list = |lba: u8, blocks: u8| {

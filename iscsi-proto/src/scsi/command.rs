@@ -65,6 +65,13 @@ pub enum Command {
         /// What caches shall do.
         caching: Caching,
     },
+    /// Write blocks, then check that they can be read.
+    WriteAndVerify {
+        /// Which blocks.
+        range: LbaRange,
+        /// Compare them with what was sent (BYTCHK 01b).
+        compare: bool,
+    },
     /// Check that blocks can be read.
     Verify {
         /// Which blocks.
@@ -179,7 +186,10 @@ impl Command {
     pub fn alters_medium(&self) -> bool {
         matches!(
             self,
-            Self::Write { .. } | Self::Unmap { .. } | Self::WriteSame(_)
+            Self::Write { .. }
+                | Self::WriteAndVerify { .. }
+                | Self::Unmap { .. }
+                | Self::WriteSame(_)
         )
     }
 }

@@ -83,6 +83,8 @@ fn medium_command() -> impl Strategy<Value = Command> {
     prop_oneof![
         transfer().prop_map(|(range, caching)| Command::Read { range, caching }),
         transfer().prop_map(|(range, caching)| Command::Write { range, caching }),
+        (verify.clone(), any::<bool>())
+            .prop_map(|(range, compare)| Command::WriteAndVerify { range, compare }),
         (verify, any::<bool>()).prop_map(|(range, compare)| Command::Verify { range, compare }),
         (range(), any::<bool>())
             .prop_map(|(range, immediate)| Command::SynchronizeCache { range, immediate }),
@@ -219,6 +221,20 @@ fn medium_commands_in_bytes() {
     };
     let (lba, allocation) = (0x0102_0304_0506_0708, 0x090a_0b0c);
     check_both_ways(&[
+        (
+            sixteen(0x8e, 0x02),
+            Command::WriteAndVerify {
+                range,
+                compare: true,
+            },
+        ),
+        (
+            cdb(&[0x2e, 0, 1, 2, 3, 4, 0, 5, 6, 0]),
+            Command::WriteAndVerify {
+                range: ten,
+                compare: false,
+            },
+        ),
         (
             sixteen(0x9e, 0x12),
             Command::GetLbaStatus { lba, allocation },

@@ -46,6 +46,9 @@ impl Command {
             }
             Self::Read { range, caching } => range.encode(&opcodes::READ, caching.bits()),
             Self::Write { range, caching } => range.encode(&opcodes::WRITE, caching.bits()),
+            Self::WriteAndVerify { range, compare } => {
+                range.encode(&opcodes::WRITE_AND_VERIFY, bit(compare, VERIFY_BYTCHK_1))
+            }
             Self::Verify { range, compare } => {
                 range.encode(&opcodes::VERIFY, bit(compare, VERIFY_BYTCHK_1))
             }

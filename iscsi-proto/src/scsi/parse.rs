@@ -100,6 +100,20 @@ pub(super) fn verify(range: LbaRange, flags: u8) -> Result<Command, Sense> {
     }
 }
 
+pub(super) fn write_and_verify(range: LbaRange, flags: u8) -> Result<Command, Sense> {
+    match flags & VERIFY_BYTCHK {
+        0 => Ok(Command::WriteAndVerify {
+            range,
+            compare: false,
+        }),
+        VERIFY_BYTCHK_1 => Ok(Command::WriteAndVerify {
+            range,
+            compare: true,
+        }),
+        _ => Err(Sense::INVALID_FIELD_IN_CDB),
+    }
+}
+
 pub(super) fn pre_fetch(range: LbaRange, flags: u8) -> Command {
     Command::PreFetch {
         range,
