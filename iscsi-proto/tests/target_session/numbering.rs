@@ -135,3 +135,14 @@ fn immediate_commands_are_limited_but_there_is_always_room_for_one_of_each_kind(
     wire.say(&ping(30, 100, b"still here"));
     assert_eq!(wire.hear_one().data, b"still here");
 }
+
+#[test]
+fn outside_the_window_not_even_a_running_tag_is_rejected() {
+    let mut wire = Wire::logged_in(EAGER);
+    wire.say(&read(1, 100, 0));
+    wire.command();
+    wire.say(&read(1, 150, 0));
+    wire.say(&read(1, 99, 0));
+    assert!(wire.hear().is_empty() && wire.event().is_none());
+    assert_eq!(wire.session.stats().ignored, 2);
+}

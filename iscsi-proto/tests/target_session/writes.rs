@@ -232,3 +232,18 @@ fn memory_for_write_data_is_limited_but_the_oldest_command_goes_on() {
         "{heard:02x?}"
     );
 }
+
+#[test]
+fn data_for_another_unit_is_rejected_and_fails_the_command() {
+    let mut wire = Wire::logged_in(PATIENT);
+    wire.say(&write(1, 100, 512, true, b"").lun(2));
+    let task = wire.command().task;
+    wire.session.receive(task, 512);
+    let transfer = wire.hear_one().word(20);
+    let stray = data_out(1, transfer, 0, 0, true, &bytes(0..512)).lun(3);
+    wire.say(&stray);
+    let heard = wire.hear();
+    assert_eq!(heard.len(), 2, "{heard:02x?}");
+    assert_eq!((heard[0].opcode(), heard[0].head[2]), (0x3f, 0x09));
+    assert_eq!((heard[1].opcode(), heard[1].head[3]), (0x21, 0x02));
+}
