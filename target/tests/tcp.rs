@@ -494,3 +494,36 @@ async fn stopping_closes_everything() {
         .unwrap();
     assert_eq!(world.target.stats().sessions, 0);
 }
+
+/// 120 answers of 256 KiB for one who does not read: all are given in the end, few are read from the volume before.
+#[tokio::test]
+async fn a_slow_reader_is_bounded() {
+    let world = World::new(TargetOptions::default()).await;
+    let mut initiator = world.log_in(1).await;
+    initiator.settle(0).await;
+    let read_half = [0x28, 0, 0, 0, 0, 0, 0, 0x02, 0x00, 0];
+    for _ in 0..120 {
+        initiator.command(0, &read_half, 512 * 512, &[]).await;
+    }
+    // Another session's commands give the first one's task many turns.
+    let mut other = world.log_in(2).await;
+    other.settle(0).await;
+    for _ in 0..500 {
+        assert_eq!(other.scsi(0, &[0x00], 0).await.0, 0);
+    }
+    // What waits in the target and in the sockets between, generously.
+    assert!(
+        world.volume.below().reads() < 100,
+        "the target reads ahead of the reader without bound"
+    );
+    let mut ended = 0;
+    let mut bytes = 0;
+    while ended < 120 {
+        let answer = initiator.receive().await.expect("an answer");
+        assert_eq!(answer.header[0], 0x25);
+        bytes += answer.data.len();
+        ended += u32::from(answer.header[1] & 0x01);
+    }
+    assert_eq!(bytes, 120 * 512 * 512);
+    assert_eq!(world.volume.below().reads(), 120);
+}
