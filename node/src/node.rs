@@ -61,6 +61,8 @@ pub(crate) async fn serve(config: Config, until_stdin_closes: bool) -> Result<()
     let portals = Portals::listen(&config.listen).await?;
     std::fs::create_dir_all(&config.data)
         .with_context(|| format!("cannot create {}", config.data.display()))?;
+    // First of all, since it finds out whether another node uses the folder.
+    let commands = control::listen(&config.control()).await?;
     let stop = CancellationToken::new();
     let ended = tokio::spawn(end(until_stdin_closes));
     let node = tokio::select! {
@@ -68,7 +70,6 @@ pub(crate) async fn serve(config: Config, until_stdin_closes: bool) -> Result<()
         ended = ended_early(&ended) => return ended,
     };
     let tracker = TaskTracker::new();
-    let commands = control::listen(&config.control()).await?;
     let commands = control::serve(Arc::clone(&node), commands, stop.clone());
     let commands = tokio::spawn(commands);
     portals.serve(&node.target, &stop, &tracker);
@@ -209,21 +210,21 @@ impl Node {
                     .overlay(&name, image.key, image.image.clone())
                     .await?;
                 self.export_instance(&name, &description.image, overlay)
-                    .await
             };
-            if let Err(error) = opened.await {
-                error!(instance = name, "is not served: {error:#}");
+            match opened.await {
+                Ok(instance) => self.running.lock().await.push(instance),
+                Err(error) => error!(instance = name, "is not served: {error:#}"),
             }
         }
         Ok(())
     }
 
-    async fn export_instance(
+    fn export_instance(
         &self,
         name: &str,
         image: &str,
         overlay: Arc<Overlay<Base>>,
-    ) -> Result<()> {
+    ) -> Result<Running> {
         let designator = names::designator(&["instance", self.name.as_str(), name]);
         let unit = Unit {
             number: 0,
@@ -240,13 +241,11 @@ impl Node {
             class: Class::Demand,
             relative_port: 1,
         })?;
-        let running = Running {
+        Ok(Running {
             name: name.to_owned(),
             image: image.to_owned(),
             overlay,
-        };
-        self.running.lock().await.push(running);
-        Ok(())
+        })
     }
 
     fn image(&self, name: &str) -> Result<&Attached> {
@@ -277,20 +276,19 @@ impl Node {
     }
 
     async fn create(&self, name: &str, image: &str, size: Option<u64>) -> Result<InstanceStatus> {
+        // Held to the end: two who ask for one name must not meet in its folder.
+        let mut running = self.running.lock().await;
         let from = self.image(image)?;
         let overlay = self
             .folder
             .create(name, image, size, from.key, from.image.clone())
             .await?;
-        self.export_instance(name, image, Arc::clone(&overlay))
-            .await?;
+        let instance = self.export_instance(name, image, overlay)?;
         announce(&self.hosts, &names::instance(name), [0]);
         info!(instance = name, image, "created");
-        Ok(self.describe(&Running {
-            name: name.to_owned(),
-            image: image.to_owned(),
-            overlay,
-        }))
+        let described = self.describe(&instance);
+        running.push(instance);
+        Ok(described)
     }
 
     async fn remove(&self, name: &str) -> Result<()> {
