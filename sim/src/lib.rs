@@ -12,7 +12,7 @@ mod world;
 
 use std::time::Duration;
 
-use vmthunder_swarm::fetch::FetchOptions;
+use vmthunder_swarm::fetch::{FetchOptions, Waiting};
 
 /// What is simulated.
 #[derive(Clone, Debug)]
@@ -69,15 +69,18 @@ impl Default for Scenario {
             node_rate: 125_000_000,
             origin_rate: 125_000_000,
             latency: Duration::from_micros(100),
-            serve_queue: 64,
-            ask_queue: 32,
+            serve_queue: 1024,
+            ask_queue: 96,
             view_percent: 100,
             deaths: 0,
             death_window: Duration::from_secs(1),
             slow: 0,
             liars: 0,
             deadline: Duration::from_secs(20),
-            fetch: FetchOptions::default(),
+            fetch: FetchOptions {
+                waiting: Waiting::Outside,
+                ..FetchOptions::default()
+            },
             time_limit: Duration::from_secs(600),
         }
     }

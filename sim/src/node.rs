@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use vmthunder_cache::flight::{Flights, Limits, Ticket};
-use vmthunder_swarm::fetch::{Fetch, HedgeBudget, Source};
+use vmthunder_swarm::fetch::{Backoff, Fetch, HedgeBudget, Source};
 use vmthunder_swarm::forest::{Forest, NodeName};
 use vmthunder_swarm::health::{Health, HealthOptions};
 use vmthunder_volume::{Class, Extent};
@@ -53,6 +53,8 @@ pub(crate) struct Node {
     pub(crate) position: u64,
     pub(crate) arrived: u64,
     pub(crate) prefetched: u64,
+    /// Reads of the guest that were refused wait here, above the flights.
+    pub(crate) refused: HashMap<u64, Backoff>,
     pub(crate) done: Option<Duration>,
 }
 
@@ -90,6 +92,7 @@ impl Node {
             position: 0,
             arrived: 0,
             prefetched: 0,
+            refused: HashMap::new(),
             done: None,
         }
     }

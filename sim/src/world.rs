@@ -25,7 +25,7 @@ enum Event {
     Sent { node: usize },
     Reply { request: u64, outcome: Outcome },
     Patience { request: u64 },
-    Hedge { request: u64 },
+    Overdue { request: u64 },
 }
 
 /// A question on its way, or being answered.
@@ -37,6 +37,7 @@ struct Request {
     extent: Extent,
     source: Source,
     patience: Duration,
+    asked: Duration,
     /// The asker does not wait for it any more.
     given_up: bool,
 }
@@ -132,7 +133,7 @@ impl World {
             Event::Sent { node } => self.nodes[node].serving -= 1,
             Event::Reply { request, outcome } => self.reply(request, outcome),
             Event::Patience { request } => self.patience(request),
-            Event::Hedge { request } => self.hedge(request),
+            Event::Overdue { request } => self.overdue(request),
         }
     }
 
@@ -272,14 +273,16 @@ impl World {
             extent,
             source,
             patience,
+            asked: now,
             given_up: false,
         };
         self.requests.insert(request, question);
         self.after(self.scenario.latency, Event::Arrive { request });
         self.after(patience, Event::Patience { request });
-        if class == Class::Demand {
-            self.after(self.scenario.fetch.hedge_after, Event::Hedge { request });
-        }
+        let wait = self.nodes[number]
+            .health
+            .stretch(self.scenario.fetch.hedge_after);
+        self.after(wait, Event::Overdue { request });
         true
     }
 
@@ -316,7 +319,14 @@ impl World {
             }
             Waiter::Guest(index) => {
                 self.report.failed += u64::from(outcome == Landed::Failed);
-                self.after(GUEST_PAUSE, Event::GuestRetry { node, index });
+                let jitter = self.dice.throw();
+                let wait = self.nodes[node]
+                    .refused
+                    .entry(index)
+                    .or_default()
+                    .next(jitter);
+                self.report.waits += 1;
+                self.after(wait, Event::GuestRetry { node, index });
             }
         }
     }
@@ -408,7 +418,10 @@ impl World {
         };
         let (now, node) = (self.now, &mut self.nodes[request.asker]);
         match outcome {
-            Outcome::Answered => node.health.answered(now, &request.source, EXTENT_BYTES),
+            Outcome::Answered => {
+                node.health
+                    .answered(now, request.asked, &request.source, EXTENT_BYTES);
+            }
             Outcome::Corrupt => node.health.lied(now, &request.source),
             _ => node.health.refused(now, &request.source),
         }
@@ -455,7 +468,7 @@ impl World {
         }
     }
 
-    fn hedge(&mut self, id: u64) {
+    fn overdue(&mut self, id: u64) {
         let Some(request) = self
             .requests
             .get(&id)
@@ -465,6 +478,7 @@ impl World {
             return;
         };
         let (now, node) = (self.now, &mut self.nodes[request.asker]);
+        node.health.overdue(now, &request.source);
         let Some(run) = node
             .runs
             .get(&request.run)
@@ -514,7 +528,7 @@ impl World {
             Event::Sent { node } => (5, node as u64, 0),
             Event::Reply { request, outcome } => (6, request, outcome as u64),
             Event::Patience { request } => (7, request, 0),
-            Event::Hedge { request } => (8, request, 0),
+            Event::Overdue { request } => (8, request, 0),
         };
         let nanos = u64::try_from(self.now.as_nanos()).unwrap_or(u64::MAX);
         for word in [nanos, kind, a, b] {
@@ -546,6 +560,3 @@ impl World {
 fn place_of(index: u64) -> Extent {
     Extent(index.wrapping_mul(0x9e37_79b1) % (1 << 20))
 }
-
-/// How long a guest's initiator waits before it tries again.
-const GUEST_PAUSE: Duration = Duration::from_millis(100);

@@ -33,11 +33,14 @@ impl<O: Volume, P: Volume> Swarm<O, P> {
     ) -> Option<Bytes> {
         let first = self.ask_one(&source, question);
         tokio::pin!(first);
+        let long = self.judge().health.stretch(self.options.fetch.hedge_after);
         select! {
             biased;
             answer = &mut first => return tell(fetch, &source, answer),
-            () = sleep(self.options.fetch.hedge_after) => {}
+            () = sleep(long) => {}
         }
+        let now = self.now();
+        self.judge().health.overdue(now, &source);
         let hedge =
             self.look(|view, luck| fetch.hedge(&source, view).filter(|_| luck.hedges.take()));
         let Some(hedge) = hedge else {
@@ -136,6 +139,7 @@ impl<O: Volume, P: Volume> Swarm<O, P> {
 struct Open<'a, O: Volume, P: Volume> {
     swarm: &'a Swarm<O, P>,
     source: &'a Source,
+    asked: Duration,
     closed: bool,
 }
 
@@ -148,6 +152,7 @@ impl<'a, O: Volume, P: Volume> Open<'a, O, P> {
         Self {
             swarm,
             source,
+            asked: now,
             closed: false,
         }
     }
@@ -157,7 +162,7 @@ impl<'a, O: Volume, P: Volume> Open<'a, O, P> {
         let now = self.swarm.now();
         let health = &mut self.swarm.judge().health;
         match result {
-            Ok(bytes) => health.answered(now, self.source, bytes.len() as u64),
+            Ok(bytes) => health.answered(now, self.asked, self.source, bytes.len() as u64),
             Err(Outcome::Busy | Outcome::Answered) => health.refused(now, self.source),
             Err(Outcome::Corrupt) => health.lied(now, self.source),
             Err(Outcome::Silent) => health.gave_up(now, self.source, patience),

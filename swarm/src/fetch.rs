@@ -4,8 +4,10 @@
 //! tell it the [outcome](Fetch::handle), and so on until it is done, refuses or fails.
 //!
 //! Two rules keep a swarm from locking up or running away. **A request that is forwarded for a peer never waits**: a
-//! refusal is passed down at once, so a forwarder holds nothing while it waits for something. And what a node does
-//! about silence is limited: only a local demand climbs, one ancestor for one silence, and hedges are few and never
+//! refusal is passed down at once, so a forwarder holds nothing while it waits for something. Where peers can join the
+//! flight of a local request, that one must not wait either: with [`Waiting::Outside`] it is refused too, and whoever
+//! wants the extent waits above the flights (a [`Backoff`] says how long) and begins anew. And what a node does about
+//! silence is limited: only a local demand climbs, one ancestor for one silence, and hedges are few and never
 //! go to the origin. Nothing here panics.
 
 use std::time::Duration;
@@ -78,22 +80,28 @@ pub struct FetchOptions {
     pub silence_per_level: Duration,
     /// When a second source may be asked, counted from the question to the first.
     pub hedge_after: Duration,
-    /// The first wait after a refusal; doubled with each further one.
-    pub first_wait: Duration,
-    /// The longest wait.
-    pub longest_wait: Duration,
+    /// Where a local request waits that was refused.
+    pub waiting: Waiting,
 }
 
 impl Default for FetchOptions {
     fn default() -> Self {
         Self {
-            silence: Duration::from_millis(400),
-            silence_per_level: Duration::from_millis(50),
-            hedge_after: Duration::from_millis(200),
-            first_wait: Duration::from_millis(2),
-            longest_wait: Duration::from_millis(200),
+            silence: Duration::from_millis(250),
+            silence_per_level: Duration::from_millis(25),
+            hedge_after: Duration::from_millis(100),
+            waiting: Waiting::Inside,
         }
     }
+}
+
+/// Where a local request waits that was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// In the fetch. Peers that joined its flight wait with it and hold their places meanwhile.
+    Inside,
+    /// Above the flights: the fetch refuses, as it does for peers.
+    Outside,
 }
 
 /// Who is there, as one node sees it at one moment.
@@ -119,7 +127,7 @@ pub struct Fetch {
     failed: Vec<NodeName>,
     /// Those that were silent: counted but passed over.
     silent: Vec<NodeName>,
-    refusals: u32,
+    backoff: Backoff,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +155,7 @@ impl Fetch {
             state: State::Ready,
             failed: Vec::new(),
             silent: Vec::new(),
-            refusals: 0,
+            backoff: Backoff::default(),
         }
     }
 
@@ -165,7 +173,7 @@ impl Fetch {
 
     /// Takes note of what became of a question.
     pub fn handle(&mut self, source: &Source, outcome: Outcome) {
-        let forwards = self.class == Class::Peer;
+        let never_waits = self.never_waits();
         let climbs = self.class == Class::Demand;
         self.state = match (outcome, source) {
             _ if self.state == State::Ended(End::Done) => return,
@@ -174,7 +182,7 @@ impl Fetch {
             (Outcome::Dead | Outcome::Corrupt | Outcome::NotAttached, Source::Peer(node)) => {
                 self.leave_out(node)
             }
-            (Outcome::Busy | Outcome::Silent, _) | (_, Source::Origin) if forwards => {
+            (Outcome::Busy | Outcome::Silent, _) | (_, Source::Origin) if never_waits => {
                 State::Ended(End::Refuse)
             }
             (Outcome::Silent, Source::Peer(node)) if climbs => self.climb_over(node),
@@ -219,17 +227,13 @@ impl Fetch {
     }
 
     fn wait(&mut self, now: Duration, jitter: u64) -> Action {
-        let doubled = self
-            .options
-            .first_wait
-            .saturating_mul(1 << self.refusals.min(MAX_DOUBLINGS));
-        let base = doubled.min(self.options.longest_wait);
-        self.refusals = self.refusals.saturating_add(1);
         self.state = State::Ready;
-        // Between a half and one and a half of the base, so that those refused together do not come back together.
-        let nanos = u64::try_from(base.as_nanos()).unwrap_or(u64::MAX).max(1);
-        let wait = base / 2 + Duration::from_nanos(jitter % nanos);
+        let wait = self.backoff.next(jitter);
         Action::Wait(wait.min(self.deadline.saturating_sub(now)))
+    }
+
+    fn never_waits(&self) -> bool {
+        self.class == Class::Peer || self.options.waiting == Waiting::Outside
     }
 
     fn leave_out(&mut self, node: &NodeName) -> State {
@@ -239,19 +243,23 @@ impl Fetch {
         }
         // So many in a row are no accident of single nodes; start afresh after a wait.
         self.failed.clear();
-        if self.class == Class::Peer {
-            State::Ended(End::Refuse)
-        } else {
-            State::Refused
-        }
+        self.refused()
     }
 
     fn climb_over(&mut self, node: &NodeName) -> State {
         if self.silent.len() >= MAX_CLIMBS {
-            return State::Refused;
+            return self.refused();
         }
         self.silent.push(node.clone());
         State::Ready
+    }
+
+    fn refused(&self) -> State {
+        if self.never_waits() {
+            State::Ended(End::Refuse)
+        } else {
+            State::Refused
+        }
     }
 
     fn end_late(&mut self) -> Action {
@@ -264,6 +272,24 @@ impl Fetch {
         };
         self.state = State::Ended(end);
         action
+    }
+}
+
+/// How long somebody waits who was refused: twice as long each time, up to a limit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Backoff {
+    refusals: u32,
+}
+
+impl Backoff {
+    /// The next wait. `jitter` is any number, best a random one: between a half and one and a half of the time that is
+    /// meant, so that those refused together do not come back together.
+    pub fn next(&mut self, jitter: u64) -> Duration {
+        let doubled = FIRST_WAIT.saturating_mul(1 << self.refusals.min(MAX_DOUBLINGS));
+        self.refusals = self.refusals.saturating_add(1);
+        let wait = doubled.min(LONGEST_WAIT);
+        let nanos = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX).max(1);
+        wait / 2 + Duration::from_nanos(jitter % nanos)
     }
 }
 
@@ -288,6 +314,10 @@ impl HedgeBudget {
     }
 }
 
+/// The first wait of somebody who was refused.
+const FIRST_WAIT: Duration = Duration::from_millis(2);
+/// The longest one: a fraction of what a guest notices, and some hundred times what a question costs.
+const LONGEST_WAIT: Duration = Duration::from_millis(50);
 /// Nodes that may fail one fetch before it waits and begins again.
 const MAX_FAILED: usize = 8;
 /// Ancestors that one fetch may climb over.

@@ -79,10 +79,10 @@ fn asked(action: Action) -> Source {
 fn the_parent_is_asked_and_answers() {
     let place = leaf();
     let mut fetch = fetch(Class::Demand);
-    // Four levels down: 400 ms and four times 50 ms.
+    // Four levels down: 250 ms and four times 25 ms.
     let ask = Action::Ask {
         source: place.peer(0),
-        patience: 600 * MS,
+        patience: 350 * MS,
     };
     assert_eq!(fetch.next(Duration::ZERO, 0, &place.view()), ask);
     fetch.handle(&place.peer(0), Outcome::Answered);
@@ -121,7 +121,7 @@ fn a_refused_demand_comes_back_later_and_later_with_jitter() {
     assert_eq!(
         waits,
         [
-            1000, 3999, 4000, 8000, 16000, 32000, 64000, 100_000, 100_000, 100_000
+            1000, 3999, 4000, 8000, 16000, 25000, 25000, 25000, 25000, 25000
         ]
     );
 }

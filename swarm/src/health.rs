@@ -39,6 +39,8 @@ impl Default for HealthOptions {
 pub struct Health {
     options: HealthOptions,
     records: HashMap<Source, Record>,
+    /// How long answers take, from everybody, lately.
+    typical: Duration,
     /// Kept apart from the records: mostly empty, and looked into for every node on the way to the origin.
     absences: HashMap<NodeName, Absence>,
 }
@@ -49,11 +51,13 @@ struct Record {
     outstanding: u32,
     /// When something last came from it, or when it was asked after a pause.
     progress: Duration,
-    /// Bytes that came in the `busy` time, both forgotten by halves.
+    /// Bytes that came, and how long they were waited for; both forgotten by halves.
     bytes: u64,
-    busy: Duration,
+    waited: Duration,
     /// Answers since it was last absent.
     answers: u32,
+    /// Requests that were overdue, less those that were not.
+    overdue: u32,
     /// How often in a row it was made absent.
     strikes: u32,
 }
@@ -62,8 +66,8 @@ struct Record {
 #[derive(Clone, Copy, Debug)]
 struct Absence {
     until: Duration,
-    /// A liar is not tried again by an answer of an older request.
-    lied: bool,
+    /// One request was let through since, to try it; answers to older ones prove nothing.
+    tried: bool,
 }
 
 impl Health {
@@ -71,6 +75,7 @@ impl Health {
     pub fn new(options: HealthOptions) -> Self {
         Self {
             options,
+            typical: Duration::ZERO,
             records: HashMap::new(),
             absences: HashMap::new(),
         }
@@ -103,20 +108,38 @@ impl Health {
             && let Some(absence) = self.absences.get_mut(node)
         {
             absence.until = absence.until.max(now + self.options.first_absence);
+            absence.tried = true;
         }
     }
 
-    /// A source answered, with so many bytes.
-    pub fn answered(&mut self, now: Duration, source: &Source, bytes: u64) {
+    /// A source answered a request of the moment `asked`, with so many bytes.
+    pub fn answered(&mut self, now: Duration, asked: Duration, source: &Source, bytes: u64) {
+        let took = now.saturating_sub(asked);
+        let was_quick = took <= self.stretch(NEVER_SLOW);
+        self.typical = (self.typical * 7 + took) / 8;
         let Some(record) = self.records.get_mut(source) else {
             return;
         };
-        record.count(now, bytes);
+        record.count(now, asked, bytes);
+        record.overdue = record.overdue.saturating_sub(u32::from(was_quick));
         if record.answers >= FORGIVEN_ANSWERS {
             record.strikes = 0;
         }
-        self.let_in(source);
+        if was_quick {
+            self.let_in(source);
+        }
         if self.is_slow(source) {
+            self.leave_out(now, source);
+        }
+    }
+
+    /// A request takes four times longer than requests do lately; a source of which this is said again and again is slow.
+    pub fn overdue(&mut self, now: Duration, source: &Source) {
+        let Some(record) = self.records.get_mut(source) else {
+            return;
+        };
+        record.overdue = record.overdue.saturating_add(1);
+        if record.overdue >= MANY_OVERDUE {
             self.leave_out(now, source);
         }
     }
@@ -148,13 +171,24 @@ impl Health {
         self.dropped(source);
         if let Source::Peer(node) = source {
             let until = now + self.options.quarantine;
-            self.absences
-                .insert(node.clone(), Absence { until, lied: true });
+            self.absences.insert(
+                node.clone(),
+                Absence {
+                    until,
+                    tried: false,
+                },
+            );
         }
     }
 
+    /// Stretches a time that is meant for a free network: to four times what answers take lately. Where this node's own
+    /// link is the narrow place, everybody seems slow, and asking others would make it narrower.
+    pub fn stretch(&self, time: Duration) -> Duration {
+        time.max((self.typical * 4).min(LONGEST_STRETCH))
+    }
+
     /// How much longer to wait for a source that a request was put to: silence is counted from the source's last
-    /// progress with any request. `None` if it was silent for all of `patience`.
+    /// progress with any request. `None` if it was silent for all of `patience`, [stretched](Self::stretch).
     pub fn patience_left(
         &self,
         now: Duration,
@@ -162,7 +196,7 @@ impl Health {
         patience: Duration,
     ) -> Option<Duration> {
         let record = self.records.get(source)?;
-        let left = (record.progress + patience).checked_sub(now);
+        let left = (record.progress + self.stretch(patience)).checked_sub(now);
         left.filter(|left| !left.is_zero())
     }
 
@@ -177,7 +211,7 @@ impl Health {
 
     fn let_in(&mut self, source: &Source) {
         if let Source::Peer(node) = source
-            && self.absences.get(node).is_some_and(|absence| !absence.lied)
+            && self.absences.get(node).is_some_and(|absence| absence.tried)
         {
             self.absences.remove(node);
         }
@@ -192,13 +226,15 @@ impl Health {
             .first_absence
             .saturating_mul(1 << record.strikes.min(MAX_DOUBLINGS));
         record.strikes = record.strikes.saturating_add(1);
-        (record.answers, record.bytes, record.busy) = (0, 0, Duration::ZERO);
+        (record.answers, record.overdue) = (0, 0);
+        (record.bytes, record.waited) = (0, Duration::ZERO);
         let until = now + doubled.min(self.options.longest_absence);
-        let absence = self
-            .absences
-            .entry(node.clone())
-            .or_insert(Absence { until, lied: false });
+        let absence = self.absences.entry(node.clone()).or_insert(Absence {
+            until,
+            tried: false,
+        });
         absence.until = absence.until.max(until);
+        absence.tried = false;
     }
 
     /// Compares a source with the median of all sources that are known well enough.
@@ -221,22 +257,22 @@ impl Record {
         self.outstanding = self.outstanding.saturating_sub(1);
     }
 
-    /// Counts an answer and the time since the last one, in which the source had something to do.
-    fn count(&mut self, now: Duration, bytes: u64) {
+    fn count(&mut self, now: Duration, asked: Duration, bytes: u64) {
         self.settle();
-        self.busy += now.saturating_sub(self.progress);
+        self.waited += now.saturating_sub(asked);
         self.bytes += bytes;
         self.progress = now;
         self.answers = self.answers.saturating_add(1);
-        if self.busy > RATE_MEMORY {
-            self.busy /= 2;
+        if self.answers.is_multiple_of(RATE_MEMORY) {
+            self.waited /= 2;
             self.bytes /= 2;
         }
     }
 
-    /// Bytes per second of work, once enough is known.
+    /// Bytes per second of waiting, once enough is known. Requests that wait at the same time count each for itself:
+    /// what comes from a source in a second depends on how much it is asked for, not on how quick it is.
     fn rate(&self) -> Option<u64> {
-        let micros = u64::try_from(self.busy.as_micros()).unwrap_or(u64::MAX);
+        let micros = u64::try_from(self.waited.as_micros()).unwrap_or(u64::MAX);
         (self.answers >= KNOWN_ANSWERS)
             .then(|| self.bytes.saturating_mul(1_000_000) / micros.max(1))
     }
@@ -248,8 +284,14 @@ const KNOWN_ANSWERS: u32 = 8;
 const FORGIVEN_ANSWERS: u32 = 64;
 /// Sources without which there is no median.
 const KNOWN_SOURCES: usize = 4;
-/// Work over which a rate is measured.
-const RATE_MEMORY: Duration = Duration::from_secs(2);
+/// Answers after which half of what was measured is forgotten.
+const RATE_MEMORY: u32 = 32;
+/// An answer that takes no longer is never slow.
+const NEVER_SLOW: Duration = Duration::from_millis(50);
+/// Overdue requests that make a source slow.
+const MANY_OVERDUE: u32 = 3;
+/// Patience is not stretched further than this.
+const LONGEST_STRETCH: Duration = Duration::from_secs(4);
 /// Doublings of an absence.
 const MAX_DOUBLINGS: u32 = 16;
 
@@ -274,7 +316,7 @@ mod tests {
 
     fn serve(health: &mut Health, at: Duration, node: &Source, took: Duration) {
         health.asked(at, node);
-        health.answered(at + took, node, EXTENT);
+        health.answered(at + took, at, node, EXTENT);
     }
 
     #[test]
@@ -318,7 +360,7 @@ mod tests {
         health.asked(Duration::ZERO, &liar);
         health.asked(Duration::ZERO, &liar);
         health.lied(MS, &liar);
-        health.answered(2 * MS, &liar, EXTENT);
+        health.answered(2 * MS, Duration::ZERO, &liar, EXTENT);
         assert!(is_absent(&health, 599 * 1000 * MS, &liar));
         assert!(!is_absent(&health, 601 * 1000 * MS, &liar));
     }

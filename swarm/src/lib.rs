@@ -14,6 +14,7 @@ pub mod fetch;
 pub mod forest;
 pub mod health;
 pub mod manifest;
+mod patient;
 pub mod peer;
 mod queue;
 mod stats;
@@ -36,6 +37,7 @@ use crate::health::{Health, HealthOptions};
 use crate::queue::Queue;
 use crate::stats::{Counters, SourceCounters};
 
+pub use patient::Patient;
 pub use stats::{SourceStats, SwarmStats};
 pub use verify::Verify;
 

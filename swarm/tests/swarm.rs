@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
+use vmthunder_swarm::fetch::{FetchOptions, Waiting};
 use vmthunder_swarm::forest::{Forest, NodeName, Parent, Tree};
 use vmthunder_swarm::manifest::{Hashes, Header, build, manifest_geometry};
-use vmthunder_swarm::{Swarm, SwarmOptions, SwarmStats, Verify};
+use vmthunder_swarm::{Patient, Swarm, SwarmOptions, SwarmStats, Verify};
 use vmthunder_volume::testing::{Fault, FaultyVolume, MemVolume};
 use vmthunder_volume::{BlockSize, Class, EXTENT_BYTES, Error, Extent, Geometry, Span, Volume};
 
@@ -179,8 +180,8 @@ async fn silence_is_climbed_over_by_demand_only() {
     lab.ancestors()[0].set(Fault::Hang);
     let begin = Instant::now();
     assert!(matches!(lab.read(5, Class::Peer).await, Err(Error::Busy)));
-    // Three levels down the patience is 400 ms and three times 50 ms.
-    assert_eq!(begin.elapsed().as_millis(), 550);
+    // Three levels down the patience is 250 ms and three times 25 ms.
+    assert_eq!(begin.elapsed().as_millis(), 325);
     assert_eq!(lab.stats().refused, 1);
     // From now on the silent one is left out.
     assert_eq!(lab.read(69, Class::Peer).await.unwrap(), 70);
@@ -268,7 +269,7 @@ async fn demand_waits_in_line_at_the_origin_where_a_peer_is_refused() {
     let begin = Instant::now();
     assert_eq!(lab.read(7, Class::Demand).await.unwrap(), 8);
     assert!(
-        begin.elapsed() >= Duration::from_millis(400),
+        begin.elapsed() >= Duration::from_millis(250),
         "it waited for the silent one to be given up"
     );
     assert_eq!(stuck.await.unwrap().unwrap(), 6);
@@ -284,7 +285,7 @@ async fn a_slow_answer_is_hedged_at_the_next_ancestor_within_the_budget() {
     parent.queue(Fault::Hang);
     let (begin, before) = (Instant::now(), grandparent.below().reads());
     assert_eq!(lab.read(5, Class::Demand).await.unwrap(), 6);
-    assert_eq!(begin.elapsed().as_millis(), 200);
+    assert_eq!(begin.elapsed().as_millis(), 100);
     assert_eq!(lab.stats().hedges, 1);
     assert_eq!(grandparent.below().reads(), before + 1);
 }
@@ -324,4 +325,34 @@ async fn a_manifest_is_a_swarm_of_its_own() {
     // Who is the parent in one tree of a pair is the child in the other.
     let given = peer.below().reads();
     assert!((60..70).contains(&given), "{given}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_waits_above_the_flights() {
+    let fetch = FetchOptions {
+        waiting: Waiting::Outside,
+        ..FetchOptions::default()
+    };
+    let options = SwarmOptions {
+        fetch,
+        ..SwarmOptions::default()
+    };
+    let lab = lab_with(options, verify().await).await;
+    let parent = lab.ancestors()[0].clone();
+    parent.queue(Fault::Fail(Error::Busy));
+    assert!(matches!(lab.read(5, Class::Demand).await, Err(Error::Busy)));
+    let patient = Patient::new(lab.swarm, Duration::from_secs(1));
+    let span = Span::new(5 * EXTENT_BYTES, EXTENT_BYTES);
+    parent.queue(Fault::Fail(Error::Busy));
+    parent.queue(Fault::Fail(Error::Busy));
+    assert_eq!(patient.read(span, Class::Demand).await.unwrap()[0], 6);
+    parent.set(Fault::Fail(Error::Busy));
+    assert!(matches!(
+        patient.read(span, Class::Prefetch).await,
+        Err(Error::Busy)
+    ));
+    assert!(matches!(
+        patient.read(span, Class::Demand).await,
+        Err(Error::Unavailable)
+    ));
 }
