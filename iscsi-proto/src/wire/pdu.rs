@@ -4,9 +4,10 @@ use bytes::Bytes;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::wire::bhs::{
-    AnyHeader, AsyncMessage, BHS_BYTES, DataIn, DataOut, IMMEDIATE, LoginRequest, LoginResponse, LogoutRequest,
-    LogoutResponse, NopIn, NopOut, ReadyToTransfer, Reject, ScsiCommand, ScsiResponse, SnackRequest,
-    TaskManagementRequest, TaskManagementResponse, TextRequest, TextResponse,
+    AnyHeader, AsyncMessage, BHS_BYTES, DataIn, DataOut, IMMEDIATE, LoginRequest, LoginResponse,
+    LogoutRequest, LogoutResponse, NopIn, NopOut, ReadyToTransfer, Reject, ScsiCommand,
+    ScsiResponse, SnackRequest, TaskManagementRequest, TaskManagementResponse, TextRequest,
+    TextResponse,
 };
 
 /// One PDU, digests and padding taken off.
@@ -23,7 +24,11 @@ pub struct Pdu {
 impl Pdu {
     /// A PDU without additional header segments.
     pub fn new(header: impl Into<Header>, data: Bytes) -> Self {
-        Self { header: header.into(), ahs: Bytes::new(), data }
+        Self {
+            header: header.into(),
+            ahs: Bytes::new(),
+            data,
+        }
     }
 
     /// A PDU that is a header alone.
@@ -97,6 +102,8 @@ impl Header {
 
     /// True if the PDU is marked for immediate delivery (RFC 7143 §11.2.1.1).
     pub fn is_immediate(&self) -> bool {
-        self.as_bytes().first().is_some_and(|byte| byte & IMMEDIATE != 0)
+        self.as_bytes()
+            .first()
+            .is_some_and(|byte| byte & IMMEDIATE != 0)
     }
 }
