@@ -7,12 +7,12 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::host_endian_bytes, clippy::little_endian_bytes)]
 
-pub mod scsi;
 pub mod discovery;
 pub mod error;
 pub mod login;
 pub mod name;
 pub mod params;
+pub mod scsi;
 pub mod session;
 pub mod url;
 pub mod wire;

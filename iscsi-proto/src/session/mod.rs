@@ -17,8 +17,8 @@ pub use crate::discovery::{DiscoverScope, TargetRecord};
 pub use connection::{ConnectionEvent, ConnectionState, IllegalTransition};
 pub use exchange::{CloseReason, Command, Response, TargetEvent, TaskAttribute, TaskId};
 pub use initiator::{
-    Completion, DiscoverError, InitiatorConfig, InitiatorEvent, InitiatorSession, InitiatorStats, Outcome, ProtocolError,
-    Request, RequestId, Residual, SessionEnd, SubmitError, Transfer,
+    Completion, DiscoverError, InitiatorConfig, InitiatorEvent, InitiatorSession, InitiatorStats,
+    Outcome, ProtocolError, Request, RequestId, Residual, SessionEnd, SubmitError, Transfer,
 };
 pub use management::{ManagementAnswer, ManagementFunction};
 pub use stats::Stats;
