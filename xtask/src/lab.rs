@@ -33,7 +33,7 @@ pub(crate) enum Lab {
     },
     /// Run libiscsi's test suite against a LUN, whose content is lost. A skipped test counts as failed.
     Suite {
-        /// iscsi://HOST[:PORT]/TARGET/LUN
+        /// `iscsi://HOST[:PORT]/TARGET/LUN`
         url: String,
         /// A family such as ALL, iSCSI, ALL.Read10 or ALL.Read10.Simple.
         #[arg(default_value = "ALL")]
