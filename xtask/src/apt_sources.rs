@@ -11,18 +11,19 @@ pub(crate) fn with_backports(etc: &Path, codename: &str, folder: &Path) -> Resul
     if let Ok(entries) = fs::read_dir(etc.join("sources.list.d")) {
         paths.extend(entries.flatten().map(|entry| entry.path()));
     }
+    paths.sort();
     let mut derived = false;
     for path in paths {
         let (Ok(text), Some(name)) = (fs::read_to_string(&path), path.file_name()) else {
             continue;
         };
-        let name = name.to_string_lossy();
-        fs::write(folder.join(&*name), &text)?;
-        let (backports, ending) = if name.ends_with(".sources") {
-            (from_stanzas(&text, codename), "sources")
-        } else {
-            (from_lines(&text, codename), "list")
+        let (backports, ending) = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("sources") => (from_stanzas(&text, codename), "sources"),
+            Some("list") => (from_lines(&text, codename), "list"),
+            // apt ignores it too.
+            _ => continue,
         };
+        fs::write(folder.join(name), &text)?;
         if let Some(backports) = backports.filter(|_| !derived) {
             derived = true;
             fs::write(folder.join(format!("backports.{ending}")), backports)?;
@@ -36,13 +37,15 @@ pub(crate) fn with_backports(etc: &Path, codename: &str, folder: &Path) -> Resul
     Ok(())
 }
 
-/// The first stanza of a deb822 file that offers the suite, with its backports instead.
+/// The first stanza of a deb822 file that offers the suite's main part, with its backports instead.
 fn from_stanzas(text: &str, codename: &str) -> Option<String> {
-    let offers = |stanza: &&str| {
-        let suites = stanza.lines().find_map(|line| line.strip_prefix("Suites:"));
-        suites.is_some_and(|suites| suites.split_whitespace().any(|suite| suite == codename))
-    };
-    let stanza = text.split("\n\n").find(offers)?;
+    let stanza = text.split("\n\n").find(|stanza| {
+        let lists = |field: &str, word: &str| {
+            let words = stanza.lines().find_map(|line| line.strip_prefix(field));
+            words.is_some_and(|words| words.split_whitespace().any(|other| other == word))
+        };
+        lists("Suites:", codename) && lists("Components:", "main")
+    })?;
     let line = |line: &str| match line.strip_prefix("Suites:") {
         Some(_) => format!("Suites: {codename}-backports\n"),
         None => format!("{line}\n"),
@@ -50,12 +53,18 @@ fn from_stanzas(text: &str, codename: &str) -> Option<String> {
     Some(stanza.lines().map(line).collect())
 }
 
-/// The first one-line entry that offers the suite, with its backports instead.
+/// The first one-line entry that offers the suite's main part, with its backports instead.
 fn from_lines(text: &str, codename: &str) -> Option<String> {
     let suite = format!(" {codename} ");
-    let line = text
-        .lines()
-        .find(|line| line.starts_with("deb ") && line.contains(&suite))?;
+    let offers = |line: &&str| {
+        let parts = line
+            .strip_prefix("deb ")
+            .and_then(|line| line.split_once(&suite));
+        parts.is_some_and(|(_, components)| {
+            components.split(' ').any(|component| component == "main")
+        })
+    };
+    let line = text.lines().find(offers)?;
     Some(line.replacen(&suite, &format!(" {codename}-backports "), 1) + "\n")
 }
 
@@ -73,7 +82,7 @@ mod tests {
 
     #[test]
     fn a_line_keeps_its_options() {
-        let text = "# deb http://m/ x main\ndeb http://m/sec x-security main\ndeb [signed-by=/k] http://m/ x main\n";
+        let text = "# deb http://m/ x main\ndeb http://m/sec x-security main\ndeb http://other/ x stable\ndeb [signed-by=/k] http://m/ x main\n";
         let expected = "deb [signed-by=/k] http://m/ x-backports main\n";
         assert_eq!(from_lines(text, "x").as_deref(), Some(expected));
     }
