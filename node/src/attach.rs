@@ -17,11 +17,14 @@ use vmthunder_swarm::{Swarm, SwarmOptions, Verify};
 use vmthunder_volume::{Access, BlockSize, RawFile, Volume};
 
 use crate::config::{Member, Source};
-use crate::export::{Base, Cached};
+use crate::export::{Base, Cached, Fetched};
 use crate::names;
 
 /// How long a node asks for its images' origins before it gives up its start.
 const ORIGIN_PATIENCE: Duration = Duration::from_secs(300);
+
+/// How long a guest's read is tried before it fails.
+pub(crate) const GUEST_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The pause between two attempts to reach an origin.
 const ORIGIN_PAUSE: Duration = Duration::from_secs(1);
@@ -129,6 +132,11 @@ async fn attach_file(name: &str, path: &Path, manifest: &Path) -> Result<Attache
 pub(crate) fn open(path: &Path) -> Result<RawFile> {
     RawFile::open(path, Access::ReadOnly, BlockSize::B512)
         .with_context(|| format!("cannot open {}", path.display()))
+}
+
+/// Lets guests wait for what is fetched.
+fn patient(fetched: Fetched) -> Base {
+    Base::Cached(Arc::new(Cached::new(fetched, GUEST_PATIENCE)))
 }
 
 /// A logical unit that holds an image, on any target.
@@ -258,13 +266,13 @@ impl Surroundings {
                 );
                 let key =
                     ImageKey(*blake3::hash(&[b"manifest", root.0.as_slice()].concat()).as_bytes());
-                let cache = Arc::new(Cache::new(Arc::clone(store), key, swarm));
+                let cache = Cache::new(Arc::clone(store), key, swarm);
                 let hashes = Hashes::new(
                     Arc::clone(&header),
-                    Arc::clone(&cache),
-                    Hashes::<Cached>::DEFAULT_PAGES,
+                    cache.clone(),
+                    Hashes::<Fetched>::DEFAULT_PAGES,
                 );
-                (Verify::Extents(Arc::new(hashes)), Base::Cached(cache))
+                (Verify::Extents(Arc::new(hashes)), patient(cache))
             }
         };
         let swarm = self.swarm(origin.image, hashes, root.image_designator());
@@ -274,11 +282,7 @@ impl Surroundings {
             source: url.to_string(),
             key: ImageKey(root.0),
             root: Some(root),
-            image: Base::Cached(Arc::new(Cache::new(
-                Arc::clone(store),
-                ImageKey(root.0),
-                swarm,
-            ))),
+            image: patient(Cache::new(Arc::clone(store), ImageKey(root.0), swarm)),
             manifest: Some(manifest),
         })
     }
@@ -312,7 +316,7 @@ impl Surroundings {
             source: url.to_string(),
             key,
             root: None,
-            image: Base::Cached(Arc::new(Cache::new(Arc::clone(store), key, swarm))),
+            image: patient(Cache::new(Arc::clone(store), key, swarm)),
             manifest: None,
         })
     }

@@ -14,12 +14,12 @@ use tracing::{error, info, warn};
 use vmthunder_cache::overlay::Overlay;
 use vmthunder_cache::{Store, StoreOptions};
 use vmthunder_swarm::SwarmOptions;
-use vmthunder_swarm::fetch::Source as FetchSource;
+use vmthunder_swarm::fetch::{FetchOptions, Source as FetchSource, Waiting};
 use vmthunder_swarm::forest::NodeName;
 use vmthunder_swarm::peer::{PeerOptions, PeerSessions};
 use vmthunder_volume::{Class, EXTENT_BYTES, Volume};
 
-use crate::attach::{Attached, Surroundings, attach};
+use crate::attach::{Attached, GUEST_PATIENCE, Surroundings, attach};
 use crate::config::{Config, Source};
 use crate::control::{self, Request};
 use crate::export::{Base, Export};
@@ -30,9 +30,6 @@ use crate::status::{CacheStatus, ImageStatus, InstanceStatus, Status};
 
 /// How long connections may take to end when the node does.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
-
-/// How long a guest's read is tried before it fails.
-const GUEST_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a peer may take to answer a request or a login.
 const PEER_PATIENCE: Duration = Duration::from_secs(5);
@@ -145,6 +142,10 @@ impl Node {
             members: config.members.clone(),
             swarm: SwarmOptions {
                 deadline: GUEST_PATIENCE,
+                fetch: FetchOptions {
+                    waiting: Waiting::Outside,
+                    ..FetchOptions::default()
+                },
                 ..SwarmOptions::default()
             },
         };
@@ -417,6 +418,7 @@ impl Attached {
         };
         for base in std::iter::once(&self.image).chain(&self.manifest) {
             let Base::Cached(cache) = base else { continue };
+            let cache = cache.below();
             status.from_cache += cache.stats().hit_bytes;
             for source in cache.below().stats().sources {
                 status.corrupt += source.corrupt;
