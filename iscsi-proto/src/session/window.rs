@@ -55,9 +55,14 @@ impl<T> CommandWindow<T> {
         self.expected.le(number) && number.le(self.max())
     }
 
+    /// True if a command of this number may come and did not come yet.
+    pub(crate) fn awaits(&self, number: Serial) -> bool {
+        self.contains(number) && !self.early.contains_key(&number.0)
+    }
+
     /// Takes a command in, or ignores it.
     pub(crate) fn offer(&mut self, number: Serial, command: T) -> Offer {
-        if !self.contains(number) || self.early.contains_key(&number.0) {
+        if !self.awaits(number) {
             return Offer::Ignored;
         }
         self.early.insert(number.0, Some(command));

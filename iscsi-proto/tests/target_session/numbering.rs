@@ -96,26 +96,61 @@ fn what_is_no_request_is_rejected_with_its_header() {
         (0x04, Say::new(0x20, 0x80, 3)),
         (0x04, Say::new(0x43, 0x87, 3)),
         (0x09, read(NO_TAG, 100, 0)),
-        (0x09, read(3, 100, 0).byte(1, 0x41)),
+        (0x09, read(3, 101, 0).byte(1, 0x41)),
         (
             0x09,
-            Say::new(0x00, 0x80, NO_TAG).word(20, NO_TAG).cmd_sn(100),
+            Say::new(0x00, 0x80, NO_TAG).word(20, NO_TAG).cmd_sn(102),
         ),
         (0x09, data_out(77, 5, 0, 0, true, b"data")),
-        (0x09, text(5, 100, 5, 0x80, b"")),
-        (0x04, text(5, 100, NO_TAG, 0xc0, b"")),
-        (0x09, Say::new(0x06, 0x83, 3).cmd_sn(100)),
+        (0x09, text(5, 103, 5, 0x80, b"")),
+        (0x04, text(5, 104, NO_TAG, 0xc0, b"")),
+        (0x09, Say::new(0x06, 0x83, 3).cmd_sn(105)),
     ];
     for (reason, bad) in cases {
         wire.say(&bad);
         wire.hear_reject(reason, &bad);
     }
-    wire.say(&read(1, 100, 0));
+    wire.say(&read(1, 106, 0));
     wire.command();
-    let twice = read(1, 101, 0);
+    let twice = read(1, 107, 0);
     wire.say(&twice);
     wire.hear_reject(0x07, &twice);
+    wire.say(&read(2, 108, 0));
+    wire.command();
     assert_eq!(wire.session.stats().rejects, 12);
+}
+
+#[test]
+fn a_rejected_request_keeps_its_number_and_stops_nobody() {
+    let mut wire = Wire::logged_in(EAGER);
+    wire.say(&read(2, 101, 0));
+    assert!(wire.event().is_none(), "it waits for number 100");
+    let bad = read(1, 100, 0).byte(1, 0x41);
+    wire.say(&bad);
+    let reject = wire.hear_one();
+    assert_eq!(
+        (reject.opcode(), reject.head[2], reject.word(28)),
+        (0x3f, 0x09, 101),
+        "ExpCmdSN is past it"
+    );
+    assert_eq!(wire.command().cdb[0], 0x28);
+    wire.say(&bad);
+    wire.say(&read(3, 150, 0).byte(1, 0x41));
+    assert!(
+        wire.hear().is_empty(),
+        "neither a duplicate nor a number outside the window is answered"
+    );
+}
+
+#[test]
+fn a_bad_duplicate_does_not_push_a_waiting_command_out() {
+    let mut wire = Wire::logged_in(EAGER);
+    wire.say(&read(2, 101, 0));
+    wire.say(&read(3, 101, 0).byte(1, 0x41));
+    wire.say(&read(1, 100, 0));
+    wire.command();
+    wire.command();
+    assert!(wire.hear().is_empty());
 }
 
 #[test]

@@ -137,8 +137,10 @@ impl FullFeature {
     fn handle_pdu(&mut self, now: Instant, pdu: Pdu) {
         match pdu.header {
             Header::DataOut(header) => self.data_out(header, pdu.data),
-            Header::NopOut(header) if header.initiator_task_tag == RESERVED_TAG => {
-                self.nop_without_ping(header);
+            Header::NopOut(header)
+                if header.initiator_task_tag == RESERVED_TAG && pdu.header.is_immediate() =>
+            {
+                self.nop_without_ping();
             }
             Header::Unknown(_) => self.reject(RejectReason::COMMAND_NOT_SUPPORTED, &pdu.header),
             header => match Request::of(&header) {
@@ -160,11 +162,11 @@ impl FullFeature {
     /// Whether a task is under way comes first, then the order of commands (RFC 7143 §4.2.2.1).
     fn request(&mut self, now: Instant, request: Request, pdu: Pdu) {
         if let Err(reason) = self.check_fields(request, &pdu) {
-            return self.reject(reason, &pdu.header);
+            return self.refuse(now, request, reason, &pdu.header);
         }
         match self.stance_on(request, &pdu.header) {
             Stance::Ignore => self.out.stats.ignored += 1,
-            Stance::Reject(reason) => self.reject(reason, &pdu.header),
+            Stance::Reject(reason) => self.refuse(now, request, reason, &pdu.header),
             Stance::Deliver => {
                 self.deliver(now, request, pdu);
                 self.deliver_queued(now);
@@ -176,6 +178,20 @@ impl FullFeature {
                 self.deliver_queued(now);
             }
         }
+    }
+
+    /// Rejects a request. Its number counts as received: the initiator may not send it again (RFC 7143 §11.17.1), so
+    /// nothing else would ever fill the gap that everything behind it waits for.
+    fn refuse(&mut self, now: Instant, request: Request, reason: RejectReason, bad: &Header) {
+        if request.delivery == Delivery::Numbered {
+            if !self.window.awaits(request.cmd_sn) {
+                self.out.stats.ignored += 1;
+                return;
+            }
+            self.window.plug(request.cmd_sn);
+        }
+        self.reject(reason, bad);
+        self.deliver_queued(now);
     }
 
     fn stance_on(&self, request: Request, header: &Header) -> Stance {
@@ -219,7 +235,7 @@ impl FullFeature {
         u32::try_from(taken.len()).is_ok_and(|taken| taken < limit.max(1))
     }
 
-    /// Fields that can be judged before the request's turn. A request that fails here counts as not received.
+    /// Fields that can be judged before the request's turn.
     fn check_fields(&self, request: Request, pdu: &Pdu) -> Result<(), RejectReason> {
         if request.initiator_task_tag == RESERVED_TAG {
             return Err(RejectReason::INVALID_PDU_FIELD);

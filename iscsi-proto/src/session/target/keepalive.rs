@@ -57,11 +57,8 @@ impl FullFeature {
     }
 
     /// The answer to a ping of ours, or a mere acknowledgement: neither is answered (RFC 7143 §11.18.1).
-    pub(super) fn nop_without_ping(&mut self, header: NopOut) {
+    pub(super) fn nop_without_ping(&mut self) {
         self.keepalive.knows_nop = true;
-        if header.opcode & crate::wire::bhs::IMMEDIATE == 0 {
-            self.reject(RejectReason::INVALID_PDU_FIELD, &header.into());
-        }
     }
 
     /// Discovery sessions end as a whole (RFC 7143 §4.3).
