@@ -2,7 +2,7 @@
 
 use iscsi_proto::session::{DiscoverScope, TargetEvent, TargetRecord, TaskId};
 
-use crate::harness::{EAGER, NO_TAG, Say, Wire, read, text};
+use crate::harness::{EAGER, NO_TAG, Say, Wire, ping, read, text};
 
 fn asked(wire: &mut Wire) -> (TaskId, DiscoverScope) {
     match wire.event() {
@@ -105,7 +105,7 @@ fn a_long_request_comes_in_parts() {
     wire.hear_reject(0x09, &wrong);
     wire.say(&text(
         3,
-        101,
+        102,
         heard.word(20),
         0x80,
         b"ample.b=2\0MaxBurstLength=512\0",
@@ -144,4 +144,42 @@ fn the_same_key_twice_is_refused() {
     let twice = text(3, 100, NO_TAG, 0x80, b"SendTargets=\0SendTargets=\0");
     wire.say(&twice);
     wire.hear_reject(0x04, &twice);
+}
+
+#[test]
+fn an_exchange_gives_back_the_place_of_its_latest_request() {
+    let mut wire = Wire::logged_in(EAGER);
+    wire.say(&read(1, 100, 0));
+    wire.command();
+    for round in 1..4 {
+        wire.say(&text(3, 100 + round, NO_TAG, 0x00, b""));
+        let transfer = wire.hear_one().word(20);
+        let mut immediate = text(3, 101 + round, transfer, 0x80, b"SendTargets=\0");
+        immediate.head[0] |= 0x40;
+        wire.say(&immediate);
+        let (task, _) = asked(&mut wire);
+        wire.session.answer_discovery(task, &[]);
+        wire.hear_one();
+    }
+    wire.say(&ping(50, 104, b""));
+    let heard = wire.hear_one();
+    assert_eq!(
+        (heard.word(28), heard.word(32)),
+        (104, 106),
+        "four places, of which the command holds one"
+    );
+}
+
+#[test]
+fn an_exchange_that_ends_with_a_numbered_request_gives_its_place_back() {
+    let mut wire = Wire::logged_in(EAGER);
+    let mut first = text(3, 100, NO_TAG, 0x00, b"");
+    first.head[0] |= 0x40;
+    wire.say(&first);
+    let transfer = wire.hear_one().word(20);
+    wire.say(&text(3, 100, transfer, 0x80, b"SendTargets=\0"));
+    let (task, _) = asked(&mut wire);
+    wire.session.answer_discovery(task, &[]);
+    let heard = wire.hear_one();
+    assert_eq!((heard.word(28), heard.word(32)), (101, 104));
 }

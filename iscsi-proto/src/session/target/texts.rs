@@ -37,6 +37,8 @@ impl FullFeature {
         let tag = request.initiator_task_tag;
         if header.target_transfer_tag == RESERVED_TAG {
             self.begin_exchange(request, &header);
+        } else if let Some(task) = self.tasks.get_mut(&tag) {
+            (task.cmd_sn, task.delivery) = (request.cmd_sn, request.delivery);
         }
         let (is_final, goes_on) = (header.flags & FINAL != 0, header.flags & CONTINUE != 0);
         let limit = self.limits.text_bytes;
