@@ -183,6 +183,11 @@ impl WriteTransfer {
         self.wanted.is_some() && self.fault.is_none()
     }
 
+    /// Nobody wants the data any more: nothing is kept, but the ends of its sequences are still awaited.
+    pub(crate) fn abandon(&mut self) {
+        self.fail(Fault::Unexpected);
+    }
+
     /// True when no more Data-Out PDUs are on their way.
     pub(crate) fn is_quiet(&self) -> bool {
         self.unsolicited.is_none() && self.solicited.is_empty()

@@ -3,7 +3,7 @@
 
 use iscsi_proto::session::{SessionLimits, TargetEvent};
 
-use crate::harness::{EAGER, NO_TAG, PATIENT, Wire, data_out, write};
+use crate::harness::{EAGER, NO_TAG, PATIENT, Wire, data_out, manage, write};
 
 fn bytes(range: std::ops::Range<usize>) -> Vec<u8> {
     range.map(|at| u8::try_from(at % 251).unwrap()).collect()
@@ -231,6 +231,25 @@ fn memory_for_write_data_is_limited_but_the_oldest_command_goes_on() {
             .any(|pdu| pdu.opcode() == 0x31 && pdu.tag() == 2),
         "{heard:02x?}"
     );
+}
+
+#[test]
+fn memory_that_an_abort_frees_goes_to_those_who_wait_for_it() {
+    let limits = SessionLimits {
+        write_bytes: 8_192,
+        ..SessionLimits::default()
+    };
+    let mut wire = Wire::limited(limits, PATIENT);
+    wire.say(&write(1, 100, 8_192, true, b""));
+    wire.say(&write(2, 101, 8_192, true, b""));
+    let (first, second) = (wire.command().task, wire.command().task);
+    wire.session.receive(first, 8_192);
+    assert_eq!(wire.hear_one().tag(), 1);
+    wire.session.receive(second, 8_192);
+    assert!(wire.hear().is_empty(), "no memory for it");
+    wire.say(&manage(1, 9, 102, 1, 100));
+    let r2t = wire.hear_one();
+    assert_eq!((r2t.opcode(), r2t.tag(), r2t.word(44)), (0x31, 2, 8_192));
 }
 
 #[test]

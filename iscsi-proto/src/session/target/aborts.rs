@@ -240,9 +240,10 @@ impl FullFeature {
             };
             places += u32::from(task.holds_place());
             self.out.stats.aborted += 1;
-            let Kind::Scsi(scsi) = task.kind else {
+            let Kind::Scsi(mut scsi) = task.kind else {
                 continue;
             };
+            scsi.write.abandon();
             if scsi.is_with_driver() {
                 known.push(task.id);
             }
@@ -253,6 +254,9 @@ impl FullFeature {
                     awaited_by,
                 });
             }
+        }
+        if self.starved {
+            self.ask_for_data();
         }
         known.sort_unstable();
         let Some(Task {
