@@ -22,6 +22,8 @@ mod session;
 
 pub use discover::discover;
 pub use error::Error;
+pub use iscsi_proto::name::IscsiName;
+pub use iscsi_proto::scsi::vpd::Designator;
 pub use options::{Options, Reconnect};
 pub use remote::Remote;
 pub use session::Session;

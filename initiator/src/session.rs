@@ -7,6 +7,7 @@ use bytes::Bytes;
 use iscsi_proto::name::IscsiName;
 use iscsi_proto::scsi::capacity::Capacity;
 use iscsi_proto::scsi::inquiry::StandardInquiry;
+use iscsi_proto::scsi::vpd::{self, Designator};
 use iscsi_proto::scsi::{Command, luns};
 use iscsi_proto::session::{Completion, Request, Transfer};
 use iscsi_proto::url::IscsiUrl;
@@ -17,7 +18,7 @@ use vmthunder_volume::Class;
 use crate::dial::Dialer;
 use crate::identity::{
     CAPACITY_10_BYTES, CAPACITY_16, CAPACITY_BYTES, INQUIRY_BYTES, Identity, capacity_10,
-    capacity_16, good, good_or_unknown, inquiry_command, page_command,
+    capacity_16, designators, good, good_or_unknown, inquiry_command, page_command,
 };
 use crate::job::{Job, Order, Repeat};
 use crate::link::{Link, Status};
@@ -101,6 +102,12 @@ impl Session {
             self.ask(lun, &page_command(page), INQUIRY_BYTES.into())
                 .await?,
         )
+    }
+
+    /// The designators of a logical unit (VPD page 83h, association 0); none if it does not have the page.
+    pub async fn designators(&self, lun: Lun) -> Result<Vec<Designator>, Error> {
+        let page = page_command(vpd::DEVICE_IDENTIFICATION);
+        designators(self.ask(lun, &page, INQUIRY_BYTES.into()).await?)
     }
 
     /// Size and block size of a unit.

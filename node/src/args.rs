@@ -209,28 +209,28 @@ pub(crate) struct NodeArgs {
 pub(crate) enum IscsiCommand {
     /// List the targets of a portal and their addresses.
     Discover {
-        /// iscsi://HOST[:PORT]
+        /// `iscsi://HOST[:PORT]`
         url: String,
         #[command(flatten)]
         common: IscsiArgs,
     },
     /// Show what a logical unit says about itself.
     Inquiry {
-        /// iscsi://[USER[%SECRET]@]HOST[:PORT]/TARGET/LUN
+        /// `iscsi://HOST[:PORT]/TARGET/LUN`
         url: String,
         #[command(flatten)]
         common: IscsiArgs,
     },
     /// Show the size of a logical unit.
     Capacity {
-        /// iscsi://HOST[:PORT]/TARGET/LUN
+        /// `iscsi://HOST[:PORT]/TARGET/LUN`
         url: String,
         #[command(flatten)]
         common: IscsiArgs,
     },
     /// Read blocks to standard output.
     Read {
-        /// iscsi://HOST[:PORT]/TARGET/LUN
+        /// `iscsi://HOST[:PORT]/TARGET/LUN`
         url: String,
         /// The first block.
         #[arg(long, default_value_t = 0)]
@@ -241,7 +241,7 @@ pub(crate) enum IscsiCommand {
     },
     /// Write standard input, whole blocks, and flush.
     Write {
-        /// iscsi://HOST[:PORT]/TARGET/LUN
+        /// `iscsi://HOST[:PORT]/TARGET/LUN`
         url: String,
         /// The first block.
         #[arg(long, default_value_t = 0)]
@@ -249,7 +249,7 @@ pub(crate) enum IscsiCommand {
     },
     /// Copy a whole logical unit into a file, leaving out zeros.
     Copy {
-        /// iscsi://HOST[:PORT]/TARGET/LUN
+        /// `iscsi://HOST[:PORT]/TARGET/LUN`
         url: String,
         /// The file to write; it must not exist yet.
         file: PathBuf,

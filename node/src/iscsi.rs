@@ -8,8 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use iscsi_initiator::{Options, Remote, Session, discover};
-use iscsi_proto::scsi::vpd::{self, Designator};
+use iscsi_initiator::{Designator, Options, Remote, Session, discover};
 use iscsi_proto::url::IscsiUrl;
 use iscsi_proto::wire::lun::Lun;
 use serde_json::json;
@@ -89,14 +88,8 @@ async fn attach(url: &str) -> Result<Remote> {
 async fn inquiry(url: &str, json: bool) -> Result<()> {
     let (session, lun) = connect(url).await?;
     let answer = session.inquiry(lun).await?;
-    let page = session.vital_page(lun, vpd::DEVICE_IDENTIFICATION).await?;
-    let designators = page
-        .and_then(|page| vpd::parse_designators(&page))
-        .unwrap_or_default();
-    let of_unit = designators
-        .into_iter()
-        .filter(|designator| designator.association == 0);
-    let names: Vec<String> = of_unit.map(readable).collect();
+    let designators = session.designators(lun).await?;
+    let names: Vec<String> = designators.into_iter().map(readable).collect();
     if json {
         return print_json(&json!({
             "device_type": answer.device_type, "vendor": answer.vendor, "product": answer.product,

@@ -12,9 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use iscsi_initiator::{Options, Reconnect, Remote, Session};
-use iscsi_proto::name::IscsiName;
-use iscsi_proto::scsi::vpd::{self, Designator};
+use iscsi_initiator::{Designator, IscsiName, Options, Reconnect, Remote, Session};
+
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 use vmthunder_volume::{Class, Error, Geometry, Result, Span, Volume};
@@ -316,10 +315,10 @@ async fn find(session: &Session, designator: [u8; 8], geometry: Geometry) -> Opt
         .into_iter()
         .take(MAX_UNITS)
     {
-        let Ok(Some(page)) = session.vital_page(lun, vpd::DEVICE_IDENTIFICATION).await else {
+        let Ok(designators) = session.designators(lun).await else {
             continue;
         };
-        if vpd::parse_designators(&page).is_some_and(|all| all.contains(&wanted)) {
+        if designators.contains(&wanted) {
             let remote = Remote::attach(session.clone(), lun).await.ok()?;
             // A peer may say the same in blocks of another size.
             return Some(remote).filter(|remote| remote.geometry().bytes() == geometry.bytes());

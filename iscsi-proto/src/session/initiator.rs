@@ -3,10 +3,10 @@
 //! A target may send what it likes: nothing here panics on it, and nothing grows beyond the limits of
 //! [`InitiatorConfig`] and the constants of these files. What breaks the protocol ends the session (RFC 7143 §7.7).
 
-mod data;
 mod exchange;
 mod full_feature;
 mod numbering;
+mod payload;
 mod receive;
 mod task;
 mod transmit;

@@ -1,9 +1,9 @@
 //! `vmthunder demo`: an origin and several nodes as processes of their own, one boot storm through them, and the same
 //! storm with every node reading from the origin alone.
 
+mod cluster;
 mod image;
 mod isolation;
-mod processes;
 mod replay;
 mod report;
 mod trace;
@@ -20,7 +20,7 @@ use vmthunder_volume::{EXTENT_BYTES, Extent, RawFile, Volume};
 
 use crate::args::DemoArgs;
 use crate::attach::open;
-use crate::demo::processes::{Cluster, Shape};
+use crate::demo::cluster::{Cluster, Shape};
 use crate::demo::replay::{Checked, Guest};
 use crate::demo::report::{NodeFigures, PerNode, Report, Storm};
 use crate::demo::trace::Trace;

@@ -10,9 +10,11 @@ use bytes::Bytes;
 
 use crate::login::InitiatorOutcome;
 use crate::params::{Params, SessionType};
-use crate::session::initiator::data::{Incoming, Outgoing, Sequence};
 use crate::session::initiator::numbering::{Numbers, status_of, window_of};
-use crate::session::initiator::task::{CommandTask, Data, Ending, ResetTask, Task, TextTask, Work};
+use crate::session::initiator::payload::{Incoming, Outgoing, Sequence};
+use crate::session::initiator::task::{
+    CommandTask, Ending, Payload, ResetTask, Task, TextTask, Work,
+};
 use crate::session::initiator::{
     InitiatorConfig, InitiatorEvent, InitiatorStats, Outcome, ProtocolError, Request, RequestId,
     SessionEnd, SubmitError, Transfer,
@@ -134,12 +136,12 @@ impl FullFeature {
     ) -> Result<(), SubmitError> {
         self.check_room()?;
         let data = match request.transfer {
-            Transfer::None => Data::None,
-            Transfer::Read(length) => Data::In(Incoming::new(length)),
+            Transfer::None => Payload::None,
+            Transfer::Read(length) => Payload::In(Incoming::new(length)),
             Transfer::Write(bytes) if u32::try_from(bytes.len()).is_err() => {
                 return Err(SubmitError::TooLong);
             }
-            Transfer::Write(bytes) => Data::Out(Outgoing::new(bytes)),
+            Transfer::Write(bytes) => Payload::Out(Outgoing::new(bytes)),
         };
         let command = CommandTask {
             request: id,

@@ -9,7 +9,9 @@ use crate::scsi::Status;
 use crate::session::ManagementAnswer;
 use crate::session::initiator::full_feature::{FullFeature, Leaving, Segment, ended};
 use crate::session::initiator::numbering::DATA_IN_STATUS;
-use crate::session::initiator::task::{CommandTask, Data, Ending, ResetTask, Task, TextTask, Work};
+use crate::session::initiator::task::{
+    CommandTask, Ending, Payload, ResetTask, Task, TextTask, Work,
+};
 use crate::session::initiator::{
     Completion, DiscoverError, InitiatorEvent, Outcome, ProtocolError, RequestId, Residual,
     SessionEnd,
@@ -48,7 +50,7 @@ impl FullFeature {
     ) -> Result<(), ProtocolError> {
         let tag = header.initiator_task_tag.get();
         let command = self.sent_command(tag)?;
-        let Data::In(incoming) = &mut command.data else {
+        let Payload::In(incoming) = &mut command.data else {
             return Err(ProtocolError::DataBounds);
         };
         let bytes = data.as_ref().map_or(0, Bytes::len);
@@ -88,7 +90,7 @@ impl FullFeature {
             return;
         };
         let (data, damaged) = match command.data {
-            Data::In(incoming) => {
+            Payload::In(incoming) => {
                 let damaged = incoming.is_damaged();
                 (incoming.finish(), damaged)
             }
@@ -116,7 +118,7 @@ impl FullFeature {
         else {
             return Err(ProtocolError::UnknownTask);
         };
-        let (Data::Out(out), Some(_)) = (&mut command.data, command.cmd_sn) else {
+        let (Payload::Out(out), Some(_)) = (&mut command.data, command.cmd_sn) else {
             return Err(ProtocolError::R2tBounds);
         };
         let sequence = out.ask(header, &self.params)?;

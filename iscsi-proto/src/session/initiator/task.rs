@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 
 use crate::session::initiator::RequestId;
-use crate::session::initiator::data::{Incoming, Outgoing};
+use crate::session::initiator::payload::{Incoming, Outgoing};
 use crate::wire::bhs::RESERVED_TAG;
 use crate::wire::lun::Lun;
 use crate::wire::serial::Serial;
@@ -35,7 +35,7 @@ pub(super) struct CommandTask {
     pub(super) request: RequestId,
     pub(super) lun: Lun,
     pub(super) cdb: [u8; 16],
-    pub(super) data: Data,
+    pub(super) data: Payload,
     /// Its number, once it was sent.
     pub(super) cmd_sn: Option<Serial>,
     pub(super) ending: Ending,
@@ -43,7 +43,7 @@ pub(super) struct CommandTask {
 
 /// The data of a command, by direction.
 #[derive(Debug)]
-pub(super) enum Data {
+pub(super) enum Payload {
     None,
     In(Incoming),
     Out(Outgoing),

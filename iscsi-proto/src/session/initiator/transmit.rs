@@ -4,9 +4,9 @@ use bytes::Bytes;
 
 use crate::discovery::{DiscoverScope, SEND_TARGETS};
 use crate::params::Params;
-use crate::session::initiator::data::Sequence;
 use crate::session::initiator::full_feature::{FullFeature, Leaving};
-use crate::session::initiator::task::{CommandTask, Data, ResetTask, Task, TextTask, Work};
+use crate::session::initiator::payload::Sequence;
+use crate::session::initiator::task::{CommandTask, Payload, ResetTask, Task, TextTask, Work};
 use crate::wire::bhs::{
     FINAL, IMMEDIATE, LogoutRequest, NopIn, NopOut, RESERVED_TAG, ScsiCommand,
     TaskManagementRequest, TextRequest,
@@ -109,7 +109,7 @@ impl FullFeature {
             let Some(Task {
                 work:
                     Work::Command(CommandTask {
-                        data: Data::Out(out),
+                        data: Payload::Out(out),
                         ..
                     }),
                 ..
@@ -137,9 +137,9 @@ fn command_pdu(
 ) -> (Pdu, Option<Sequence>) {
     command.cmd_sn = Some(cmd_sn);
     let (direction, length, immediate, sequence) = match &mut command.data {
-        Data::None => (0, 0, Bytes::new(), None),
-        Data::In(incoming) => (READ, incoming.expected(), Bytes::new(), None),
-        Data::Out(out) => {
+        Payload::None => (0, 0, Bytes::new(), None),
+        Payload::In(incoming) => (READ, incoming.expected(), Bytes::new(), None),
+        Payload::Out(out) => {
             let unasked = out.begin(params, tag, command.lun.0);
             (WRITE, out.total(), unasked.immediate, unasked.sequence)
         }

@@ -46,8 +46,8 @@ impl fmt::Display for Shape {
 
 /// An origin and its nodes, all running.
 pub(crate) struct Cluster {
-    origin: Process,
-    nodes: Vec<Process>,
+    origin: Daemon,
+    nodes: Vec<Daemon>,
 }
 
 impl Cluster {
@@ -70,7 +70,7 @@ impl Cluster {
             stage.image_path, stage.manifest
         );
         let text = format!("{}[[image]]\nname = {IMAGE:?}\n{paths}", head("origin", at));
-        let mut origin = Process::spawn(folder, "origin", at, &text)?;
+        let mut origin = Daemon::spawn(folder, "origin", at, &text)?;
         origin.ready().await?;
 
         let url = origin.image_url();
@@ -93,7 +93,7 @@ impl Cluster {
         let mut nodes = Vec::new();
         for (name, at) in &members {
             let text = format!("{}{cache}{image}{list}", head(name, *at));
-            nodes.push(Process::spawn(folder, name, *at, &text)?);
+            nodes.push(Daemon::spawn(folder, name, *at, &text)?);
         }
         for node in &mut nodes {
             node.ready().await?;
@@ -102,12 +102,12 @@ impl Cluster {
     }
 
     /// The origin.
-    pub(crate) fn origin(&self) -> &Process {
+    pub(crate) fn origin(&self) -> &Daemon {
         &self.origin
     }
 
     /// The nodes.
-    pub(crate) fn nodes(&self) -> &[Process] {
+    pub(crate) fn nodes(&self) -> &[Daemon] {
         &self.nodes
     }
 
@@ -140,7 +140,7 @@ fn free_address(host: Ipv4Addr) -> Result<SocketAddr> {
 }
 
 /// A running `vmthunder serve`. It dies with this value, and, since it watches its standard input, with this program.
-pub(crate) struct Process {
+pub(crate) struct Daemon {
     name: String,
     at: SocketAddr,
     control: PathBuf,
@@ -149,7 +149,7 @@ pub(crate) struct Process {
     lines: tokio::io::Lines<BufReader<ChildStdout>>,
 }
 
-impl Process {
+impl Daemon {
     fn spawn(folder: &Path, name: &str, at: SocketAddr, text: &str) -> Result<Self> {
         let config = folder.join(format!("{name}.toml"));
         std::fs::write(&config, text)?;
@@ -242,7 +242,7 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for Daemon {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
