@@ -1,6 +1,6 @@
 //! An iSCSI initiator: reaches the logical units of any target as volumes.
 //!
-//! [`discover`] asks an address what targets it has. A [`Session`] is a handle on one target; it may be cloned and
+//! [`discover()`] asks an address what targets it has. A [`Session`] is a handle on one target; it may be cloned and
 //! shared, reconnects by itself, repeats what can be repeated without harm, and follows redirections. A [`Remote`]
 //! is one logical unit of a session as a [`Volume`](vmthunder_volume::Volume). A unit that is not the same after a
 //! reconnect, by its size or its designators, answers nothing but errors from then on: content never mixes.
