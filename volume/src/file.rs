@@ -188,7 +188,7 @@ impl Inner {
         let data = match seek(&self.file, SeekFrom::Data(span.offset())) {
             Ok(at) => at,
             // No data up to the end of the file.
-            Err(Errno::NXIO) => return Ok((Allocation::Hole, span)),
+            Err(Errno::NXIO) => return self.hole_to_the_end(span, block),
             Err(_) => return Ok((Allocation::Mapped, span)),
         };
         // A block that holds any data is mapped.
@@ -206,6 +206,19 @@ impl Inner {
             Allocation::Mapped,
             Span::new(span.offset(), end - span.offset()),
         ))
+    }
+
+    /// A hole as far as the file goes. What a file lost since it was opened is no hole: whoever takes it for one
+    /// answers zeros in its stead, and never reads the error.
+    fn hole_to_the_end(&self, span: Span, block: u64) -> Result<(Allocation, Span)> {
+        let size = seek(&self.file, SeekFrom::End(0)).map_err(io::Error::from)?;
+        let end = span.end().min(size - size % block);
+        Ok(if end > span.offset() {
+            let hole = Span::new(span.offset(), end - span.offset());
+            (Allocation::Hole, hole)
+        } else {
+            (Allocation::Mapped, span)
+        })
     }
 }
 
@@ -315,5 +328,31 @@ mod tests {
             run(volume.read(Span::new(4096, 512), Class::Demand)),
             Err(Error::Io(_))
         ));
+    }
+
+    #[test]
+    fn what_a_file_lost_is_no_hole() {
+        let file = file_of(&[9; 8192]);
+        let volume = RawFile::open(file.path(), Access::ReadOnly, BlockSize::B512).unwrap();
+        file.as_file().set_len(2048).unwrap();
+        file.as_file().set_len(4196).unwrap();
+        let status = |offset, length| run(volume.allocation(Span::new(offset, length))).unwrap();
+        assert_eq!(
+            status(4096, 4096),
+            (Allocation::Mapped, Span::new(4096, 4096)),
+            "gone, but for a part of a block"
+        );
+        assert_eq!(
+            status(0, 8192).0,
+            Allocation::Mapped,
+            "what is left is data"
+        );
+        file.as_file().set_len(0).unwrap();
+        file.as_file().set_len(4196).unwrap();
+        assert_eq!(
+            status(512, 7680),
+            (Allocation::Hole, Span::new(512, 3584)),
+            "a hole, as far as the file goes"
+        );
     }
 }
