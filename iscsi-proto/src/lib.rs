@@ -8,7 +8,6 @@
 #![deny(clippy::host_endian_bytes, clippy::little_endian_bytes)]
 
 pub mod discovery;
-pub mod error;
 pub mod login;
 pub mod name;
 pub mod params;

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, info};
 use vmthunder_volume::Volume;
 
 use crate::Target;
@@ -74,6 +74,11 @@ impl<V: Volume> Connection<V> {
         let broken = self.drive(&stream, login, stop).await.err();
         drop(stream);
         match (broken, self.nexus.end().await) {
+            (_, Some(CloseReason::LoginFailed { violation, .. })) => {
+                if let Some(violation) = violation {
+                    info!(%violation, "login failed");
+                }
+            }
             (_, Some(reason)) if reason != CloseReason::Disconnected => {
                 debug!(?reason, "session closed");
             }

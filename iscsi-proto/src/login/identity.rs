@@ -1,6 +1,6 @@
 //! Who logs in, where to, and what for.
 
-use crate::error::ProtocolError;
+use crate::login::Violation;
 use crate::name::IscsiName;
 use crate::params::{Key, SessionType};
 use crate::wire::bhs::{Isid, LoginRequest};
@@ -29,7 +29,7 @@ impl Identity {
     pub(crate) fn from_names(
         pairs: &[(String, String)],
         leading: &LoginRequest,
-    ) -> Result<Self, ProtocolError> {
+    ) -> Result<Self, Violation> {
         let value = |key: Key| {
             pairs
                 .iter()
@@ -39,15 +39,15 @@ impl Identity {
         let session_type = match value(Key::SessionType) {
             None | Some("Normal") => SessionType::Normal,
             Some("Discovery") => SessionType::Discovery,
-            Some(_) => return Err(ProtocolError::SessionType),
+            Some(_) => return Err(Violation::SessionType),
         };
-        let initiator_name = value(Key::InitiatorName).ok_or(ProtocolError::MissingName)?;
+        let initiator_name = value(Key::InitiatorName).ok_or(Violation::MissingName)?;
         let initiator_name = initiator_name
             .parse()
-            .map_err(|_| ProtocolError::InitiatorName)?;
+            .map_err(|_| Violation::InitiatorName)?;
         let target_name: Option<IscsiName> = match value(Key::TargetName) {
-            Some(name) => Some(name.parse().map_err(|_| ProtocolError::TargetName)?),
-            None if session_type == SessionType::Normal => return Err(ProtocolError::MissingName),
+            Some(name) => Some(name.parse().map_err(|_| Violation::TargetName)?),
+            None if session_type == SessionType::Normal => return Err(Violation::MissingName),
             None => None,
         };
         Ok(Self {

@@ -12,12 +12,14 @@ mod stage;
 mod status;
 mod target;
 mod value;
+mod violation;
 
 pub use identity::Identity;
 pub use initiator::{InitiatorLogin, InitiatorOutcome, InitiatorStep, LoginError};
 pub use offer::{DigestChoice, DigestPolicy, InitiatorOffer, TargetOffer};
 pub use status::LoginStatus;
 pub use target::{Admission, Outcome, TargetLogin, TargetStep};
+pub use violation::Violation;
 
 /// The most text that one side may send during one login (RFC 7143 §6.1).
 pub const MAX_LOGIN_TEXT_BYTES: usize = 64 * 1024;

@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::error::ProtocolError;
-use crate::login::LoginError;
 use crate::login::stage::Stage;
 use crate::login::value::{CRC32C, NONE, Value, Wish, number_within, select, tighten, verify};
+use crate::login::{LoginError, Violation};
 use crate::params::{Key, KeyStage, Kind, Params, Sender, SessionType, Use};
 
 /// What one end is ready to agree to.
@@ -335,7 +334,7 @@ fn default_of(key: Key) -> Option<Value> {
     })
 }
 
-impl From<Fault> for ProtocolError {
+impl From<Fault> for Violation {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Redeclared => Self::Redeclared,

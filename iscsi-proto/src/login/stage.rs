@@ -1,6 +1,6 @@
 //! The stages of the login and the byte that names them (RFC 7143 §6.3, §11.12.1 to §11.12.3).
 
-use crate::error::ProtocolError;
+use crate::login::Violation;
 use crate::wire::bhs::{CONTINUE, FINAL};
 
 /// A stage of the login.
@@ -46,20 +46,20 @@ pub(crate) struct Position {
 
 impl Position {
     /// Reads the byte. The next stage must lie ahead: the table of RFC 7143 §6.3 in one comparison.
-    pub(crate) fn decode(flags: u8) -> Result<Self, ProtocolError> {
+    pub(crate) fn decode(flags: u8) -> Result<Self, Violation> {
         let continues = flags & CONTINUE != 0;
         let transits = flags & FINAL != 0;
         if continues && transits {
-            return Err(ProtocolError::ContinueAndTransit);
+            return Err(Violation::ContinueAndTransit);
         }
-        let current = Stage::from_code((flags >> 2) & 3).ok_or(ProtocolError::Stage)?;
+        let current = Stage::from_code((flags >> 2) & 3).ok_or(Violation::Stage)?;
         let next = if transits {
-            Some(Stage::from_code(flags & 3).ok_or(ProtocolError::Stage)?)
+            Some(Stage::from_code(flags & 3).ok_or(Violation::Stage)?)
         } else {
             None
         };
         if current == Stage::FullFeature || next.is_some_and(|next| next <= current) {
-            return Err(ProtocolError::Stage);
+            return Err(Violation::Stage);
         }
         Ok(Self {
             continues,

@@ -1,11 +1,10 @@
 //! The target's end of the login.
 
-use crate::error::{Answer, ProtocolError};
 use crate::login::ltds::{Incoming, Outgoing};
 use crate::login::negotiate::Negotiation;
 use crate::login::offer::sendable_alias;
 use crate::login::stage::{Position, Stage};
-use crate::login::{Identity, LoginStatus, MAX_LOGIN_EXCHANGES, TargetOffer};
+use crate::login::{Identity, LoginStatus, MAX_LOGIN_EXCHANGES, TargetOffer, Violation};
 use crate::params::{Key, Params, Sender, SessionType};
 use crate::wire::bhs::{LoginRequest, LoginResponse};
 use crate::wire::serial::Serial;
@@ -53,8 +52,10 @@ pub enum TargetStep {
     Failed {
         /// The last response.
         reply: Option<Pdu>,
-        /// Why.
+        /// What it says.
         status: LoginStatus,
+        /// What the initiator did wrong; nothing if the driver kept it out.
+        violation: Option<Violation>,
     },
 }
 
@@ -122,10 +123,12 @@ impl TargetLogin {
         if matches!(self.state, State::Over) {
             return TargetStep::Failed {
                 reply: None,
-                status: LoginStatus::INITIATOR_ERROR,
+                status: Violation::OutOfTurn.into(),
+                violation: Some(Violation::OutOfTurn),
             };
         }
-        self.advance(pdu).unwrap_or_else(|error| self.fail(error))
+        self.advance(pdu)
+            .unwrap_or_else(|violation| self.fail(violation))
     }
 
     /// Lets the initiator in, in answer to [`TargetStep::Ask`].
@@ -153,12 +156,12 @@ impl TargetLogin {
         }
         pairs.extend(answers);
         self.respond(talk, pairs, asked)
-            .unwrap_or_else(|error| self.fail(error))
+            .unwrap_or_else(|violation| self.fail(violation))
     }
 
     /// Keeps the initiator out.
     pub fn refuse(&mut self, status: LoginStatus) -> TargetStep {
-        self.end(status, &[])
+        self.end(status, None, &[])
     }
 
     /// Sends the initiator to another portal, host\[:port\] (RFC 7143 §13.8).
@@ -170,32 +173,32 @@ impl TargetLogin {
         };
         // A redirection names no portal group.
         let place = address.split(',').next().unwrap_or_default();
-        self.end(status, &[(Key::TargetAddress.rule().name, place)])
+        self.end(status, None, &[(Key::TargetAddress.rule().name, place)])
     }
 
-    fn advance(&mut self, pdu: &Pdu) -> Result<TargetStep, ProtocolError> {
+    fn advance(&mut self, pdu: &Pdu) -> Result<TargetStep, Violation> {
         let Header::LoginRequest(request) = pdu.header else {
-            return Err(ProtocolError::NotALogin);
+            return Err(Violation::NotALogin);
         };
         self.check_belongs(request)?;
         self.exchanges += 1;
         if self.exchanges > MAX_LOGIN_EXCHANGES {
-            return Err(ProtocolError::TooManyExchanges);
+            return Err(Violation::TooManyExchanges);
         }
         let position = Position::decode(request.flags)?;
         match self.take_state() {
             State::ExpectNames(stage) => self.take_names(stage, position, pdu),
             State::ExpectRequest(talk) => self.take_request(talk, position, pdu),
-            State::ExpectDecision { .. } | State::Over => Err(ProtocolError::OutOfTurn),
+            State::ExpectDecision { .. } | State::Over => Err(Violation::OutOfTurn),
         }
     }
 
     /// All requests of a login carry the same identifiers (RFC 7143 §11.12.4 to §11.12.7); the version is settled by
     /// the first.
-    fn check_belongs(&mut self, request: LoginRequest) -> Result<(), ProtocolError> {
+    fn check_belongs(&mut self, request: LoginRequest) -> Result<(), Violation> {
         let leading = *self.leading.get_or_insert(request);
         if request.version_min > VERSION {
-            return Err(ProtocolError::Version);
+            return Err(Violation::Version);
         }
         let identifiers = |request: LoginRequest| {
             let LoginRequest {
@@ -208,7 +211,7 @@ impl TargetLogin {
             (isid, tsih, cid, initiator_task_tag)
         };
         if identifiers(leading) != identifiers(request) {
-            return Err(ProtocolError::AnotherLogin);
+            return Err(Violation::AnotherLogin);
         }
         Ok(())
     }
@@ -218,7 +221,7 @@ impl TargetLogin {
         stage: Option<Stage>,
         position: Position,
         pdu: &Pdu,
-    ) -> Result<TargetStep, ProtocolError> {
+    ) -> Result<TargetStep, Violation> {
         let stage = stage.unwrap_or(position.current);
         check_stage(stage, position)?;
         let Some(pairs) = self.incoming.take(&pdu.data, position.continues)? else {
@@ -252,11 +255,11 @@ impl TargetLogin {
         mut talk: Talk,
         position: Position,
         pdu: &Pdu,
-    ) -> Result<TargetStep, ProtocolError> {
+    ) -> Result<TargetStep, Violation> {
         check_stage(talk.stage, position)?;
         if talk.outgoing.is_pending() {
             if !pdu.data.is_empty() || position.continues {
-                return Err(ProtocolError::OutOfTurn);
+                return Err(Violation::OutOfTurn);
             }
             return Ok(self.send(talk, position));
         }
@@ -268,7 +271,7 @@ impl TargetLogin {
         let names_session_type =
             |(name, _): &(String, String)| name == Key::SessionType.rule().name;
         if pairs.iter().any(names_session_type) && !talk.negotiation.has_seen(Key::SessionType) {
-            return Err(ProtocolError::SessionType);
+            return Err(Violation::SessionType);
         }
         let answers = talk.take(&pairs)?;
         self.respond(talk, answers, position)
@@ -280,7 +283,7 @@ impl TargetLogin {
         mut talk: Talk,
         mut pairs: Vec<(String, String)>,
         asked: Position,
-    ) -> Result<TargetStep, ProtocolError> {
+    ) -> Result<TargetStep, Violation> {
         if talk.stage == Stage::Operational && talk.declared_segment.is_none() {
             let segment = self.offer.max_data_segment();
             talk.declared_segment = Some(segment);
@@ -291,7 +294,7 @@ impl TargetLogin {
         }
         talk.granted = asked.next;
         if asked.next.is_some() && talk.negotiation.awaits_answer() {
-            return Err(ProtocolError::BadAnswer);
+            return Err(Violation::BadAnswer);
         }
         let unacceptable = talk.negotiation.unacceptable();
         if asked.next == Some(Stage::FullFeature) && !unacceptable.is_empty() {
@@ -301,7 +304,7 @@ impl TargetLogin {
                 .iter()
                 .any(|&key| talk.negotiation.has_seen(key))
             {
-                return Err(ProtocolError::Disagreement);
+                return Err(Violation::Disagreement);
             } else {
                 talk.granted = None;
                 pairs.extend(talk.negotiation.propose(&unacceptable));
@@ -361,26 +364,30 @@ impl TargetLogin {
         }
     }
 
-    fn fail(&mut self, error: ProtocolError) -> TargetStep {
-        let status = match Answer::from(&error) {
-            Answer::LoginStatus(status) => status,
-            Answer::Reject(_) | Answer::Drop => LoginStatus::INITIATOR_ERROR,
+    fn fail(&mut self, violation: Violation) -> TargetStep {
+        let pairs: &[_] = match violation {
+            Violation::Authentication => &[(Key::AuthMethod.rule().name, "Reject")],
+            _ => &[],
         };
-        match error {
-            ProtocolError::Authentication => {
-                self.end(status, &[(Key::AuthMethod.rule().name, "Reject")])
-            }
-            _ => self.end(status, &[]),
-        }
+        self.end(violation.into(), Some(violation), pairs)
     }
 
     /// Ends the login. To somebody who never sent a Login Request there is nothing to say.
-    fn end(&mut self, status: LoginStatus, pairs: &[(&str, &str)]) -> TargetStep {
+    fn end(
+        &mut self,
+        status: LoginStatus,
+        violation: Option<Violation>,
+        pairs: &[(&str, &str)],
+    ) -> TargetStep {
         self.state = State::Over;
         let reply = self
             .leading
             .map(|_| Pdu::new(self.response(status), text::encode(pairs)));
-        TargetStep::Failed { reply, status }
+        TargetStep::Failed {
+            reply,
+            status,
+            violation,
+        }
     }
 
     fn response(&self, status: LoginStatus) -> LoginResponse {
@@ -409,12 +416,12 @@ impl TargetLogin {
 }
 
 impl Talk {
-    fn take(&mut self, pairs: &[(String, String)]) -> Result<Vec<(String, String)>, ProtocolError> {
+    fn take(&mut self, pairs: &[(String, String)]) -> Result<Vec<(String, String)>, Violation> {
         let answers = self.negotiation.receive(pairs, self.stage)?;
         if self.negotiation.has_seen(Key::AuthMethod)
             && !self.negotiation.is_settled(Key::AuthMethod)
         {
-            return Err(ProtocolError::Authentication);
+            return Err(Violation::Authentication);
         }
         if let Some(alias) = self.negotiation.declared(Key::InitiatorAlias) {
             self.identity.initiator_alias = Some(alias.to_owned());
@@ -423,11 +430,11 @@ impl Talk {
     }
 }
 
-fn check_stage(stage: Stage, position: Position) -> Result<(), ProtocolError> {
+fn check_stage(stage: Stage, position: Position) -> Result<(), Violation> {
     if stage == position.current {
         Ok(())
     } else {
-        Err(ProtocolError::Stage)
+        Err(Violation::Stage)
     }
 }
 

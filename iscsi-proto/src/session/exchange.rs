@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::discovery::DiscoverScope;
-use crate::login::Identity;
+use crate::login::{Identity, LoginStatus, Violation};
 use crate::params::Params;
 use crate::scsi::Status;
 use crate::session::management::ManagementFunction;
@@ -181,7 +181,12 @@ pub enum CloseReason {
     /// The initiator logged out.
     LoggedOut,
     /// The login failed or was refused.
-    LoginFailed,
+    LoginFailed {
+        /// What the initiator was told.
+        status: LoginStatus,
+        /// What it did wrong; nothing if the driver kept it out.
+        violation: Option<Violation>,
+    },
     /// The login took longer than allowed.
     LoginTimeout,
     /// The initiator did not answer a ping in time.

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use iscsi_proto::login::{
-    Admission, Identity, LoginStatus, Outcome, TargetLogin, TargetOffer, TargetStep,
+    Admission, Identity, LoginStatus, Outcome, TargetLogin, TargetOffer, TargetStep, Violation,
 };
 use iscsi_proto::params::SessionType;
 use iscsi_proto::wire::framer::{self, Digests};
@@ -86,7 +86,7 @@ fn finished(step: TargetStep) -> (Pdu, Outcome) {
 
 /// Class and detail, and that the response's bytes 36 and 37 say the same.
 fn failed(step: TargetStep) -> (u8, u8) {
-    let TargetStep::Failed { reply, status } = step else {
+    let TargetStep::Failed { reply, status, .. } = step else {
         panic!("not failed: {step:?}")
     };
     if let Some(reply) = reply {
@@ -256,6 +256,7 @@ fn authentication_that_we_lack_fails() {
     let TargetStep::Failed {
         reply: Some(pdu),
         status,
+        violation: Some(Violation::Authentication),
     } = step
     else {
         panic!("{step:?}")
@@ -324,7 +325,8 @@ fn other_pdus_are_invalid_during_login() {
         login().handle(&nop),
         TargetStep::Failed {
             reply: None,
-            status: LoginStatus::INVALID_DURING_LOGIN
+            status: LoginStatus::INVALID_DURING_LOGIN,
+            violation: Some(Violation::NotALogin),
         }
     );
     let mut login = login();
@@ -359,6 +361,7 @@ fn the_driver_decides() {
     let TargetStep::Failed {
         reply: Some(pdu),
         status,
+        violation: None,
     } = moved.redirect("10.0.0.2:3260,1", false)
     else {
         panic!()

@@ -57,7 +57,11 @@ fn a_refused_login_is_answered_and_closed() {
     let heard = wire.hear_one();
     assert_eq!((heard.head[36], heard.head[37]), (0x02, 0x02));
     assert!(matches!(wire.event(), Some(TargetEvent::Login(_))));
-    assert_eq!(closed(&mut wire), CloseReason::LoginFailed);
+    let reason = CloseReason::LoginFailed {
+        status: LoginStatus::AUTHORIZATION_FAILURE,
+        violation: None,
+    };
+    assert_eq!(closed(&mut wire), reason);
 }
 
 #[test]

@@ -276,11 +276,16 @@ impl TargetSession {
                 login.out.send_pdu(&reply);
                 self.enter_full_feature(outcome);
             }
-            TargetStep::Failed { reply, .. } => {
+            TargetStep::Failed {
+                reply,
+                status,
+                violation,
+            } => {
                 if let Some(pdu) = reply {
                     login.out.send_pdu(&pdu);
                 }
-                self.end(ConnectionEvent::LoginFailed, CloseReason::LoginFailed);
+                let reason = CloseReason::LoginFailed { status, violation };
+                self.end(ConnectionEvent::LoginFailed, reason);
             }
         }
     }
