@@ -5,7 +5,7 @@ use crate::login::ltds::{Incoming, Outgoing};
 use crate::login::negotiate::Negotiation;
 use crate::login::offer::sendable_alias;
 use crate::login::stage::{Position, Stage};
-use crate::login::{InitiatorOffer, LoginStatus, MAX_LOGIN_EXCHANGES};
+use crate::login::{InitiatorOffer, LoginStatus, MAX_LOGIN_EXCHANGES, VERSION};
 use crate::params::{Key, Params, Sender, SessionType};
 use crate::wire::bhs::{IMMEDIATE, LoginRequest, LoginResponse};
 use crate::wire::serial::Serial;
@@ -292,9 +292,6 @@ fn redirect(status: LoginStatus, pdu: &Pdu) -> Result<InitiatorStep, LoginError>
         permanent: status == LoginStatus::MOVED_PERMANENTLY,
     })
 }
-
-/// The version of RFC 7143 (§11.12.4).
-const VERSION: u8 = 0;
 
 /// The login is a connection's first task, so any tag is free (RFC 7143 §6.3).
 const TASK_TAG: u32 = 0;

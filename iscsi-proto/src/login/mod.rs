@@ -29,3 +29,6 @@ pub const MAX_LOGIN_EXCHANGES: u32 = 128;
 
 /// The longest alias that we send, in bytes (RFC 7143 §6.1).
 pub const MAX_ALIAS_BYTES: usize = 255;
+
+/// The version of RFC 7143 (§11.12.4).
+const VERSION: u8 = 0;

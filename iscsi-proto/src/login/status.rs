@@ -65,18 +65,6 @@ statuses! {
     OUT_OF_RESOURCES = 0x03, 0x02, "out of resources";
 }
 
-impl LoginStatus {
-    /// True if the login proceeds.
-    pub fn is_success(self) -> bool {
-        self.class == 0
-    }
-
-    /// True if the initiator may try the same login again later.
-    pub fn may_retry(self) -> bool {
-        self.class == 3
-    }
-}
-
 impl fmt::Display for LoginStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

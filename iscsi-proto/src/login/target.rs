@@ -4,7 +4,7 @@ use crate::login::ltds::{Incoming, Outgoing};
 use crate::login::negotiate::Negotiation;
 use crate::login::offer::sendable_alias;
 use crate::login::stage::{Position, Stage};
-use crate::login::{Identity, LoginStatus, MAX_LOGIN_EXCHANGES, TargetOffer, Violation};
+use crate::login::{Identity, LoginStatus, MAX_LOGIN_EXCHANGES, TargetOffer, VERSION, Violation};
 use crate::params::{Key, Params, Sender, SessionType};
 use crate::wire::bhs::{LoginRequest, LoginResponse};
 use crate::wire::serial::Serial;
@@ -437,9 +437,6 @@ fn check_stage(stage: Stage, position: Position) -> Result<(), Violation> {
         Err(Violation::Stage)
     }
 }
-
-/// The version of RFC 7143 (§11.12.4).
-const VERSION: u8 = 0;
 
 /// Any number will do (RFC 7143 §4.2.2.2).
 const FIRST_STAT_SN: Serial = Serial(1);

@@ -31,9 +31,6 @@ pub struct StandardInquiry {
 /// Peripheral device type of a direct access block device.
 pub const DEVICE_TYPE_BLOCK: u8 = 0x00;
 
-/// Byte 0 of INQUIRY data for a logical unit that does not exist: qualifier 3, type 1Fh.
-pub const NO_SUCH_UNIT: u8 = 0x7f;
-
 /// Version descriptors of the standards that are followed: SAM-5, SPC-4, SBC-3, iSCSI (SPC-4 table 142).
 pub const STANDARDS: [u16; 4] = [0x00a0, 0x0460, 0x04c0, 0x0960];
 

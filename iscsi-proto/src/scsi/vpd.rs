@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use zerocopy::byteorder::big_endian::{U16, U32, U64};
 
-use super::inquiry::{padded, text};
+use super::inquiry::padded;
 use super::layout::{layout, zero_extended};
 
 /// Supported VPD pages.
@@ -54,11 +54,6 @@ pub fn serial_page(serial: &str) -> Bytes {
     page(UNIT_SERIAL_NUMBER, &printable)
 }
 
-/// Reads the unit serial number page.
-pub fn parse_serial(bytes: &[u8]) -> Option<String> {
-    body(UNIT_SERIAL_NUMBER, bytes).map(text)
-}
-
 /// One way to name a unit, its port or its device (SPC-4 §7.8.6).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Designator {
@@ -103,16 +98,6 @@ impl Designator {
     /// The group of the target port.
     pub fn target_port_group(number: u16) -> Self {
         Self::port_number(KIND_TARGET_PORT_GROUP, number)
-    }
-
-    /// The name of the target device, `iqn.` and so on, at most 223 bytes.
-    pub fn device_name(name: &str) -> Self {
-        Self {
-            association: 2,
-            kind: KIND_NAME,
-            code_set: UTF_8,
-            value: name_string(name),
-        }
     }
 
     /// The name of the target port: the device's name with the portal group (RFC 7143 §4.4.2).

@@ -77,14 +77,6 @@ impl ConnectionState {
             (state, event) => return Err(IllegalTransition { state, event }),
         })
     }
-
-    /// True in the full feature phase: S5, S6 and S7.
-    pub fn is_full_feature(self) -> bool {
-        matches!(
-            self,
-            Self::LoggedIn | Self::InLogout | Self::LogoutRequested
-        )
-    }
 }
 
 impl fmt::Display for ConnectionState {

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::wire::bhs::{OVERFLOW, UNDERFLOW};
+
 /// What one Data-In PDU carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Piece {
@@ -148,8 +150,6 @@ fn whole_words(length: u32) -> u32 {
     if length < 4 { length } else { length & !3 }
 }
 
-const OVERFLOW: u8 = 0x04;
-const UNDERFLOW: u8 = 0x02;
 /// Shorter parts are copied together: below this a header costs more than the copy.
 const MIN_SLICE: usize = 4096;
 

@@ -294,11 +294,9 @@ impl Fault {
     /// How the fault is reported (RFC 7143 §11.4.7.2).
     pub(crate) fn sense(self) -> Sense {
         match self {
-            Self::Unexpected => Sense::new(ABORTED_COMMAND, 0x0c, 0x0c),
-            Self::WrongAmount => Sense::new(ABORTED_COMMAND, 0x0c, 0x0d),
-            Self::Damaged => Sense::new(ABORTED_COMMAND, 0x47, 0x05),
+            Self::Unexpected => Sense::UNEXPECTED_UNSOLICITED_DATA,
+            Self::WrongAmount => Sense::INCORRECT_AMOUNT_OF_DATA,
+            Self::Damaged => Sense::PROTOCOL_SERVICE_CRC_ERROR,
         }
     }
 }
-
-const ABORTED_COMMAND: u8 = 0x0b;

@@ -130,7 +130,7 @@ impl Response {
     /// Success without data.
     pub fn good() -> Self {
         Self {
-            status: Status(0x00),
+            status: Status::GOOD,
             sense: None,
             data: Vec::new(),
             transfer_length: 0,
@@ -168,7 +168,7 @@ impl Response {
     /// CHECK CONDITION with sense data.
     pub fn check_condition(sense: Bytes) -> Self {
         Self {
-            status: Status(0x02),
+            status: Status::CHECK_CONDITION,
             sense: Some(sense),
             ..Self::good()
         }

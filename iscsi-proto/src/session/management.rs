@@ -1,43 +1,72 @@
 //! Task management functions and their outcomes, as the wire numbers them (RFC 7143 §11.5.1 and §11.6.1).
 
-/// A task management function that the driver has to carry out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ManagementFunction {
-    /// One task.
-    AbortTask,
-    /// All tasks of this session on the unit.
-    AbortTaskSet,
-    /// The auto contingent allegiance condition of the unit.
-    ClearAca,
-    /// All tasks in the unit's task set.
-    ClearTaskSet,
-    /// The unit: all tasks of all initiators.
-    LogicalUnitReset,
-    /// All units that the session can reach.
-    TargetWarmReset,
-    /// The whole target, as if its power had failed.
-    TargetColdReset,
+macro_rules! coded {
+    ($(#[$doc:meta])* $name:ident { $($(#[$value_doc:meta])* $value:ident = $code:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$value_doc])* $value,)*
+        }
+
+        impl $name {
+            /// The number on the wire.
+            pub(crate) fn code(self) -> u8 {
+                match self {
+                    $(Self::$value => $code,)*
+                }
+            }
+
+            /// What a number on the wire stands for.
+            pub(crate) fn from_code(code: u8) -> Option<Self> {
+                Some(match code {
+                    $($code => Self::$value,)*
+                    _ => return None,
+                })
+            }
+        }
+    };
 }
 
-/// The outcome of a task management function (RFC 7143 §11.6.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ManagementAnswer {
-    /// Function complete.
-    Complete,
-    /// Task does not exist.
-    NoTask,
-    /// LUN does not exist.
-    NoLun,
-    /// Task still allegiant.
-    StillAllegiant,
-    /// Task allegiance reassignment not supported.
-    ReassignUnsupported,
-    /// Task management function not supported.
-    Unsupported,
-    /// Function authorization failed.
-    Unauthorized,
-    /// Function rejected.
-    Rejected,
+coded! {
+    /// A task management function that the driver has to carry out.
+    ManagementFunction {
+        /// One task.
+        AbortTask = 1,
+        /// All tasks of this session on the unit.
+        AbortTaskSet = 2,
+        /// The auto contingent allegiance condition of the unit.
+        ClearAca = 3,
+        /// All tasks in the unit's task set.
+        ClearTaskSet = 4,
+        /// The unit: all tasks of all initiators.
+        LogicalUnitReset = 5,
+        /// All units that the session can reach.
+        TargetWarmReset = 6,
+        /// The whole target, as if its power had failed.
+        TargetColdReset = 7,
+    }
+}
+
+coded! {
+    /// The outcome of a task management function (RFC 7143 §11.6.1).
+    ManagementAnswer {
+        /// Function complete.
+        Complete = 0,
+        /// Task does not exist.
+        NoTask = 1,
+        /// LUN does not exist.
+        NoLun = 2,
+        /// Task still allegiant.
+        StillAllegiant = 3,
+        /// Task allegiance reassignment not supported.
+        ReassignUnsupported = 4,
+        /// Task management function not supported.
+        Unsupported = 5,
+        /// Function authorization failed.
+        Unauthorized = 6,
+        /// Function rejected.
+        Rejected = 255,
+    }
 }
 
 /// A function as it stands on the wire.
@@ -54,17 +83,11 @@ pub(crate) enum Requested {
 impl Requested {
     /// Reads byte 1 of the request.
     pub(crate) fn from_byte(byte: u8) -> Self {
-        Self::Function(match byte & 0x7f {
-            1 => ManagementFunction::AbortTask,
-            2 => ManagementFunction::AbortTaskSet,
-            3 => ManagementFunction::ClearAca,
-            4 => ManagementFunction::ClearTaskSet,
-            5 => ManagementFunction::LogicalUnitReset,
-            6 => ManagementFunction::TargetWarmReset,
-            7 => ManagementFunction::TargetColdReset,
-            8 => return Self::Reassign,
-            _ => return Self::Unknown,
-        })
+        match (byte & 0x7f, ManagementFunction::from_code(byte & 0x7f)) {
+            (_, Some(function)) => Self::Function(function),
+            (TASK_REASSIGN, None) => Self::Reassign,
+            (_, None) => Self::Unknown,
+        }
     }
 }
 
@@ -80,18 +103,4 @@ impl ManagementFunction {
     }
 }
 
-impl ManagementAnswer {
-    /// The response code.
-    pub(crate) fn code(self) -> u8 {
-        match self {
-            Self::Complete => 0,
-            Self::NoTask => 1,
-            Self::NoLun => 2,
-            Self::StillAllegiant => 3,
-            Self::ReassignUnsupported => 4,
-            Self::Unsupported => 5,
-            Self::Unauthorized => 6,
-            Self::Rejected => 255,
-        }
-    }
-}
+const TASK_REASSIGN: u8 = 8;

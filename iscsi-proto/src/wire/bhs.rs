@@ -21,6 +21,21 @@ pub const FINAL: u8 = 0x80;
 /// Bit 0x40 of byte 1 in text and login PDUs: the text continues in the next PDU.
 pub const CONTINUE: u8 = 0x40;
 
+/// Bit 0x40 of byte 1 of a SCSI Command: data from the target is expected (RFC 7143 §11.3.1).
+pub const READ: u8 = 0x40;
+
+/// Bit 0x20 of byte 1 of a SCSI Command: there is data for the target (RFC 7143 §11.3.1).
+pub const WRITE: u8 = 0x20;
+
+/// Bit 0x01 of byte 1 of Data-In: the PDU carries the command's status (RFC 7143 §11.7.3).
+pub const STATUS: u8 = 0x01;
+
+/// Bit 0x04 of byte 1 of SCSI Response and Data-In: the command has more data than there was room for (§11.4.1).
+pub const OVERFLOW: u8 = 0x04;
+
+/// Bit 0x02 of byte 1 of SCSI Response and Data-In: the command moved less data than was expected (§11.4.1).
+pub const UNDERFLOW: u8 = 0x02;
+
 macro_rules! bhs {
     ($(#[$doc:meta])* $name:ident = $opcode:literal { $($offset:literal => $field:ident: $type:ty,)* }) => {
         $(#[$doc])*

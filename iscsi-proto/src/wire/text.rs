@@ -1,4 +1,4 @@
-//! Text: key=value pairs, each ended by a zero byte (RFC 7143 §6.1). The only use of nom.
+//! Text: key=value pairs, each ended by a zero byte (RFC 7143 §6.1).
 
 use bytes::{BufMut, Bytes, BytesMut};
 use nom::bytes::complete::{tag, take_till, take_till1, take_while};

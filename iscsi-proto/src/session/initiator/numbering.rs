@@ -1,9 +1,9 @@
 //! CmdSN, the command window and StatSN as the initiator counts them (RFC 7143 §4.2.2).
 
 use crate::session::initiator::ProtocolError;
-use crate::wire::bhs::FINAL;
+use crate::wire::Header;
+use crate::wire::bhs::{self, FINAL, STATUS};
 use crate::wire::serial::Serial;
-use crate::wire::{Header, bhs};
 
 /// The numbers of one session with one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,9 +88,7 @@ pub(super) fn status_of(header: &Header) -> Option<Serial> {
         Header::ScsiResponse(h) => h.stat_sn,
         Header::TaskManagementResponse(h) => h.stat_sn,
         Header::TextResponse(h) => h.stat_sn,
-        Header::DataIn(h) if h.flags & (FINAL | DATA_IN_STATUS) == FINAL | DATA_IN_STATUS => {
-            h.stat_sn
-        }
+        Header::DataIn(h) if h.flags & (FINAL | STATUS) == FINAL | STATUS => h.stat_sn,
         Header::LogoutResponse(h) => h.stat_sn,
         Header::AsyncMessage(h) => h.stat_sn,
         Header::Reject(h) => h.stat_sn,
@@ -98,9 +96,6 @@ pub(super) fn status_of(header: &Header) -> Option<Serial> {
     };
     Some(Serial(stat_sn.get()))
 }
-
-/// The S bit of Data-In: the PDU carries the command's status (RFC 7143 §11.7.3).
-pub(super) const DATA_IN_STATUS: u8 = 0x01;
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,6 @@ use crate::discovery;
 use crate::scsi::Status;
 use crate::session::ManagementAnswer;
 use crate::session::initiator::full_feature::{FullFeature, Leaving, Segment, ended};
-use crate::session::initiator::numbering::DATA_IN_STATUS;
 use crate::session::initiator::task::{
     CommandTask, Ending, Payload, ResetTask, Task, TextTask, Work,
 };
@@ -17,8 +16,8 @@ use crate::session::initiator::{
     SessionEnd,
 };
 use crate::wire::bhs::{
-    AsyncMessage, BHS_BYTES, CONTINUE, DataIn, FINAL, NopIn, RESERVED_TAG, ReadyToTransfer, Reject,
-    ScsiResponse, TaskManagementResponse, TextResponse,
+    AsyncMessage, BHS_BYTES, CONTINUE, DataIn, FINAL, NopIn, OVERFLOW, RESERVED_TAG,
+    ReadyToTransfer, Reject, STATUS, ScsiResponse, TaskManagementResponse, TextResponse, UNDERFLOW,
 };
 use crate::wire::lun::Lun;
 use crate::wire::opcode::{AsyncEvent, RejectReason};
@@ -59,7 +58,7 @@ impl FullFeature {
             None => incoming.lose(header)?,
         }
         self.stats.data_in_bytes += bytes as u64;
-        if header.flags & (FINAL | DATA_IN_STATUS) == FINAL | DATA_IN_STATUS {
+        if header.flags & (FINAL | STATUS) == FINAL | STATUS {
             let residual = residual(header.flags, header.residual_count.get());
             self.answered(tag, Status(header.status), Bytes::new(), residual);
         }
@@ -202,10 +201,11 @@ impl FullFeature {
             return Err(ProtocolError::UnknownTask);
         }
         self.management_running = None;
+        let answer = ManagementAnswer::from_code(header.response);
         let outcome = match self.tasks.remove(&tag).map(|task| task.work) {
-            Some(Work::Abort(of)) => self.finish_abort(of, header.response),
+            Some(Work::Abort(of)) => self.finish_abort(of, answer),
             Some(Work::Reset(reset)) => {
-                self.finish_reset(&reset, header.response);
+                self.finish_reset(&reset, answer);
                 Ok(())
             }
             _ => Err(ProtocolError::UnknownTask),
@@ -215,7 +215,11 @@ impl FullFeature {
     }
 
     /// The command is gone, or it never was there, or it goes on because the target will not abort it.
-    fn finish_abort(&mut self, of: u32, response: u8) -> Result<(), ProtocolError> {
+    fn finish_abort(
+        &mut self,
+        of: u32,
+        answer: Option<ManagementAnswer>,
+    ) -> Result<(), ProtocolError> {
         let Some(Task {
             work: Work::Command(command),
             ..
@@ -224,8 +228,8 @@ impl FullFeature {
             return Ok(());
         };
         let (request, ending) = (command.request, command.ending);
-        match (response, ending) {
-            (FUNCTION_COMPLETE | TASK_DOES_NOT_EXIST, _) => {
+        match (answer, ending) {
+            (Some(ManagementAnswer::Complete | ManagementAnswer::NoTask), _) => {
                 self.tasks.remove(&of);
                 self.forget_data(of);
                 self.complete(request, ended(ending));
@@ -236,8 +240,8 @@ impl FullFeature {
         Ok(())
     }
 
-    fn finish_reset(&mut self, reset: &ResetTask, response: u8) {
-        if response == FUNCTION_COMPLETE {
+    fn finish_reset(&mut self, reset: &ResetTask, answer: Option<ManagementAnswer>) {
+        if answer == Some(ManagementAnswer::Complete) {
             for (tag, request) in self.lost_by_reset(reset) {
                 self.tasks.remove(&tag);
                 self.forget_data(tag);
@@ -246,7 +250,7 @@ impl FullFeature {
         }
         self.events.push_back(InitiatorEvent::Managed {
             request: reset.request,
-            answer: answer_of(response),
+            answer,
         });
     }
 
@@ -354,7 +358,7 @@ impl FullFeature {
     fn reject_management(&mut self, tag: u32) -> Result<(), ProtocolError> {
         let header = TaskManagementResponse {
             initiator_task_tag: tag.into(),
-            response: FUNCTION_REJECTED,
+            response: ManagementAnswer::Rejected.code(),
             ..Default::default()
         };
         self.take_management(&header)
@@ -395,31 +399,8 @@ fn sense(data: &Bytes) -> Bytes {
     }
 }
 
-fn answer_of(response: u8) -> Option<ManagementAnswer> {
-    Some(match response {
-        FUNCTION_COMPLETE => ManagementAnswer::Complete,
-        TASK_DOES_NOT_EXIST => ManagementAnswer::NoTask,
-        2 => ManagementAnswer::NoLun,
-        3 => ManagementAnswer::StillAllegiant,
-        4 => ManagementAnswer::ReassignUnsupported,
-        5 => ManagementAnswer::Unsupported,
-        6 => ManagementAnswer::Unauthorized,
-        FUNCTION_REJECTED => ManagementAnswer::Rejected,
-        _ => return None,
-    })
-}
-
 /// The response code of a command that the target carried out, well or not (RFC 7143 §11.4.3).
 const COMPLETED_AT_TARGET: u8 = 0x00;
-
-/// The O and U bits of SCSI Response and Data-In.
-const OVERFLOW: u8 = 0x04;
-const UNDERFLOW: u8 = 0x02;
-
-/// Responses to task management functions (RFC 7143 §11.6.1).
-const FUNCTION_COMPLETE: u8 = 0;
-const TASK_DOES_NOT_EXIST: u8 = 1;
-const FUNCTION_REJECTED: u8 = 255;
 
 /// Text Response PDUs that one answer may take.
 const MAX_TEXT_RESPONSES: u32 = 4096;

@@ -4,12 +4,13 @@ use bytes::Bytes;
 
 use crate::discovery::{DiscoverScope, SEND_TARGETS};
 use crate::params::Params;
+use crate::session::ManagementFunction;
 use crate::session::initiator::full_feature::{FullFeature, Leaving};
 use crate::session::initiator::payload::Sequence;
 use crate::session::initiator::task::{CommandTask, Payload, ResetTask, Task, TextTask, Work};
 use crate::wire::bhs::{
-    FINAL, IMMEDIATE, LogoutRequest, NopIn, NopOut, RESERVED_TAG, ScsiCommand,
-    TaskManagementRequest, TextRequest,
+    FINAL, IMMEDIATE, LogoutRequest, NopIn, NopOut, READ, RESERVED_TAG, ScsiCommand,
+    TaskManagementRequest, TextRequest, WRITE,
 };
 use crate::wire::opcode::LogoutReason;
 use crate::wire::serial::Serial;
@@ -63,7 +64,7 @@ impl FullFeature {
         };
         Pdu::bare(TaskManagementRequest {
             opcode: TaskManagementRequest::OPCODE | IMMEDIATE,
-            function: FINAL | ABORT_TASK,
+            function: FINAL | ManagementFunction::AbortTask.code(),
             lun: lun.into(),
             initiator_task_tag: tag.into(),
             referenced_task_tag: of.into(),
@@ -183,7 +184,7 @@ fn unit_reset(reset: &mut ResetTask, tag: u32, cmd_sn: Serial, exp_stat_sn: Seri
     reset.cmd_sn = Some(cmd_sn);
     Pdu::bare(TaskManagementRequest {
         opcode: TaskManagementRequest::OPCODE | IMMEDIATE,
-        function: FINAL | LOGICAL_UNIT_RESET,
+        function: FINAL | ManagementFunction::LogicalUnitReset.code(),
         lun: reset.lun.0.into(),
         initiator_task_tag: tag.into(),
         referenced_task_tag: RESERVED_TAG.into(),
@@ -231,11 +232,5 @@ fn logout(tag: u32, cmd_sn: Serial, exp_stat_sn: Serial) -> Pdu {
     })
 }
 
-/// The R, W and ATTR bits of a SCSI Command (RFC 7143 §11.3.1).
-const READ: u8 = 0x40;
-const WRITE: u8 = 0x20;
+/// The task attribute of a SCSI Command: simple (RFC 7143 §11.3.1).
 const SIMPLE: u8 = 0x01;
-
-/// Task management functions (RFC 7143 §11.5.1).
-const ABORT_TASK: u8 = 1;
-const LOGICAL_UNIT_RESET: u8 = 5;

@@ -9,7 +9,9 @@ use crate::session::target::full_feature::{FullFeature, Request, lun_of};
 use crate::session::task::{Kind, Progress, ScsiTask, Task};
 use crate::session::{Command, Response, TargetEvent, TaskAttribute, TaskId};
 use crate::wire::ahs::{Segment, segments};
-use crate::wire::bhs::{DataIn, FINAL, RESERVED_TAG, ScsiCommand, ScsiResponse};
+use crate::wire::bhs::{
+    DataIn, FINAL, READ, RESERVED_TAG, STATUS, ScsiCommand, ScsiResponse, WRITE,
+};
 use crate::wire::opcode::RejectReason;
 
 impl FullFeature {
@@ -168,8 +170,9 @@ impl FullFeature {
 
 /// Sense data behind its length (RFC 7143 §11.4.7). CHECK CONDITION never goes without.
 fn sense_segment(status: Status, sense: Option<Bytes>) -> Bytes {
-    let missing =
-        || (status == Status::CHECK_CONDITION).then(|| INTERNAL_TARGET_FAILURE.to_fixed_bytes());
+    let missing = || {
+        (status == Status::CHECK_CONDITION).then(|| Sense::INTERNAL_TARGET_FAILURE.to_fixed_bytes())
+    };
     let Some(mut sense) = sense.or_else(missing) else {
         return Bytes::new();
     };
@@ -192,9 +195,5 @@ fn bidirectional_read_length(ahs: &Bytes) -> u32 {
         .unwrap_or(0)
 }
 
-const READ: u8 = 0x40;
-const WRITE: u8 = 0x20;
-const STATUS: u8 = 0x01;
 /// The most that sense data may be (SPC-4 §4.5.1).
 const MAX_SENSE_BYTES: usize = 252;
-const INTERNAL_TARGET_FAILURE: Sense = Sense::new(0x04, 0x44, 0x00);
