@@ -15,6 +15,9 @@ pub enum Error {
     /// The caller: the address is none.
     #[error("no address of an iSCSI target")]
     BadAddress,
+    /// The caller: the URL names a user, but this initiator cannot authenticate.
+    #[error("the URL names a user, but authentication is not supported yet")]
+    NoAuthentication,
     /// The caller: too many commands are under way on this session.
     #[error("too many commands are under way")]
     QueueFull,
@@ -67,7 +70,7 @@ pub enum Error {
     #[error("discovery failed: {0}")]
     Discover(#[from] DiscoverError),
     /// The unit: the command ended with a status other than GOOD.
-    #[error("the unit answered {status}")]
+    #[error("the unit answered {status}{}", .sense.map(|sense| format!(": {sense}")).unwrap_or_default())]
     Status {
         /// The status.
         status: Status,

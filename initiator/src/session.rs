@@ -37,6 +37,10 @@ impl Session {
     /// Connects and logs in to the target that a URL names.
     pub async fn connect(url: &IscsiUrl, options: Options) -> Result<Self, Error> {
         let target = url.target().ok_or(Error::BadAddress)?;
+        // Left out without a word it would look like a target that lets everybody in.
+        if url.user().is_some() {
+            return Err(Error::NoAuthentication);
+        }
         Self::connect_to(&url.address(), target, options).await
     }
 

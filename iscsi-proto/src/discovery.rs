@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::name::{IscsiName, NameError};
-use crate::url::DEFAULT_PORT;
+use crate::url::IscsiUrl;
 use crate::wire::text::{self, TextError};
 
 /// The longest answer that is read: some 30,000 records.
@@ -103,27 +103,8 @@ pub fn parse_address(value: &str) -> Result<(String, u16), DiscoveryError> {
         Some((place, tag)) => (place, tag.parse().map_err(|_| DiscoveryError::BadAddress)?),
         None => (value, UNTOLD_TAG),
     };
-    let (host, port) = split_port(place).ok_or(DiscoveryError::BadAddress)?;
-    Ok((format!("{host}:{port}"), tag))
-}
-
-/// The host keeps its brackets.
-fn split_port(place: &str) -> Option<(&str, u16)> {
-    let host_end = match place.strip_prefix('[') {
-        Some(inside) => inside.find(']')? + 2,
-        None => place.find(':').unwrap_or(place.len()),
-    };
-    let (host, port) = place.split_at_checked(host_end)?;
-    let legal = |c: char| c.is_alphanumeric() || "-._:%[]".contains(c);
-    if host.is_empty() || !host.chars().all(legal) {
-        return None;
-    }
-    let port = match port.strip_prefix(':') {
-        Some(port) => port.parse().ok().filter(|&port| port != 0)?,
-        None if port.is_empty() => DEFAULT_PORT,
-        None => return None,
-    };
-    Some((host, port))
+    let portal = IscsiUrl::at(place).map_err(|_| DiscoveryError::BadAddress)?;
+    Ok((portal.address(), tag))
 }
 
 /// The tag of an address that tells none: the one that a target with a single portal group has.

@@ -45,8 +45,9 @@ pub enum UrlError {
 }
 
 impl IscsiUrl {
-    /// The URL of a portal.
-    pub fn portal(host: &str, port: u16) -> Result<Self, UrlError> {
+    /// The URL of the portal at `host[:port]`; hosts with colons stand in brackets.
+    pub fn at(place: &str) -> Result<Self, UrlError> {
+        let (host, port) = split_place(place)?;
         if port == 0 {
             return Err(UrlError::Port);
         }
@@ -59,16 +60,6 @@ impl IscsiUrl {
             target: None,
             lun: None,
         })
-    }
-
-    /// The URL of a unit behind the same portal.
-    #[must_use]
-    pub fn unit(&self, target: IscsiName, lun: u16) -> Self {
-        Self {
-            target: Some(target),
-            lun: Some(lun),
-            ..self.clone()
-        }
     }
 
     /// The host, without brackets.
@@ -121,7 +112,6 @@ impl FromStr for IscsiUrl {
             .rsplit_once('@')
             .map_or((None, authority), |(user, place)| (Some(user), place));
         let (user, secret) = split_user(user)?;
-        let (host, port) = split_place(place)?;
         let (target, lun) = path
             .split_once('/')
             .map_or((path, None), |(target, lun)| (target, Some(lun)));
@@ -141,7 +131,7 @@ impl FromStr for IscsiUrl {
             secret,
             target,
             lun,
-            ..Self::portal(host, port)?
+            ..Self::at(place)?
         })
     }
 }
