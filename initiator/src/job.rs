@@ -80,12 +80,14 @@ impl Repeat {
     /// What holds for a command.
     pub(crate) fn of(command: &Command) -> Self {
         match command {
-            Command::Write { range, .. } => Self::blocks(range.lba(), range.blocks()),
+            Command::Write { range, .. } | Command::WriteAndVerify { range, .. } => {
+                Self::blocks(range.lba(), range.blocks())
+            }
             Command::WriteSame(same) if same.range.blocks() != 0 => {
                 Self::blocks(same.range.lba(), same.range.blocks())
             }
             // Its blocks are in the parameter list, or reach to the end: any change may overlap.
-            Command::WriteSame(_) | Command::Unmap { .. } => Self::Changes {
+            change if change.alters_medium() => Self::Changes {
                 first: 0,
                 end: u64::MAX,
             },
@@ -120,7 +122,7 @@ impl Repeat {
 
 #[cfg(test)]
 mod tests {
-    use iscsi_proto::scsi::Command;
+    use iscsi_proto::scsi::{Command, LbaRange};
 
     use super::Repeat;
 
@@ -131,6 +133,11 @@ mod tests {
         assert!(of(7, 1).overlaps(of(0, 8)));
         assert!(!of(0, 8).overlaps(of(8, 1)));
         assert!(!of(0, 8).overlaps(Repeat::of(&Command::read(0, 8))));
+        let range = LbaRange::sixteen(7, 1);
+        assert!(of(0, 8).overlaps(Repeat::of(&Command::WriteAndVerify {
+            range,
+            compare: false
+        })));
         assert!(of(1 << 40, 1).overlaps(Repeat::of(&Command::Unmap {
             anchor: false,
             parameter_length: 24
