@@ -22,7 +22,7 @@ const VENDOR: &str = "VMTHNDR";
 /// Product revision level.
 const REVISION: &str = "0001";
 
-/// Bytes in an extent of the cache below: what transfers should be multiples of.
+/// What transfers and UNMAP should be multiples of: the unit of overlays, and the page of most file systems.
 const OPTIMAL_GRANULARITY_BYTES: u32 = 4096;
 
 const OPTIMAL_TRANSFER_BYTES: u32 = 1 << 20;
