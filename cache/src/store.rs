@@ -49,10 +49,14 @@ pub enum StoreError {
     #[error("too small to hold an extent")]
     TooSmall,
     /// The file is something else, and is left as it is.
-    #[error("the file is not empty and not a cache store")]
+    #[error(
+        "the file is not empty and not a cache store: move it away, or keep the cache elsewhere"
+    )]
     NotAStore,
     /// The file was written by another version.
-    #[error("the store has format version {found}, which this program does not know")]
+    #[error(
+        "the store has format version {found}, which this program does not know: remove it, it fills again"
+    )]
     Version {
         /// The version found.
         found: u32,

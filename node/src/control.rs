@@ -23,6 +23,9 @@ const MOST_LINE_BYTES: u64 = 1024 * 1024;
 /// How long a command waits for the node's answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long a command may take to say what it wants: those that wait in line must not wait for a silent one.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Commands that are answered at once.
 const MOST_CONNECTIONS: usize = 64;
 
@@ -120,9 +123,8 @@ async fn remove_stale(path: &Path) -> Result<()> {
 async fn answer(node: &Arc<Node>, mut stream: UnixStream) -> Result<()> {
     let (from, mut to) = stream.split();
     let mut line = String::new();
-    BufReader::new(from.take(MOST_LINE_BYTES))
-        .read_line(&mut line)
-        .await?;
+    let mut from = BufReader::new(from.take(MOST_LINE_BYTES));
+    tokio::time::timeout(REQUEST_TIMEOUT, from.read_line(&mut line)).await??;
     let reply = match serde_json::from_str(&line) {
         Ok(request) => node
             .answer(request)

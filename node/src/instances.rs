@@ -1,6 +1,6 @@
 //! The instances of a node: a folder each, with what it is and what was written to it.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,6 +14,9 @@ use crate::export::Base;
 
 /// The file that says what an instance is.
 const DESCRIPTION: &str = "instance.toml";
+
+/// The longest description that is read.
+const MOST_DESCRIPTION_BYTES: u64 = 64 * 1024;
 
 /// What is begun or being removed ends with this, and is cleaned away at the next start.
 const UNFINISHED: &str = ".unfinished";
@@ -31,6 +34,20 @@ pub(crate) struct Description {
     pub(crate) image: String,
 }
 
+impl Description {
+    fn read(path: &Path) -> Result<Self> {
+        let mut text = String::new();
+        std::fs::File::open(path)
+            .and_then(|file| file.take(MOST_DESCRIPTION_BYTES).read_to_string(&mut text))
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        let parsed: std::result::Result<Self, _> = toml::from_str(&text);
+        match parsed {
+            Ok(description) => Ok(description),
+            Err(error) => bail!("{} is damaged: {}", path.display(), error.message()),
+        }
+    }
+}
+
 impl Instances {
     /// Opens the folder, and cleans away what a node left half done when it died.
     pub(crate) fn open(folder: PathBuf) -> Result<Self> {
@@ -38,7 +55,7 @@ impl Instances {
             .with_context(|| format!("cannot create {}", folder.display()))?;
         for entry in std::fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
             let path = entry?.path();
-            if path.to_string_lossy().ends_with(UNFINISHED) {
+            if path.to_string_lossy().ends_with(UNFINISHED) && path.is_dir() {
                 std::fs::remove_dir_all(&path)
                     .with_context(|| format!("cannot remove {}", path.display()))?;
             }
@@ -46,28 +63,19 @@ impl Instances {
         Ok(Self { folder })
     }
 
-    /// The instances that are there.
-    pub(crate) fn list(&self) -> Result<Vec<(String, Description)>> {
+    /// The instances that are there, each with what it is or why nobody can tell.
+    pub(crate) fn list(&self) -> Result<Vec<(String, Result<Description>)>> {
         let mut found = Vec::new();
         for entry in
             std::fs::read_dir(&self.folder).with_context(|| self.folder.display().to_string())?
         {
-            let path = entry?.path();
-            let name = path
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
-            if check_name("instance", &name).is_err() || name.ends_with(UNFINISHED) {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let named = check_name("instance", &name).is_ok() && !name.ends_with(UNFINISHED);
+            if !named || !entry.path().is_dir() {
                 continue;
             }
-            let description = path.join(DESCRIPTION);
-            let text = std::fs::read_to_string(&description)
-                .with_context(|| description.display().to_string())?;
-            found.push((
-                name,
-                toml::from_str(&text).with_context(|| description.display().to_string())?,
-            ));
+            found.push((name, Description::read(&entry.path().join(DESCRIPTION))));
         }
         found.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(found)
@@ -118,7 +126,12 @@ impl Instances {
         base: Base,
     ) -> Result<()> {
         std::fs::create_dir(begun).with_context(|| format!("cannot create {}", begun.display()))?;
-        Overlay::create(&begun.join("overlay"), options, base).await?;
+        Overlay::create(&begun.join("overlay"), options, base)
+            .await
+            .with_context(|| match options.bytes {
+                Some(bytes) => format!("cannot create {} for {bytes} bytes", begun.display()),
+                None => format!("cannot create {}", begun.display()),
+            })?;
         let description = toml::to_string(&Description {
             image: image.to_owned(),
         })?;
@@ -138,9 +151,9 @@ impl Instances {
     ) -> Result<Arc<Overlay<Base>>> {
         let path = self.place(name).join("overlay");
         let overlay = Overlay::open(&path, key, base).await;
-        Ok(Arc::new(
-            overlay.with_context(|| format!("instance `{name}`"))?,
-        ))
+        Ok(Arc::new(overlay.with_context(|| {
+            format!("cannot open {}", path.display())
+        })?))
     }
 
     /// Removes an instance and what was written to it.
@@ -170,4 +183,52 @@ impl Instances {
 fn sync_folder(path: &Path) -> Result<()> {
     let synced = std::fs::File::open(path).and_then(|folder| folder.sync_all());
     synced.with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::Instances;
+
+    #[test]
+    fn an_instance_that_is_damaged_hides_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let instances = Instances::open(folder.path().join("instances")).unwrap();
+        let place = |name: &str| folder.path().join("instances").join(name);
+        let describe = |name: &str, text: &[u8]| {
+            fs::create_dir(place(name)).unwrap();
+            fs::write(place(name).join("instance.toml"), text).unwrap();
+        };
+        describe("good", b"image = \"debian\"\n");
+        describe("torn", b"image = \"de");
+        describe("no-text", b"\xff\xfe");
+        fs::create_dir(place("empty")).unwrap();
+        fs::write(place("a-file"), b"").unwrap();
+        describe("endless", b"");
+        let endless = fs::File::create(place("endless").join("instance.toml")).unwrap();
+        endless.set_len(1 << 40).unwrap();
+
+        let listed: Vec<(String, Result<String, String>)> = instances
+            .list()
+            .unwrap()
+            .into_iter()
+            .map(|(name, found)| {
+                let found = found.map(|description| description.image);
+                (name, found.map_err(|error| format!("{error:#}")))
+            })
+            .collect();
+        let (good, damaged): (Vec<_>, Vec<_>) =
+            listed.into_iter().partition(|(_, found)| found.is_ok());
+        assert_eq!(good, [("good".to_owned(), Ok("debian".to_owned()))]);
+        let names: Vec<&str> = damaged.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["empty", "endless", "no-text", "torn"]);
+        for (name, error) in &damaged {
+            let said = error.as_ref().unwrap_err();
+            assert!(
+                said.contains(&format!("{name}/instance.toml")) && !said.contains('\n'),
+                "{said}"
+            );
+        }
+    }
 }

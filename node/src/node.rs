@@ -13,14 +13,13 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 use vmthunder_cache::overlay::Overlay;
 use vmthunder_cache::{Store, StoreOptions};
-use vmthunder_swarm::SwarmOptions;
-use vmthunder_swarm::fetch::{FetchOptions, Source as FetchSource, Waiting};
+use vmthunder_swarm::fetch::Source as FetchSource;
 use vmthunder_swarm::forest::NodeName;
 use vmthunder_swarm::peer::{PeerOptions, PeerSessions};
 use vmthunder_volume::{Class, EXTENT_BYTES, Volume};
 
-use crate::attach::{Attached, GUEST_PATIENCE, Surroundings, attach};
-use crate::config::{Config, Source};
+use crate::attach::{Attached, Surroundings, attach};
+use crate::config::{Config, Source, check_name};
 use crate::control::{self, Request};
 use crate::export::{Base, Export};
 use crate::instances::Instances;
@@ -140,14 +139,6 @@ impl Node {
                 request_timeout: PEER_PATIENCE,
             }),
             members: config.members.clone(),
-            swarm: SwarmOptions {
-                deadline: GUEST_PATIENCE,
-                fetch: FetchOptions {
-                    waiting: Waiting::Outside,
-                    ..FetchOptions::default()
-                },
-                ..SwarmOptions::default()
-            },
         };
         let mut images = Vec::new();
         for image in &config.images {
@@ -205,6 +196,7 @@ impl Node {
     async fn open_instances(&self) -> Result<()> {
         for (name, description) in self.folder.list()? {
             let opened = async {
+                let description = description?;
                 let image = self.image(&description.image)?;
                 let overlay = self
                     .folder
@@ -214,7 +206,11 @@ impl Node {
             };
             match opened.await {
                 Ok(instance) => self.running.lock().await.push(instance),
-                Err(error) => error!(instance = name, "is not served: {error:#}"),
+                Err(error) => error!(
+                    instance = name,
+                    "is not served: {error:#}; bring its folder back from a copy, \
+                    or remove it with `vmthunder instance remove {name}`"
+                ),
             }
         }
         Ok(())
@@ -293,6 +289,7 @@ impl Node {
     }
 
     async fn remove(&self, name: &str) -> Result<()> {
+        check_name("instance", name)?;
         let mut running = self.running.lock().await;
         self.target.withdraw(&names::instance(name));
         running.retain(|instance| instance.name != name);
@@ -365,7 +362,7 @@ async fn open_store(config: &Config) -> Result<Arc<Store>> {
     };
     Store::open(options).await.with_context(|| {
         format!(
-            "cannot open the cache {} of {}",
+            "cannot open the cache {} of `cache.size` {}",
             path.display(),
             config.cache
         )

@@ -239,6 +239,11 @@ async fn instances_keep_their_writes_over_kill_and_restart_and_share_nothing() {
     ]);
     assert_eq!(twice.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&twice.stderr).contains("already"));
+    let outside = run(&["instance", "remove", "../one", "--config", config]);
+    assert_eq!(outside.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&outside.stderr);
+    assert!(said.contains("use 1 to 63 of a-z"), "{said}");
+
     succeed(&["instance", "remove", "one", "--config", config]);
     assert!(!succeed(&["instance", "list", "--config", config]).contains("one "));
 }
