@@ -176,13 +176,11 @@ impl File {
                 others.insert(name.clone()),
                 "two members are named `{name}`"
             );
-            ensure!(
-                address.contains(':'),
-                "member `{name}`: `{address}` lacks a port, for example :3260"
-            );
+            let portal = IscsiUrl::at(&address)
+                .with_context(|| format!("member `{name}`: `{address}` is not HOST[:PORT]"))?;
             members.push(Member {
                 name: name.parse()?,
-                address,
+                address: portal.address(),
             });
         }
         let data = folder.join(self.data);
@@ -218,6 +216,10 @@ impl ImageSection {
                 ensure!(
                     url.target().is_some(),
                     "`origin` lacks the target's name: iscsi://HOST[:PORT]/TARGET/LUN"
+                );
+                ensure!(
+                    url.user().is_none(),
+                    "`origin` names a user, but authentication is not supported yet"
                 );
                 let root = self
                     .root
@@ -365,6 +367,16 @@ mod tests {
         assert!(refusal(&HEAD.replace("\"127.0.0.1:0\"", "")).contains("`listen` is empty"));
         assert!(refusal(&format!("{HEAD}[cache]\nsize = \"1 KiB\"\n")).contains("the least is"));
         assert!(refusal(&format!("{HEAD}[[image]]\nname = \"a\"\n")).contains("either a `file`"));
+        let member = |address| {
+            refusal(&format!(
+                "{HEAD}[[member]]\nname = \"n2\"\naddress = \"{address}\"\n"
+            ))
+        };
+        assert!(member("::1").contains("`::1` is not HOST[:PORT]"));
+        assert!(member("n2:none").contains("not a number from 1 to 65535"));
+        let origin =
+            "[[image]]\nname = \"a\"\norigin = \"iscsi://me%s@h/iqn.2026-11.org.example:a/0\"\n";
+        assert!(refusal(&format!("{HEAD}{origin}")).contains("names a user"));
         let twice = "[[image]]\nname = \"a\"\nfile = \"x\"\n".repeat(2);
         assert!(refusal(&format!("{HEAD}{twice}")).contains("two images"));
     }

@@ -5,14 +5,12 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use iscsi_proto::name::IscsiName;
+use iscsi_proto::url::DEFAULT_PORT;
 use iscsi_target::Target;
 use tokio::net::{TcpListener, lookup_host};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vmthunder_volume::Volume;
-
-/// The well-known port of iSCSI (RFC 7143 §14).
-const PORT: u16 = 3260;
 
 /// Listening sockets, not served yet.
 pub(crate) struct Portals {
@@ -76,7 +74,7 @@ async fn resolve(address: &str) -> Result<Vec<SocketAddr>> {
     let with_port = match address.parse::<SocketAddr>() {
         Ok(address) => return Ok(vec![address]),
         Err(_) if has_port(address) => address.to_owned(),
-        Err(_) => format!("{address}:{PORT}"),
+        Err(_) => format!("{address}:{DEFAULT_PORT}"),
     };
     let found = lookup_host(&with_port)
         .await
