@@ -7,10 +7,11 @@ use clap::{Args, Parser, Subcommand};
 
 /// Boot hundreds of virtual machines from one image in the time of one, over nothing but iSCSI.
 #[derive(Debug, Parser)]
-#[command(name = "vmthunder", version, about, after_help = EXIT_CODES)]
+#[command(name = "vmthunder", version, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
     /// What is logged to standard error: error, warn, info, debug or trace. The variable RUST_LOG says it in detail.
-    #[arg(long, global = true, default_value = "warn", value_name = "LEVEL")]
+    #[arg(long, global = true, default_value = "warn", value_name = "LEVEL",
+        value_parser = ["error", "warn", "info", "debug", "trace"], hide_possible_values = true)]
     pub(crate) log: String,
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -129,8 +129,11 @@ impl Instances {
         Overlay::create(&begun.join("overlay"), options, base)
             .await
             .with_context(|| match options.bytes {
-                Some(bytes) => format!("cannot create {} for {bytes} bytes", begun.display()),
-                None => format!("cannot create {}", begun.display()),
+                Some(bytes) => format!(
+                    "cannot make a disk of {bytes} bytes in {}",
+                    self.folder.display()
+                ),
+                None => format!("cannot make a disk in {}", self.folder.display()),
             })?;
         let description = toml::to_string(&Description {
             image: image.to_owned(),

@@ -41,13 +41,16 @@ fn options() -> Options {
     Options::new(names::initiator("cli"))
 }
 
-fn parse(url: &str) -> Result<IscsiUrl> {
-    url.parse()
-        .with_context(|| format!("{url} is not an iSCSI URL"))
+fn parse(text: &str) -> Result<IscsiUrl> {
+    // What stands before the @ may hold a secret.
+    let open = text.rsplit('@').next().unwrap_or_default();
+    text.parse()
+        .with_context(|| format!("{open} is not an iSCSI URL"))
 }
 
 async fn list_targets(url: &str, json: bool) -> Result<()> {
-    let records = discover(&parse(url)?.address(), &options())
+    let url = parse(url)?;
+    let records = discover(&url.address(), &options())
         .await
         .with_context(|| format!("cannot discover {url}"))?;
     if json {

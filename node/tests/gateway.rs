@@ -103,6 +103,8 @@ fn the_initiator_s_commands_work_against_the_gateway() {
 fn what_cannot_run_says_why_and_exits_with_2() {
     let scene = Scene::new();
     let missing = scene.path("missing.raw").display().to_string();
+    let folder = scene.folder.path().display().to_string();
+    let secret = format!("iscsi://me%hush@{}", harness::free_address());
     let nobody = format!(
         "iscsi://{}/iqn.2026-11.org.example:x/0",
         harness::free_address()
@@ -112,11 +114,16 @@ fn what_cannot_run_says_why_and_exits_with_2() {
         (vec!["iscsi", "read", "http://x"], "iscsi://"),
         (vec!["iscsi", "capacity", &nobody], "cannot log in"),
         (vec!["status", "--config", &missing], "cannot read"),
+        (vec!["target", &folder, "--read-only"], "neither a file"),
+        (vec!["--log", "loud", "status"], "[possible values: error,"),
+        (vec!["iscsi", "discover", &secret], "iscsi://me@127"),
+        (vec!["iscsi", "discover", "iscsi://me%hush@:0"], "port"),
     ] {
         let output = run(&args);
         let errors = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {errors}");
         assert!(errors.contains(cause), "{args:?}: {errors}");
+        assert!(!errors.contains("hush"), "a secret was told: {errors}");
     }
 }
 

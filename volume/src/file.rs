@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSliceMut};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,6 +46,11 @@ struct Inner {
 impl RawFile {
     /// Opens an existing file or block device. Bytes behind the last whole block are not part of the volume.
     pub fn open(path: &Path, access: Access, block_size: BlockSize) -> io::Result<Self> {
+        // Looked at first: to open a pipe would wait for its other end, and a folder says that it has 8 EiB.
+        let kind = std::fs::metadata(path)?.file_type();
+        if !kind.is_file() && !kind.is_block_device() {
+            return Err(io::Error::other("neither a file nor a block device"));
+        }
         let file = OpenOptions::new()
             .read(true)
             .write(access == Access::ReadWrite)
@@ -317,6 +322,15 @@ mod tests {
             run(volume.allocation(rest)).unwrap(),
             (Allocation::Hole, Span::new(65536, 65536))
         );
+    }
+
+    #[test]
+    fn what_is_no_disk_is_not_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        for path in [folder.path(), Path::new("/dev/zero")] {
+            let error = RawFile::open(path, Access::ReadOnly, BlockSize::B512).unwrap_err();
+            assert_eq!(error.to_string(), "neither a file nor a block device");
+        }
     }
 
     #[test]
