@@ -29,7 +29,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::login::{InitiatorLogin, InitiatorStep};
 use crate::session::initiator::full_feature::FullFeature;
-use crate::wire::framer::{Digests, Framed, Framer, encode};
+use crate::wire::framer::{DEFAULT_MAX_DATA_SEGMENT, Digests, Framed, Framer, encode};
 use crate::wire::lun::Lun;
 use crate::wire::{Header, Pdu};
 
@@ -74,7 +74,8 @@ impl InitiatorSession {
     pub fn new(config: InitiatorConfig, now: Instant) -> Self {
         let mut login = Box::new(InitiatorLogin::new(config.offer.clone()));
         let mut session = Self {
-            framer: Framer::new(config.offer.max_recv_data_segment_length),
+            // Until the login is over the target may send the default length, whatever is offered.
+            framer: Framer::new(DEFAULT_MAX_DATA_SEGMENT),
             encoded: VecDeque::new(),
             digests: Digests::default(),
             events: VecDeque::new(),

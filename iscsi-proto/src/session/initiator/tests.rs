@@ -407,3 +407,18 @@ fn nothing_but_a_login_response_may_come_first() {
     let end = SessionEnd::Protocol(ProtocolError::UnexpectedPdu);
     assert!(matches!(session.poll_event(), Some(InitiatorEvent::Ended(reason)) if reason == end));
 }
+
+#[test]
+fn a_login_response_may_be_longer_than_what_is_offered_for_later() {
+    let mut config = config();
+    config.offer.max_recv_data_segment_length = 512;
+    let mut session = crate::session::InitiatorSession::new(config, start());
+    // A Login Response of 600 bytes: one key that nobody knows, C=0, T=0, CSG security.
+    let mut bytes = BytesMut::from(&[0; 48 + 600][..]);
+    (bytes[0], bytes[6], bytes[7]) = (0x23, 0x02, 0x58);
+    bytes[48..].fill(b'x');
+    bytes[48..52].copy_from_slice(b"X-a=");
+    bytes[48 + 599] = 0;
+    session.handle_bytes(start(), &mut bytes);
+    assert!(!session.is_closed(), "{:?}", session.poll_event());
+}
