@@ -90,15 +90,10 @@ fn units(args: &TargetArgs, name: &IscsiName) -> Result<Vec<Unit<Arc<RawFile>>>>
         );
         let number = u16::try_from(number)?;
         let designator = names::designator(&["gateway", name.as_str(), &number.to_string()]);
-        let identity = UnitIdentity {
-            designator,
-            serial: names::serial(designator),
-            product: "gateway".to_owned(),
-        };
         units.push(Unit {
             number,
             volume: Arc::new(volume),
-            identity,
+            identity: UnitIdentity::new(designator, "gateway"),
             read_only: args.read_only,
             thin: true,
         });

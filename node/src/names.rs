@@ -66,14 +66,6 @@ pub(crate) fn designator(parts: &[&str]) -> [u8; 8] {
     designator
 }
 
-/// A unit serial number that goes with a designator.
-pub(crate) fn serial(designator: [u8; 8]) -> String {
-    designator
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -60,10 +60,13 @@ pub(crate) async fn serve(config: Config, until_stdin_closes: bool) -> Result<()
     // First of all, since it finds out whether another node uses the folder.
     let commands = control::listen(&config.control()).await?;
     let stop = CancellationToken::new();
-    let ended = tokio::spawn(end(until_stdin_closes));
+    let mut ended = tokio::spawn(end(until_stdin_closes));
     let node = tokio::select! {
         node = Node::assemble(&config, portals.hosts().to_vec()) => Arc::new(node?),
-        ended = ended_early(&ended) => return ended,
+        ended = &mut ended => {
+            ended?.context("cannot wait for signals")?;
+            bail!("told to end before it served");
+        }
     };
     let tracker = TaskTracker::new();
     let commands = control::serve(Arc::clone(&node), commands, stop.clone());
@@ -82,14 +85,6 @@ pub(crate) async fn serve(config: Config, until_stdin_closes: bool) -> Result<()
     commands.await??;
     let _ = std::fs::remove_file(config.control());
     node.close().await
-}
-
-/// Waits for a start that is cut short: by a signal before the node serves.
-async fn ended_early(ended: &tokio::task::JoinHandle<std::io::Result<()>>) -> Result<()> {
-    while !ended.is_finished() {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    bail!("told to end before it served")
 }
 
 /// Waits for what ends a daemon: SIGINT, SIGTERM, or the end of standard input if its parent holds that.
@@ -226,7 +221,7 @@ impl Node {
         let unit = Unit {
             number: 0,
             volume: Export::Instance(Arc::clone(&overlay)),
-            identity: identity(designator, "instance"),
+            identity: UnitIdentity::new(designator, "instance"),
             read_only: false,
             thin: true,
         };
@@ -369,14 +364,6 @@ async fn open_store(config: &Config) -> Result<Arc<Store>> {
     })
 }
 
-fn identity(designator: [u8; 8], product: &str) -> UnitIdentity {
-    UnitIdentity {
-        designator,
-        serial: names::serial(designator),
-        product: product.to_owned(),
-    }
-}
-
 impl Attached {
     /// The image and its manifest as read-only logical units from a number on.
     fn units(&self, first: u16) -> Vec<Unit<Export>> {
@@ -390,7 +377,7 @@ impl Attached {
         let unit = |number, base: &Base, designator, product| Unit {
             number,
             volume: Export::Base(base.clone()),
-            identity: identity(designator, product),
+            identity: UnitIdentity::new(designator, product),
             read_only: true,
             thin: true,
         };

@@ -1,11 +1,16 @@
 //! A logical unit: SCSI commands against a volume.
 
+use std::sync::LazyLock;
+use std::time::Instant;
+
 use bytes::{Bytes, BytesMut};
 use iscsi_proto::scsi::{Command, Sense, WriteSame, unmap};
 use iscsi_proto::session::Response;
-use vmthunder_volume::{Class, Geometry, Span, Volume};
+use tracing::warn;
+use vmthunder_volume::{Class, Error, Geometry, Span, Volume};
 
-use crate::failure::{Access, Failure};
+use crate::complaints::Complaints;
+use crate::failure::{self, Access, Failure};
 use crate::inquiry::{self, Port};
 
 /// Bytes in the longest READ, WRITE or VERIFY.
@@ -29,6 +34,9 @@ const CHUNK_BYTES: u64 = 1 << 20;
 /// Bytes that one PRE-FETCH brings in: it is advice, so the rest of a longer one is left out.
 const MAX_PREFETCH_BYTES: u64 = 64 << 20;
 
+/// About the volumes of all units: what fills the log is one.
+static COMPLAINTS: LazyLock<Complaints> = LazyLock::new(Complaints::default);
+
 /// What an initiator recognises a unit by. Two units with one identity are one unit to it: a multipath disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnitIdentity {
@@ -41,9 +49,8 @@ pub struct UnitIdentity {
 }
 
 impl UnitIdentity {
-    /// A locally assigned designator with these 60 bits, the serial number its hexadecimal form.
-    pub fn locally_assigned(bits: u64, product: &str) -> Self {
-        let designator = (bits & 0x0fff_ffff_ffff_ffff | 0x3000_0000_0000_0000).to_be_bytes();
+    /// An identity with this designator, and its hexadecimal form as the serial number.
+    pub fn new(designator: [u8; 8], product: &str) -> Self {
         let serial = designator
             .iter()
             .map(|byte| format!("{byte:02x}"))
@@ -53,6 +60,12 @@ impl UnitIdentity {
             serial,
             product: product.to_owned(),
         }
+    }
+
+    /// An identity whose designator is locally assigned, with these 60 bits.
+    pub fn locally_assigned(bits: u64, product: &str) -> Self {
+        let designator = bits & 0x0fff_ffff_ffff_ffff | 0x3000_0000_0000_0000;
+        Self::new(designator.to_be_bytes(), product)
     }
 }
 
@@ -188,7 +201,11 @@ impl<V: Volume> Unit<V> {
         if span.is_empty() {
             return Ok(Response::good());
         }
-        let data = self.volume.read(span, class).await.map_err(reading)?;
+        let data = self
+            .volume
+            .read(span, class)
+            .await
+            .map_err(|error| self.failed(&error, Access::Reading))?;
         Ok(Response::read(vec![data]))
     }
 
@@ -200,9 +217,12 @@ impl<V: Volume> Unit<V> {
             self.volume
                 .write(span.offset(), data)
                 .await
-                .map_err(writing)?;
+                .map_err(|error| self.failed(&error, Access::Writing))?;
             if force {
-                self.volume.flush().await.map_err(writing)?;
+                self.volume
+                    .flush()
+                    .await
+                    .map_err(|error| self.failed(&error, Access::Writing))?;
             }
         }
         Ok(Response::written(bytes_32(span)?))
@@ -224,7 +244,11 @@ impl<V: Volume> Unit<V> {
         };
         let mut expected = expected.map(|data| (data, span.length()));
         for part in chunks(span) {
-            let found = self.volume.read(part, class).await.map_err(reading)?;
+            let found = self
+                .volume
+                .read(part, class)
+                .await
+                .map_err(|error| self.failed(&error, Access::Reading))?;
             if let Some((data, _)) = &mut expected
                 && data.split_to(found.len().min(data.len())) != found
             {
@@ -235,8 +259,22 @@ impl<V: Volume> Unit<V> {
         Ok(Response::written(moved))
     }
 
+    /// What an initiator is told of the volume's error, and the log if the volume itself is at fault.
+    fn failed(&self, error: &Error, access: Access) -> Failure {
+        if failure::is_fault(error)
+            && let Some(unsaid) = COMPLAINTS.may_say(Instant::now())
+        {
+            let (unit, serial) = (self.number, &self.identity.serial);
+            warn!(unit, serial, %error, ?access, unsaid, "the volume fails");
+        }
+        Failure::of(error, access)
+    }
+
     async fn flush(&self) -> Result<Response, Failure> {
-        self.volume.flush().await.map_err(writing)?;
+        self.volume
+            .flush()
+            .await
+            .map_err(|error| self.failed(&error, Access::Writing))?;
         Ok(Response::good())
     }
 
@@ -277,7 +315,10 @@ impl<V: Volume> Unit<V> {
             .map(|(lba, blocks)| self.checked(*lba, (*blocks).into()))
             .collect();
         for span in spans? {
-            self.volume.trim(span).await.map_err(writing)?;
+            self.volume
+                .trim(span)
+                .await
+                .map_err(|error| self.failed(&error, Access::Writing))?;
         }
         Ok(Response::written(moved))
     }
@@ -305,7 +346,10 @@ impl<V: Volume> Unit<V> {
         }
         let zero = same.no_data_out || block.iter().all(|byte| *byte == 0);
         if zero && same.unmap {
-            self.volume.trim(span).await.map_err(writing)?;
+            self.volume
+                .trim(span)
+                .await
+                .map_err(|error| self.failed(&error, Access::Writing))?;
             return Ok(Response::written(moved));
         }
         let pattern = pattern(&block, zero, span.length().min(CHUNK_BYTES));
@@ -318,7 +362,7 @@ impl<V: Volume> Unit<V> {
             self.volume
                 .write(part.offset(), bytes)
                 .await
-                .map_err(writing)?;
+                .map_err(|error| self.failed(&error, Access::Writing))?;
         }
         Ok(Response::written(moved))
     }
@@ -331,7 +375,11 @@ impl<V: Volume> Unit<V> {
             / 16;
         let mut runs = Vec::new();
         while !rest.is_empty() && runs.len() < room.clamp(1, MAX_STATUS_DESCRIPTORS) {
-            let (kind, run) = self.volume.allocation(rest).await.map_err(reading)?;
+            let (kind, run) = self
+                .volume
+                .allocation(rest)
+                .await
+                .map_err(|error| self.failed(&error, Access::Reading))?;
             let length = run.length().clamp(self.block_bytes().into(), rest.length());
             runs.push(inquiry::status_of(
                 kind,
@@ -343,14 +391,6 @@ impl<V: Volume> Unit<V> {
         }
         Ok(inquiry::lba_status(&runs, allocation))
     }
-}
-
-fn reading(error: vmthunder_volume::Error) -> Failure {
-    Failure::of(&error, Access::Reading)
-}
-
-fn writing(error: vmthunder_volume::Error) -> Failure {
-    Failure::of(&error, Access::Writing)
 }
 
 fn bytes_32(span: Span) -> Result<u32, Failure> {
