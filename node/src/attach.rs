@@ -24,7 +24,7 @@ use crate::names;
 const ORIGIN_PATIENCE: Duration = Duration::from_secs(300);
 
 /// How long a guest's read is tried before it fails.
-pub(crate) const GUEST_PATIENCE: Duration = Duration::from_secs(60);
+const GUEST_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The pause between two attempts to reach an origin.
 const ORIGIN_PAUSE: Duration = Duration::from_secs(1);
@@ -49,7 +49,6 @@ pub(crate) struct Surroundings {
     pub(crate) store: Option<Arc<Store>>,
     pub(crate) sessions: Arc<PeerSessions>,
     pub(crate) members: Vec<Member>,
-    pub(crate) swarm: SwarmOptions,
 }
 
 /// Makes an image ready to be served.
@@ -309,7 +308,7 @@ impl Surroundings {
             self.node.clone(),
             origin.image,
             Verify::Nothing,
-            self.swarm.clone(),
+            SwarmOptions::default(),
         );
         Ok(Attached {
             name: name.to_owned(),
@@ -329,7 +328,7 @@ impl Surroundings {
         designator: [u8; 8],
     ) -> Swarm<Remote, PeerVolume> {
         let geometry = origin.geometry();
-        let swarm = Swarm::new(self.node.clone(), origin, verify, self.swarm.clone());
+        let swarm = Swarm::new(self.node.clone(), origin, verify, SwarmOptions::default());
         let peer = |member: &Member| {
             let target_name = names::swarm(member.name.as_str()).to_string();
             let address = PeerAddress {

@@ -6,13 +6,13 @@
 #![forbid(unsafe_code)]
 
 mod dice;
-mod link;
 mod node;
 mod world;
 
 use std::time::Duration;
 
-use vmthunder_swarm::fetch::{FetchOptions, Waiting};
+/// Bytes per second of a link, each way: 1 Gb/s.
+pub const LINK_RATE: u64 = 125_000_000;
 
 /// What is simulated.
 #[derive(Clone, Debug)]
@@ -24,37 +24,23 @@ pub struct Scenario {
     /// Extents that a boot reads.
     pub extents: u64,
     /// Extents that a guest asks for at once.
-    pub demand_window: usize,
+    pub demand_window: u64,
     /// Extents that are read ahead of the guest; none if zero.
-    pub prefetch_window: usize,
+    pub prefetch_window: u64,
     /// Nodes begin within this time.
     pub stagger: Duration,
-    /// Bytes per second of a node's link, each way.
-    pub node_rate: u64,
-    /// Bytes per second of the origin's link.
-    pub origin_rate: u64,
-    /// How long a message takes.
-    pub latency: Duration,
     /// Requests of peers that a node serves at once.
     pub serve_queue: usize,
     /// Requests that a node has under way at one source, for itself; as many again for peers.
     pub ask_queue: usize,
     /// Per cent of the other nodes that a node knows of.
     pub view_percent: u64,
-    /// Nodes that die silently.
+    /// Nodes that die silently within the first half second.
     pub deaths: usize,
-    /// The time within which they die.
-    pub death_window: Duration,
     /// Nodes with a tenth of the rate.
     pub slow: usize,
     /// Nodes that answer with wrong bytes.
     pub liars: usize,
-    /// How long a guest's read is tried.
-    pub deadline: Duration,
-    /// The limits of the fetches.
-    pub fetch: FetchOptions,
-    /// When the simulation is cut off; whoever is not done then is stuck.
-    pub time_limit: Duration,
 }
 
 impl Default for Scenario {
@@ -66,22 +52,12 @@ impl Default for Scenario {
             demand_window: 4,
             prefetch_window: 0,
             stagger: Duration::from_millis(100),
-            node_rate: 125_000_000,
-            origin_rate: 125_000_000,
-            latency: Duration::from_micros(100),
             serve_queue: 1024,
             ask_queue: 96,
             view_percent: 100,
             deaths: 0,
-            death_window: Duration::from_secs(1),
             slow: 0,
             liars: 0,
-            deadline: Duration::from_secs(20),
-            fetch: FetchOptions {
-                waiting: Waiting::Outside,
-                ..FetchOptions::default()
-            },
-            time_limit: Duration::from_secs(600),
         }
     }
 }
@@ -97,11 +73,9 @@ pub struct Report {
     pub median: Duration,
     /// Nodes that live and have not read everything.
     pub stuck: usize,
-    /// Extents given to guests.
-    pub delivered: u64,
-    /// Reads of guests that failed.
+    /// Reads that took longer than a guest waits.
     pub failed: u64,
-    /// Wrong bytes given to a guest.
+    /// Extents that were handed up although nobody had given the right bytes.
     pub wrong: u64,
     /// Wrong bytes noticed.
     pub corrupt: u64,
@@ -109,12 +83,6 @@ pub struct Report {
     pub uphill: u64,
     /// Requests sent to peers and the origin.
     pub asked: u64,
-    /// Requests refused, here or there.
-    pub refusals: u64,
-    /// Times that a fetch waited.
-    pub waits: u64,
-    /// Requests given up.
-    pub silences: u64,
     /// Second sources asked.
     pub hedges: u64,
     /// Most extents that one node sent, divided by the extents that a boot reads.

@@ -1,31 +1,29 @@
 //! Events in order of time, and what each of them does.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use vmthunder_cache::flight::{Join, Outcome as Landed, Ticket};
-use vmthunder_swarm::fetch::{Action, Fetch, Outcome, Source, View};
+use vmthunder_swarm::fetch::{Action, End, Fetch, FetchOptions, Outcome, Source};
 use vmthunder_swarm::forest::{Forest, NodeName, Parent, Tree};
 use vmthunder_volume::{Class, EXTENT_BYTES, Extent};
 
-use crate::dice::{Dice, mix};
-use crate::link::Link;
-use crate::node::{Node, Run, Waiter};
-use crate::{Report, Scenario};
+use crate::dice::Dice;
+use crate::node::{Link, Node, Read, Run, Waiter};
+use crate::{LINK_RATE, Report, Scenario};
 
-/// What happens; the numbers are those of nodes, runs and requests.
-#[derive(Clone, Copy, Debug)]
+/// What happens to nodes, by their number, and to requests.
+#[derive(Clone, Copy, Debug, Hash)]
 enum Event {
-    Boot { node: usize },
-    Die { node: usize },
-    Retry { node: usize, run: u64 },
-    GuestRetry { node: usize, index: u64 },
-    Arrive { request: u64 },
-    Sent { node: usize },
-    Reply { request: u64, outcome: Outcome },
-    Patience { request: u64 },
-    Overdue { request: u64 },
+    Boot(usize),
+    Die(usize),
+    Sent(usize),
+    Return(usize, Read),
+    Arrive(u64),
+    Reply(u64, Outcome),
+    Patience(u64),
+    Overdue(u64),
 }
 
 /// A question on its way, or being answered.
@@ -38,30 +36,31 @@ struct Request {
     source: Source,
     patience: Duration,
     asked: Duration,
-    /// The asker does not wait for it any more.
-    given_up: bool,
 }
 
+#[derive(Debug)]
 pub(crate) struct World {
     scenario: Scenario,
+    fetch: FetchOptions,
     now: Duration,
     sequence: u64,
-    queue: BinaryHeap<Reverse<(Duration, u64)>>,
-    events: HashMap<u64, Event>,
+    events: BTreeMap<(Duration, u64), Event>,
+    log: DefaultHasher,
     dice: Dice,
     nodes: Vec<Node>,
     by_name: HashMap<NodeName, usize>,
     origin: Link,
     origin_sent: u64,
-    requests: HashMap<u64, Request>,
+    /// What is not answered yet; the second is false once the asker does not wait any more.
+    requests: HashMap<u64, (Request, bool)>,
     report: Report,
 }
 
 impl World {
     pub(crate) fn new(scenario: Scenario) -> Self {
-        let mut dice = Dice::new(scenario.seed);
+        let mut dice = Dice(scenario.seed);
         let names: Vec<NodeName> = (0..scenario.nodes)
-            .filter_map(|n| NodeName::new(&format!("node-{n}")).ok())
+            .filter_map(|number| NodeName::new(&format!("node-{number}")).ok())
             .collect();
         let mut nodes = Vec::new();
         for (number, name) in names.iter().enumerate() {
@@ -69,220 +68,166 @@ impl World {
                 .iter()
                 .filter(|other| *other == name || dice.below(100) < scenario.view_percent);
             let view = Forest::new(&known.cloned().collect::<Vec<_>>());
-            let rate = if number < scenario.slow {
-                scenario.node_rate / 10
-            } else {
-                scenario.node_rate
-            };
+            let slowness = if number < scenario.slow { 10 } else { 1 };
             let lies = number >= scenario.nodes - scenario.liars;
-            nodes.push(Node::new(&scenario, name.clone(), view, rate, lies));
+            nodes.push(Node::new(name.clone(), view, LINK_RATE / slowness, lies));
         }
-        let by_name = names
-            .into_iter()
-            .enumerate()
-            .map(|(number, name)| (name, number))
-            .collect();
         let mut world = Self {
+            fetch: FetchOptions::default(),
             now: Duration::ZERO,
             sequence: 0,
-            queue: BinaryHeap::new(),
-            events: HashMap::new(),
+            events: BTreeMap::new(),
+            log: DefaultHasher::new(),
             dice,
             nodes,
-            by_name,
-            origin: Link::new(scenario.origin_rate),
+            by_name: names.into_iter().zip(0..).collect(),
+            origin: Link::new(LINK_RATE),
             origin_sent: 0,
             requests: HashMap::new(),
             report: Report::default(),
             scenario,
         };
-        for node in 0..world.nodes.len() {
-            let wait = world.within(world.scenario.stagger);
-            world.after(wait, Event::Boot { node });
+        for node in 0..world.scenario.nodes {
+            world.within(world.scenario.stagger, Event::Boot(node));
         }
-        for death in 0..world.scenario.deaths {
-            let wait = world.within(world.scenario.death_window);
-            // Neither the slow ones, which come first, nor the liars, which come last.
-            let node = (world.scenario.slow + death) % world.nodes.len();
-            world.after(wait, Event::Die { node });
+        // Neither the slow ones, which come first, nor the liars, which come last.
+        for node in world.scenario.slow..world.scenario.slow + world.scenario.deaths {
+            world.within(DEATH_WINDOW, Event::Die(node));
         }
         world
     }
 
     pub(crate) fn play(mut self) -> Report {
-        while let Some(Reverse((at, sequence))) = self.queue.pop() {
-            if at > self.scenario.time_limit {
-                break;
-            }
+        while let Some(((at, _), event)) = self.events.pop_first()
+            && at <= TIME_LIMIT
+        {
             self.now = at;
-            if let Some(event) = self.events.remove(&sequence) {
-                self.log(&event);
-                self.apply(event);
+            (at, event).hash(&mut self.log);
+            match event {
+                Event::Boot(node) => self.read_on(node),
+                Event::Die(node) => self.nodes[node].alive = false,
+                Event::Sent(node) => self.nodes[node].serving -= 1,
+                Event::Return(node, read) => self.join(node, read.extent, Waiter::Guest(read)),
+                Event::Arrive(request) => self.arrive(request),
+                Event::Reply(request, outcome) => self.reply(request, outcome),
+                Event::Patience(request) => self.patience(request),
+                Event::Overdue(request) => self.overdue(request),
             }
         }
         self.conclude()
     }
 
-    fn apply(&mut self, event: Event) {
-        match event {
-            Event::Boot { node } => self.read_on(node),
-            Event::Die { node } => self.nodes[node].alive = false,
-            Event::Retry { node, run } => self.drive(node, run),
-            Event::GuestRetry { node, index } => self.want(node, index, Class::Demand),
-            Event::Arrive { request } => self.arrive(request),
-            Event::Sent { node } => self.nodes[node].serving -= 1,
-            Event::Reply { request, outcome } => self.reply(request, outcome),
-            Event::Patience { request } => self.patience(request),
-            Event::Overdue { request } => self.overdue(request),
-        }
-    }
-
     // The guest.
 
     /// Lets the guest and the read-ahead ask for as much as their windows allow.
-    fn read_on(&mut self, node: usize) {
-        let (extents, windows) = (
-            self.scenario.extents,
-            (
-                self.scenario.demand_window as u64,
-                self.scenario.prefetch_window as u64,
-            ),
-        );
-        while self.nodes[node].position < extents.min(self.nodes[node].arrived + windows.0) {
-            let index = self.nodes[node].position;
-            self.nodes[node].position += 1;
-            self.want(node, index, Class::Demand);
-        }
-        while self.nodes[node].prefetched < extents.min(self.nodes[node].arrived + windows.1) {
-            let index = self.nodes[node].prefetched;
-            self.nodes[node].prefetched += 1;
-            self.want(node, index, Class::Prefetch);
+    fn read_on(&mut self, number: usize) {
+        while let Some((extent, waiter)) = self.nodes[number].next_read(self.now, &self.scenario) {
+            self.join(number, extent, waiter);
         }
     }
 
-    fn want(&mut self, node: usize, index: u64, class: Class) {
-        let extent = place_of(index);
-        let waiter = if class == Class::Demand {
-            Waiter::Guest(index)
-        } else {
-            Waiter::Prefetch
+    fn join(&mut self, number: usize, extent: Extent, waiter: Waiter) {
+        let class = match waiter {
+            Waiter::Guest(_) => Class::Demand,
+            Waiter::Prefetch => Class::Prefetch,
+            Waiter::Peer(_) => Class::Peer,
         };
-        if self.nodes[node].resident.contains(&extent) {
-            return self.answer(node, extent, waiter, Landed::Landed);
+        let node = &mut self.nodes[number];
+        if !node.alive {
+            return;
         }
-        match self.nodes[node].flights.join(extent, class, waiter) {
-            Join::Lead(ticket) => self.begin(node, extent, class, ticket),
+        if node.resident.contains(&extent) {
+            return self.answer(number, waiter, Landed::Landed);
+        }
+        match node.flights.join(extent, class, waiter) {
+            Join::Lead(ticket) => self.begin(number, extent, class, ticket),
             Join::Wait => {}
-            Join::Refuse(waiter) => self.answer(node, extent, waiter, Landed::Refused),
+            Join::Refuse(waiter) => self.answer(number, waiter, Landed::Refused),
         }
     }
 
     // Fetches.
 
-    fn begin(&mut self, node: usize, extent: Extent, class: Class, ticket: Ticket) {
-        let deadline = self.now + self.scenario.deadline;
-        let fetch = Fetch::new(extent, class, deadline, self.scenario.fetch.clone());
-        let run = self.next();
-        self.nodes[node].runs.insert(
-            run,
-            Run {
-                extent,
-                class,
-                ticket,
-                fetch,
-                outstanding: 0,
-            },
-        );
-        self.drive(node, run);
+    fn begin(&mut self, number: usize, extent: Extent, class: Class, ticket: Ticket) {
+        let run = Run {
+            extent,
+            class,
+            ticket,
+            fetch: Fetch::new(extent, class, self.fetch.clone()),
+            outstanding: 0,
+            came: false,
+        };
+        let id = self.next();
+        self.nodes[number].runs.insert(id, run);
+        self.drive(number, id);
     }
 
-    /// Does what the fetch says until it has to wait for something.
+    /// Does what the fetch says until it has to wait for an answer.
     fn drive(&mut self, number: usize, id: u64) {
         loop {
-            let jitter = self.dice.throw();
-            let node = &mut self.nodes[number];
-            let Some(run) = node.runs.get_mut(&id) else {
-                return;
-            };
-            let (health, now) = (&node.health, self.now);
-            let absent = |name: &NodeName| health.is_absent(now, name);
-            let view = View {
-                forest: &node.view,
-                me: &node.name,
-                absent: &absent,
-            };
-            match run.fetch.next(now, jitter, &view) {
-                Action::Ask { source, patience } => {
-                    if self.send(number, id, source.clone(), patience) {
+            let node = &self.nodes[number];
+            let landed = match node.decide(self.now, id, |fetch, view| fetch.next(view)) {
+                Some(Action::Ask { source, patience }) => {
+                    if self.send(number, id, &source, patience) {
                         return;
                     }
-                    self.report.refusals += 1;
                     self.tell(number, id, &source, Outcome::Busy);
+                    continue;
                 }
-                Action::Wait(wait) => {
-                    self.report.waits += 1;
-                    return self.after(
-                        wait,
-                        Event::Retry {
-                            node: number,
-                            run: id,
-                        },
-                    );
-                }
-                Action::Done => return self.land(number, id, Landed::Landed),
-                Action::Refuse => return self.land(number, id, Landed::Refused),
-                Action::Fail(_) => return self.land(number, id, Landed::Failed),
-            }
+                Some(Action::End(End::Done)) => Landed::Landed,
+                Some(Action::End(End::Refused)) => Landed::Refused,
+                Some(Action::End(End::OriginCorrupt)) => Landed::Failed,
+                None => return,
+            };
+            return self.land(number, id, landed);
         }
     }
 
-    fn tell(&mut self, node: usize, run: u64, source: &Source, outcome: Outcome) {
-        if let Some(run) = self.nodes[node].runs.get_mut(&run) {
+    fn tell(&mut self, number: usize, id: u64, source: &Source, outcome: Outcome) {
+        if let Some(run) = self.nodes[number].runs.get_mut(&id) {
+            run.came |= outcome == Outcome::Answered;
             run.fetch.handle(source, outcome);
         }
     }
 
     /// Sends a question, unless the queue towards the source is full.
-    fn send(&mut self, number: usize, run: u64, source: Source, patience: Duration) -> bool {
-        let (now, limit) = (self.now, self.scenario.ask_queue);
+    fn send(&mut self, number: usize, id: u64, source: &Source, patience: Duration) -> bool {
         let node = &mut self.nodes[number];
-        let Some(running) = node.runs.get(&run) else {
+        let Some(run) = node.runs.get_mut(&id) else {
             return false;
         };
-        let (class, extent) = (running.class, running.extent);
-        if !node.take_place(&source, class, limit) {
+        let (class, extent) = (run.class, run.extent);
+        let key = (source.clone(), class == Class::Peer);
+        let places = node.asking.entry(key).or_default();
+        if *places >= self.scenario.ask_queue {
             return false;
         }
-        node.health.asked(now, &source);
+        *places += 1;
+        run.outstanding += 1;
+        node.health.asked(self.now, source);
         node.hedges.asked();
-        if let Some(running) = node.runs.get_mut(&run) {
-            running.outstanding += 1;
-        }
-        if let Source::Peer(peer) = &source {
+        if let Source::Peer(peer) = source {
             // Of two nodes alone the one of lower rank is the root: whoever is asked must be it.
             let pair = Forest::new(&[node.name.clone(), peer.clone()]);
-            self.report.uphill +=
-                u64::from(pair.parent(peer, Tree::of(extent), &|_| false) != Parent::Origin);
+            let above = pair.parent(peer, Tree::of(extent), &|_| false);
+            self.report.uphill += u64::from(above != Parent::Origin);
         }
         self.report.asked += 1;
-        let request = self.next();
+        let overdue = node.health.stretch(self.fetch.hedge_after);
         let question = Request {
             asker: number,
-            run,
+            run: id,
             class,
             extent,
-            source,
+            source: source.clone(),
             patience,
-            asked: now,
-            given_up: false,
+            asked: self.now,
         };
-        self.requests.insert(request, question);
-        self.after(self.scenario.latency, Event::Arrive { request });
-        self.after(patience, Event::Patience { request });
-        let wait = self.nodes[number]
-            .health
-            .stretch(self.scenario.fetch.hedge_after);
-        self.after(wait, Event::Overdue { request });
+        let request = self.next();
+        self.requests.insert(request, (question, true));
+        self.after(LATENCY, Event::Arrive(request));
+        self.after(patience, Event::Patience(request));
+        self.after(overdue, Event::Overdue(request));
         true
     }
 
@@ -293,40 +238,31 @@ impl World {
         };
         if outcome == Landed::Landed {
             node.resident.insert(run.extent);
+            self.report.wrong += u64::from(!run.came);
         }
         let landing = node.flights.land(run.extent, run.ticket, outcome);
         for waiter in landing.answered {
-            self.answer(number, run.extent, waiter, outcome);
+            self.answer(number, waiter, outcome);
         }
         if let Some((class, ticket)) = landing.lead {
             self.begin(number, run.extent, class, ticket);
         }
     }
 
-    fn answer(&mut self, node: usize, extent: Extent, waiter: Waiter, outcome: Landed) {
+    fn answer(&mut self, number: usize, waiter: Waiter, outcome: Landed) {
         match waiter {
-            Waiter::Peer(request) => self.serve(node, request, outcome),
             Waiter::Prefetch => {}
-            Waiter::Guest(_) if outcome == Landed::Landed => {
-                let node_state = &mut self.nodes[node];
-                node_state.arrived += 1;
-                self.report.delivered += 1;
-                self.report.wrong += u64::from(!node_state.resident.contains(&extent));
-                if node_state.arrived == self.scenario.extents {
-                    node_state.done = Some(self.now);
-                }
-                self.read_on(node);
+            Waiter::Peer(request) => self.serve(number, request, outcome),
+            Waiter::Guest(read) if outcome == Landed::Landed => {
+                self.report.failed += u64::from(self.now > read.since + GUEST_PATIENCE);
+                let node = &mut self.nodes[number];
+                node.arrived += 1;
+                node.done = (node.arrived == self.scenario.extents).then_some(self.now);
+                self.read_on(number);
             }
-            Waiter::Guest(index) => {
-                self.report.failed += u64::from(outcome == Landed::Failed);
-                let jitter = self.dice.throw();
-                let wait = self.nodes[node]
-                    .refused
-                    .entry(index)
-                    .or_default()
-                    .next(jitter);
-                self.report.waits += 1;
-                self.after(wait, Event::GuestRetry { node, index });
+            Waiter::Guest(mut read) => {
+                let wait = read.backoff.next(self.dice.throw());
+                self.after(wait, Event::Return(number, read));
             }
         }
     }
@@ -334,59 +270,34 @@ impl World {
     // The one who is asked.
 
     fn arrive(&mut self, id: u64) {
-        let Some(request) = self.requests.get(&id).cloned() else {
+        let Some((request, _)) = self.requests.get(&id) else {
             return;
         };
+        let (asker, extent) = (request.asker, request.extent);
         let Source::Peer(name) = &request.source else {
             self.origin_sent += 1;
             let sent = self.origin.carry(self.now);
-            return self.deliver(id, request.asker, sent, Outcome::Answered);
+            return self.deliver(id, asker, sent, Outcome::Answered);
         };
-        let Some(number) = self.by_name.get(name).copied() else {
-            return;
-        };
-        let (limit, node) = (self.scenario.serve_queue, &mut self.nodes[number]);
-        if !node.alive {
-            return;
-        }
-        if node.serving >= limit {
-            return self.after(
-                self.scenario.latency,
-                Event::Reply {
-                    request: id,
-                    outcome: Outcome::Busy,
-                },
-            );
-        }
-        node.serving += 1;
-        if node.resident.contains(&request.extent) {
-            return self.serve(number, id, Landed::Landed);
-        }
-        match node
-            .flights
-            .join(request.extent, Class::Peer, Waiter::Peer(id))
-        {
-            Join::Lead(ticket) => self.begin(number, request.extent, Class::Peer, ticket),
-            Join::Wait => {}
-            Join::Refuse(_) => self.serve(number, id, Landed::Refused),
+        let number = self.by_name[name];
+        let node = &mut self.nodes[number];
+        if node.alive && node.serving >= self.scenario.serve_queue {
+            self.after(LATENCY, Event::Reply(id, Outcome::Busy));
+        } else if node.alive {
+            node.serving += 1;
+            self.join(number, extent, Waiter::Peer(id));
         }
     }
 
     /// Answers a peer.
     fn serve(&mut self, number: usize, id: u64, outcome: Landed) {
-        let (latency, node) = (self.scenario.latency, &mut self.nodes[number]);
-        let Some(request) = self.requests.get(&id).filter(|_| node.alive) else {
+        let node = &mut self.nodes[number];
+        let Some((request, _)) = self.requests.get(&id).filter(|_| node.alive) else {
             return;
         };
         if outcome != Landed::Landed {
             node.serving -= 1;
-            return self.after(
-                latency,
-                Event::Reply {
-                    request: id,
-                    outcome: Outcome::Busy,
-                },
-            );
+            return self.after(LATENCY, Event::Reply(id, Outcome::Busy));
         }
         node.uploads += 1;
         let (asker, sent) = (request.asker, node.up.carry(self.now));
@@ -395,60 +306,43 @@ impl World {
         } else {
             Outcome::Answered
         };
-        self.after(sent - self.now, Event::Sent { node: number });
+        self.after(sent - self.now, Event::Sent(number));
         self.deliver(id, asker, sent, outcome);
     }
 
     fn deliver(&mut self, request: u64, asker: usize, sent: Duration, outcome: Outcome) {
         // The extent flows: it has left the sender's link when it has passed the receiver's, unless that is busier.
-        let down = self.nodes[asker].down.carry(self.now);
-        let there = sent.max(down) + self.scenario.latency;
-        self.after(there - self.now, Event::Reply { request, outcome });
+        let there = sent.max(self.nodes[asker].down.carry(self.now)) + LATENCY;
+        self.after(there - self.now, Event::Reply(request, outcome));
     }
 
     // The one who asked.
 
     fn reply(&mut self, id: u64, outcome: Outcome) {
-        let Some(request) = self
-            .requests
-            .remove(&id)
-            .filter(|request| !request.given_up)
-        else {
+        let Some((request, true)) = self.requests.remove(&id) else {
             return;
         };
-        let (now, node) = (self.now, &mut self.nodes[request.asker]);
+        let (source, health) = (&request.source, &mut self.nodes[request.asker].health);
         match outcome {
-            Outcome::Answered => {
-                node.health
-                    .answered(now, request.asked, &request.source, EXTENT_BYTES);
-            }
-            Outcome::Corrupt => node.health.lied(now, &request.source),
-            _ => node.health.refused(now, &request.source),
+            Outcome::Answered => health.answered(self.now, request.asked, source, EXTENT_BYTES),
+            Outcome::Corrupt => health.lied(self.now, source),
+            _ => health.refused(self.now, source),
         }
         self.report.corrupt += u64::from(outcome == Outcome::Corrupt);
-        self.report.refusals += u64::from(outcome == Outcome::Busy);
         self.settle(&request, outcome);
     }
 
     fn patience(&mut self, id: u64) {
-        let Some(request) = self
-            .requests
-            .get_mut(&id)
-            .filter(|request| !request.given_up)
-        else {
+        let Some((request, waits @ true)) = self.requests.get_mut(&id) else {
             return;
         };
-        let node = &mut self.nodes[request.asker];
-        if let Some(left) = node
-            .health
-            .patience_left(self.now, &request.source, request.patience)
-        {
-            return self.after(left, Event::Patience { request: id });
+        let (source, patience) = (&request.source, request.patience);
+        let health = &mut self.nodes[request.asker].health;
+        if let Some(left) = health.patience_left(self.now, source, patience) {
+            return self.after(left, Event::Patience(id));
         }
-        request.given_up = true;
-        node.health
-            .gave_up(self.now, &request.source, request.patience);
-        self.report.silences += 1;
+        health.gave_up(self.now, source, patience);
+        *waits = false;
         let request = request.clone();
         self.settle(&request, Outcome::Silent);
     }
@@ -456,7 +350,8 @@ impl World {
     /// A question has come to its end; goes on with the fetch if no other question of it is open.
     fn settle(&mut self, request: &Request, outcome: Outcome) {
         let node = &mut self.nodes[request.asker];
-        node.leave_place(&request.source, request.class);
+        let key = (request.source.clone(), request.class == Class::Peer);
+        *node.asking.entry(key).or_default() -= 1;
         let Some(run) = node.runs.get_mut(&request.run).filter(|_| node.alive) else {
             return;
         };
@@ -469,48 +364,35 @@ impl World {
     }
 
     fn overdue(&mut self, id: u64) {
-        let Some(request) = self
-            .requests
-            .get(&id)
-            .filter(|request| !request.given_up)
-            .cloned()
-        else {
+        let Some((request, true)) = self.requests.get(&id) else {
             return;
         };
-        let (now, node) = (self.now, &mut self.nodes[request.asker]);
-        node.health.overdue(now, &request.source);
-        let Some(run) = node
-            .runs
-            .get(&request.run)
-            .filter(|run| run.outstanding == 1)
-        else {
-            return;
-        };
-        let absent = |name: &NodeName| node.health.is_absent(now, name);
-        let view = View {
-            forest: &node.view,
-            me: &node.name,
-            absent: &absent,
-        };
-        let Some(second) = run.fetch.hedge(&request.source, &view) else {
-            return;
-        };
-        if node.hedges.take() && self.send(request.asker, request.run, second, request.patience) {
-            self.report.hedges += 1;
+        let (number, run, patience) = (request.asker, request.run, request.patience);
+        let node = &mut self.nodes[number];
+        node.health.overdue(self.now, &request.source);
+        let hedge = node.decide(self.now, run, |fetch, view| {
+            fetch.hedge(&request.source, view)
+        });
+        let alone = |run: &Run| run.outstanding == 1;
+        if let Some(second) = hedge.flatten()
+            && node.runs.get(&run).is_some_and(alone)
+            && node.hedges.take()
+        {
+            self.report.hedges += u64::from(self.send(number, run, &second, patience));
         }
     }
 
     // Time.
 
-    fn within(&mut self, time: Duration) -> Duration {
+    fn within(&mut self, time: Duration, event: Event) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        Duration::from_nanos(self.dice.below(nanos))
+        let wait = Duration::from_nanos(self.dice.below(nanos));
+        self.after(wait, event);
     }
 
     fn after(&mut self, wait: Duration, event: Event) {
         let sequence = self.next();
-        self.events.insert(sequence, event);
-        self.queue.push(Reverse((self.now + wait, sequence)));
+        self.events.insert((self.now + wait, sequence), event);
     }
 
     fn next(&mut self) -> u64 {
@@ -518,45 +400,33 @@ impl World {
         self.sequence
     }
 
-    fn log(&mut self, event: &Event) {
-        let (kind, a, b) = match *event {
-            Event::Boot { node } => (0, node as u64, 0),
-            Event::Die { node } => (1, node as u64, 0),
-            Event::Retry { node, run } => (2, node as u64, run),
-            Event::GuestRetry { node, index } => (3, node as u64, index),
-            Event::Arrive { request } => (4, request, 0),
-            Event::Sent { node } => (5, node as u64, 0),
-            Event::Reply { request, outcome } => (6, request, outcome as u64),
-            Event::Patience { request } => (7, request, 0),
-            Event::Overdue { request } => (8, request, 0),
-        };
-        let nanos = u64::try_from(self.now.as_nanos()).unwrap_or(u64::MAX);
-        for word in [nanos, kind, a, b] {
-            self.report.log_hash = mix(self.report.log_hash ^ word).wrapping_add(word);
+    fn conclude(self) -> Report {
+        let living = self.nodes.iter().filter(|node| node.alive);
+        let mut ends: Vec<Option<Duration>> = living.map(|node| node.done).collect();
+        ends.sort_unstable();
+        let uploads = self.nodes.iter().map(|node| node.uploads).max();
+        let boot = self.scenario.extents as f64;
+        Report {
+            stuck: ends.iter().filter(|end| end.is_none()).count(),
+            last: ends.last().copied().flatten().unwrap_or_default(),
+            median: ends
+                .get(ends.len() / 2)
+                .copied()
+                .flatten()
+                .unwrap_or_default(),
+            origin_copies: self.origin_sent as f64 / boot,
+            most_uploads: uploads.unwrap_or_default() as f64 / boot,
+            log_hash: self.log.finish(),
+            ..self.report
         }
     }
-
-    fn conclude(mut self) -> Report {
-        let living: Vec<&Node> = self.nodes.iter().filter(|node| node.alive).collect();
-        let mut ends: Vec<Duration> = living.iter().filter_map(|node| node.done).collect();
-        ends.sort_unstable();
-        let boot = self.scenario.extents.max(1) as f64;
-        self.report.stuck = living.len() - ends.len();
-        self.report.last = ends.last().copied().unwrap_or_default();
-        self.report.median = ends.get(ends.len() / 2).copied().unwrap_or_default();
-        self.report.origin_copies = self.origin_sent as f64 / boot;
-        self.report.most_uploads = self
-            .nodes
-            .iter()
-            .map(|node| node.uploads)
-            .max()
-            .unwrap_or_default() as f64
-            / boot;
-        self.report
-    }
 }
 
-/// A boot jumps about on its disk: the extent that it reads as its `index`th. Multiplying by an odd number permutes.
-fn place_of(index: u64) -> Extent {
-    Extent(index.wrapping_mul(0x9e37_79b1) % (1 << 20))
-}
+/// How long a message takes.
+const LATENCY: Duration = Duration::from_micros(100);
+/// The time within which nodes die.
+const DEATH_WINDOW: Duration = Duration::from_millis(500);
+/// How long a guest's read may take before it counts as failed.
+const GUEST_PATIENCE: Duration = Duration::from_secs(20);
+/// When a simulation is cut off; whoever is not done then is stuck.
+const TIME_LIMIT: Duration = Duration::from_secs(60);

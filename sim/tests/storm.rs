@@ -2,26 +2,26 @@
 
 use std::time::Duration;
 
-use vmthunder_sim::{Report, Scenario, run};
+use vmthunder_sim::{LINK_RATE, Report, Scenario, run};
 
-/// Plays a scenario and checks what must hold in every one: all is delivered, right, and never asked for uphill.
+/// Plays a scenario and checks what must hold in every one: everybody who lives is done, no guest waited too long, all
+/// was right, and never asked for uphill.
 fn play(scenario: &Scenario) -> Report {
     let report = run(scenario);
     let seed = scenario.seed;
-    let living = (scenario.nodes - scenario.deaths) as u64;
     assert_eq!(report.stuck, 0, "seed {seed}: {report:?}");
     assert_eq!(report.failed, 0, "seed {seed}: {report:?}");
     assert_eq!(report.wrong, 0, "seed {seed}: {report:?}");
     assert_eq!(report.uphill, 0, "seed {seed}: {report:?}");
     assert!(
-        report.delivered >= living * scenario.extents,
+        report.hedges * 50 <= report.asked,
         "seed {seed}: {report:?}"
     );
     report
 }
 
 fn bound(scenario: &Scenario) -> Duration {
-    Duration::from_nanos(scenario.extents * 65_536 * 1_000_000_000 / scenario.node_rate)
+    Duration::from_nanos(scenario.extents * 65_536 * 1_000_000_000 / LINK_RATE)
 }
 
 /// Read-ahead wide enough for all trees.
@@ -132,12 +132,11 @@ fn the_smallest_queues_lock_nobody_up() {
             seed,
             nodes: 2 + usize::try_from(seed % 15).unwrap(),
             extents: 32,
-            demand_window: 1 + usize::try_from(seed % 7).unwrap(),
+            demand_window: 1 + seed % 7,
             prefetch_window: if seed % 3 == 0 { 16 } else { 0 },
             serve_queue: 1,
             ask_queue: 1,
             view_percent: 80 + seed % 21,
-            time_limit: Duration::from_secs(60),
             ..Scenario::default()
         };
         play(&scenario);

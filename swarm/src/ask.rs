@@ -41,8 +41,7 @@ impl<O: Volume, P: Volume> Swarm<O, P> {
         }
         let now = self.now();
         self.judge().health.overdue(now, &source);
-        let hedge =
-            self.look(|view, luck| fetch.hedge(&source, view).filter(|_| luck.hedges.take()));
+        let hedge = self.look(|view, hedges| fetch.hedge(&source, view).filter(|_| hedges.take()));
         let Some(hedge) = hedge else {
             return tell(fetch, &source, first.await);
         };
@@ -66,8 +65,7 @@ impl<O: Volume, P: Volume> Swarm<O, P> {
         match source {
             Source::Origin => {
                 let place = self.origin.clone();
-                let longest = self.options.deadline;
-                let permit = place.queue.take(question.class, longest).await;
+                let permit = place.queue.take(question.class).await;
                 let _permit = permit.ok_or(Outcome::Busy)?;
                 self.read_from(source, &place, question).await
             }
@@ -148,7 +146,7 @@ impl<'a, O: Volume, P: Volume> Open<'a, O, P> {
         let now = swarm.now();
         let mut judgement = swarm.judge();
         judgement.health.asked(now, source);
-        judgement.luck.hedges.asked();
+        judgement.hedges.asked();
         Self {
             swarm,
             source,

@@ -1,14 +1,13 @@
-//! What is done to get one extent: whom to ask, when to ask again, when to give up.
+//! What is done to get one extent: whom to ask, whom to ask next, when to give up.
 //!
 //! [`Fetch`] is a state machine without clock, sockets and dice: ask it for the [`next`](Fetch::next) action, do that,
-//! tell it the [outcome](Fetch::handle), and so on until it is done, refuses or fails.
+//! tell it the [outcome](Fetch::handle), and so on until it ends.
 //!
-//! Two rules keep a swarm from locking up or running away. **A request that is forwarded for a peer never waits**: a
-//! refusal is passed down at once, so a forwarder holds nothing while it waits for something. Where peers can join the
-//! flight of a local request, that one must not wait either: with [`Waiting::Outside`] it is refused too, and whoever
-//! wants the extent waits above the flights (a [`Backoff`] says how long) and begins anew. And what a node does about
-//! silence is limited: only a local demand climbs, one ancestor for one silence, and hedges are few and never
-//! go to the origin. Nothing here panics.
+//! Two rules keep a swarm from locking up or running away. **A fetch never waits before it asks again**: a refusal ends
+//! it and is passed down at once, for peers may have joined its flight and would hold their places meanwhile. Whoever
+//! may wait does so above the flights, in [`Patient`](crate::Patient), and begins anew. And what a node does about
+//! silence is limited: only a local demand climbs, one ancestor for one silence, and hedges are few and never go to the
+//! origin. Nothing here panics.
 
 use std::time::Duration;
 
@@ -26,7 +25,7 @@ pub enum Source {
 }
 
 /// What became of a question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// The extent came, and is what it should be.
     Answered,
@@ -52,21 +51,17 @@ pub enum Action {
         /// How long.
         patience: Duration,
     },
-    /// Wait so long, then ask for the next action.
-    Wait(Duration),
-    /// The extent is here.
-    Done,
-    /// Tell the peer that asked to try again later.
-    Refuse,
-    /// Nobody can answer.
-    Fail(Failure),
+    /// Nothing: it is over.
+    End(End),
 }
 
-/// Why nobody can answer.
+/// How a fetch ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// No source answered before the deadline.
-    Deadline,
+pub enum End {
+    /// The extent is here.
+    Done,
+    /// Nobody answers now; whoever asked may try again later.
+    Refused,
     /// The origin itself has other content than it should.
     OriginCorrupt,
 }
@@ -80,8 +75,6 @@ pub struct FetchOptions {
     pub silence_per_level: Duration,
     /// When a second source may be asked, counted from the question to the first.
     pub hedge_after: Duration,
-    /// Where a local request waits that was refused.
-    pub waiting: Waiting,
 }
 
 impl Default for FetchOptions {
@@ -90,18 +83,8 @@ impl Default for FetchOptions {
             silence: Duration::from_millis(250),
             silence_per_level: Duration::from_millis(25),
             hedge_after: Duration::from_millis(100),
-            waiting: Waiting::Inside,
         }
     }
-}
-
-/// Where a local request waits that was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Waiting {
-    /// In the fetch. Peers that joined its flight wait with it and hold their places meanwhile.
-    Inside,
-    /// Above the flights: the fetch refuses, as it does for peers.
-    Outside,
 }
 
 /// Who is there, as one node sees it at one moment.
@@ -121,73 +104,46 @@ pub struct Fetch {
     options: FetchOptions,
     tree: Tree,
     class: Class,
-    deadline: Duration,
-    state: State,
+    end: Option<End>,
     /// Those that failed this very fetch: not counted any more.
     failed: Vec<NodeName>,
     /// Those that were silent: counted but passed over.
     silent: Vec<NodeName>,
-    backoff: Backoff,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Ready,
-    Refused,
-    Ended(End),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    Done,
-    Refuse,
-    Fail(Failure),
 }
 
 impl Fetch {
-    /// Begins to fetch an extent; at the moment `deadline` it is given up.
-    pub fn new(extent: Extent, class: Class, deadline: Duration, options: FetchOptions) -> Self {
+    /// Begins to fetch an extent.
+    pub fn new(extent: Extent, class: Class, options: FetchOptions) -> Self {
         Self {
+            options,
             tree: Tree::of(extent),
             class,
-            deadline,
-            options,
-            state: State::Ready,
+            end: None,
             failed: Vec::new(),
             silent: Vec::new(),
-            backoff: Backoff::default(),
         }
     }
 
-    /// What to do now. `jitter` is any number, best a random one.
-    pub fn next(&mut self, now: Duration, jitter: u64, view: &View<'_>) -> Action {
-        match self.state {
-            State::Ended(End::Done) => Action::Done,
-            State::Ended(End::Refuse) => Action::Refuse,
-            State::Ended(End::Fail(failure)) => Action::Fail(failure),
-            State::Ready | State::Refused if now >= self.deadline => self.end_late(),
-            State::Refused => self.wait(now, jitter),
-            State::Ready => self.ask(view),
-        }
+    /// What to do now.
+    pub fn next(&self, view: &View<'_>) -> Action {
+        self.end.map_or_else(|| self.ask(view), Action::End)
     }
 
     /// Takes note of what became of a question.
     pub fn handle(&mut self, source: &Source, outcome: Outcome) {
-        let never_waits = self.never_waits();
-        let climbs = self.class == Class::Demand;
-        self.state = match (outcome, source) {
-            _ if self.state == State::Ended(End::Done) => return,
-            (Outcome::Answered, _) => State::Ended(End::Done),
-            (Outcome::Corrupt, Source::Origin) => State::Ended(End::Fail(Failure::OriginCorrupt)),
-            (Outcome::Dead | Outcome::Corrupt | Outcome::NotAttached, Source::Peer(node)) => {
-                self.leave_out(node)
+        let climbs = self.class == Class::Demand && self.silent.len() < MAX_CLIMBS;
+        match (outcome, source) {
+            _ if self.end == Some(End::Done) => {}
+            (Outcome::Answered, _) => self.end = Some(End::Done),
+            (Outcome::Corrupt, Source::Origin) => self.end = Some(End::OriginCorrupt),
+            (Outcome::Silent, Source::Peer(node)) if climbs => self.silent.push(node.clone()),
+            (Outcome::Dead | Outcome::Corrupt | Outcome::NotAttached, Source::Peer(node))
+                if self.failed.len() < MAX_FAILED =>
+            {
+                self.failed.push(node.clone());
             }
-            (Outcome::Busy | Outcome::Silent, _) | (_, Source::Origin) if never_waits => {
-                State::Ended(End::Refuse)
-            }
-            (Outcome::Silent, Source::Peer(node)) if climbs => self.climb_over(node),
-            (Outcome::Busy | Outcome::Silent, _) | (_, Source::Origin) => State::Refused,
-        };
+            _ => self.end = Some(End::Refused),
+        }
     }
 
     /// A second source to ask while `asked` has not answered yet: the next ancestor, never the origin, and for a local
@@ -225,72 +181,6 @@ impl Fetch {
             Parent::Origin => Some(Source::Origin),
         })
     }
-
-    fn wait(&mut self, now: Duration, jitter: u64) -> Action {
-        self.state = State::Ready;
-        let wait = self.backoff.next(jitter);
-        Action::Wait(wait.min(self.deadline.saturating_sub(now)))
-    }
-
-    fn never_waits(&self) -> bool {
-        self.class == Class::Peer || self.options.waiting == Waiting::Outside
-    }
-
-    fn leave_out(&mut self, node: &NodeName) -> State {
-        if self.failed.len() < MAX_FAILED {
-            self.failed.push(node.clone());
-            return State::Ready;
-        }
-        // So many in a row are no accident of single nodes; start afresh after a wait.
-        self.failed.clear();
-        self.refused()
-    }
-
-    fn climb_over(&mut self, node: &NodeName) -> State {
-        if self.silent.len() >= MAX_CLIMBS {
-            return self.refused();
-        }
-        self.silent.push(node.clone());
-        State::Ready
-    }
-
-    fn refused(&self) -> State {
-        if self.never_waits() {
-            State::Ended(End::Refuse)
-        } else {
-            State::Refused
-        }
-    }
-
-    fn end_late(&mut self) -> Action {
-        let (end, action) = match self.class {
-            Class::Peer => (End::Refuse, Action::Refuse),
-            _ => (
-                End::Fail(Failure::Deadline),
-                Action::Fail(Failure::Deadline),
-            ),
-        };
-        self.state = State::Ended(end);
-        action
-    }
-}
-
-/// How long somebody waits who was refused: twice as long each time, up to a limit.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Backoff {
-    refusals: u32,
-}
-
-impl Backoff {
-    /// The next wait. `jitter` is any number, best a random one: between a half and one and a half of the time that is
-    /// meant, so that those refused together do not come back together.
-    pub fn next(&mut self, jitter: u64) -> Duration {
-        let doubled = FIRST_WAIT.saturating_mul(1 << self.refusals.min(MAX_DOUBLINGS));
-        self.refusals = self.refusals.saturating_add(1);
-        let wait = doubled.min(LONGEST_WAIT);
-        let nanos = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX).max(1);
-        wait / 2 + Duration::from_nanos(jitter % nanos)
-    }
 }
 
 /// Keeps hedges below a fiftieth of all questions: without a limit they turn a slow moment into a storm.
@@ -314,16 +204,10 @@ impl HedgeBudget {
     }
 }
 
-/// The first wait of somebody who was refused.
-const FIRST_WAIT: Duration = Duration::from_millis(2);
-/// The longest one: a fraction of what a guest notices, and some hundred times what a question costs.
-const LONGEST_WAIT: Duration = Duration::from_millis(50);
-/// Nodes that may fail one fetch before it waits and begins again.
+/// Nodes that may fail one fetch: so many in a row are no accident of single nodes.
 const MAX_FAILED: usize = 8;
 /// Ancestors that one fetch may climb over.
 const MAX_CLIMBS: usize = 16;
-/// Doublings of a wait.
-const MAX_DOUBLINGS: u32 = 16;
 
 #[cfg(test)]
 #[path = "fetch_tests.rs"]

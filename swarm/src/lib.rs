@@ -27,17 +27,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tracing::error;
 use vmthunder_volume::{Class, EXTENT_BYTES, Error, Extent, Geometry, Result, Span, Volume};
 
-use crate::fetch::{Action, Failure, Fetch, FetchOptions, HedgeBudget, Source, View};
+use crate::fetch::{Action, End, Fetch, FetchOptions, HedgeBudget, Source, View};
 use crate::forest::{Forest, NodeName};
 use crate::health::{Health, HealthOptions};
 use crate::queue::Queue;
 use crate::stats::{Counters, SourceCounters};
 
-pub use patient::Patient;
+pub use patient::{Backoff, Patient};
 pub use stats::{SourceStats, SwarmStats};
 pub use verify::Verify;
 
@@ -46,10 +46,9 @@ pub use verify::Verify;
 pub struct SwarmOptions {
     /// Requests under way at one peer; more are refused, here and at once.
     pub peer_queue: NonZeroU32,
-    /// Requests under way at the origin: the origin budget. Local requests wait in line, a peer's request is refused.
+    /// Requests under way at the origin: the origin budget. Local requests wait in line for a moment, a peer's request
+    /// is refused at once.
     pub origin_queue: NonZeroU32,
-    /// How long a local request is tried.
-    pub deadline: Duration,
     /// The patience of a fetch.
     pub fetch: FetchOptions,
     /// When a source is left out.
@@ -61,7 +60,6 @@ impl Default for SwarmOptions {
         Self {
             peer_queue: NonZeroU32::MIN.saturating_add(127),
             origin_queue: NonZeroU32::MIN.saturating_add(63),
-            deadline: Duration::from_secs(20),
             fetch: FetchOptions::default(),
             health: HealthOptions::default(),
         }
@@ -103,26 +101,15 @@ struct Peers<P> {
 #[derive(Debug)]
 struct Judgement {
     health: Health,
-    luck: Luck,
-}
-
-/// What decisions use up.
-#[derive(Debug)]
-struct Luck {
     hedges: HedgeBudget,
-    jitter: u64,
 }
 
 impl<O: Volume, P: Volume> Swarm<O, P> {
     /// The swarm as node `me` sees it, with nobody but the origin in it yet.
     pub fn new(me: NodeName, origin: O, verify: Verify, options: SwarmOptions) -> Self {
-        let seed = getrandom::u64().unwrap_or_else(|_| me.hash());
         let judgement = Judgement {
             health: Health::new(options.health.clone()),
-            luck: Luck {
-                hedges: HedgeBudget::default(),
-                jitter: seed,
-            },
+            hedges: HedgeBudget::default(),
         };
         Self {
             me,
@@ -196,56 +183,34 @@ impl<O: Volume, P: Volume> Swarm<O, P> {
             self.counters.known_extents.add(1);
             return Ok(bytes);
         }
-        let deadline = self.now() + self.options.deadline;
-        let mut fetch = Fetch::new(extent, class, deadline, self.options.fetch.clone());
+        let mut fetch = Fetch::new(extent, class, self.options.fetch.clone());
         loop {
-            match self.next(&mut fetch) {
+            match self.look(|view, _| fetch.next(view)) {
                 Action::Ask { source, patience } => {
-                    let climbs = fetch.climbs() as u64;
                     let question = ask::Question {
                         span,
                         class,
                         patience,
                         expected: &expected,
                     };
+                    let climbs = fetch.climbs();
                     if let Some(bytes) = self.ask(&mut fetch, source, question).await {
                         return Ok(bytes);
                     }
-                    self.counters
-                        .climbs
-                        .add((fetch.climbs() as u64).saturating_sub(climbs));
+                    self.counters.climbs.add((fetch.climbs() - climbs) as u64);
                 }
-                Action::Wait(wait) => {
-                    self.counters.waits.add(1);
-                    sleep(wait).await;
-                }
-                Action::Refuse => {
+                Action::End(End::OriginCorrupt) => return Err(self.origin_is_corrupt(extent)),
+                // What is done was returned above.
+                Action::End(End::Refused | End::Done) => {
                     self.counters.refused.add(1);
                     return Err(Error::Busy);
-                }
-                Action::Fail(Failure::OriginCorrupt) => return Err(self.origin_is_corrupt(extent)),
-                Action::Fail(Failure::Deadline) | Action::Done => {
-                    self.counters.failures.add(1);
-                    return Err(Error::Unavailable);
                 }
             }
         }
     }
 
-    fn next(&self, fetch: &mut Fetch) -> Action {
-        let now = self.now();
-        self.look(|view, judgement| {
-            // An LCG of Knuth's: good enough to part those who were refused together.
-            judgement.jitter = judgement
-                .jitter
-                .wrapping_mul(0x5851_f42d_4c95_7f2d)
-                .wrapping_add(1);
-            fetch.next(now, judgement.jitter >> 16, view)
-        })
-    }
-
     /// Shows the present view to a decision. Without hashes nobody is in it: a peer's answer could not be verified.
-    fn look<T>(&self, decide: impl FnOnce(&View<'_>, &mut Luck) -> T) -> T {
+    fn look<T>(&self, decide: impl FnOnce(&View<'_>, &mut HedgeBudget) -> T) -> T {
         let (peers, now) = (self.peers(), self.now());
         let alone = Forest::default();
         let forest = if matches!(self.verify, Verify::Nothing) {
@@ -254,7 +219,7 @@ impl<O: Volume, P: Volume> Swarm<O, P> {
             &peers.forest
         };
         let mut judgement = self.judge();
-        let Judgement { health, luck } = &mut *judgement;
+        let Judgement { health, hedges } = &mut *judgement;
         let absent = |node: &NodeName| health.is_absent(now, node);
         decide(
             &View {
@@ -262,7 +227,7 @@ impl<O: Volume, P: Volume> Swarm<O, P> {
                 me: &self.me,
                 absent: &absent,
             },
-            luck,
+            hedges,
         )
     }
 
@@ -273,7 +238,6 @@ impl<O: Volume, P: Volume> Swarm<O, P> {
                 "the origin has other content than the image's manifest says: nothing of the image is answered any more"
             );
         }
-        self.counters.failures.add(1);
         Error::Corrupt
     }
 

@@ -36,15 +36,17 @@ impl Queue {
         reserved.or_else(|| self.shared.try_acquire().ok())
     }
 
-    /// A place, waited for in line unless the request is forwarded for a peer: those never wait.
-    pub(crate) async fn take(
-        &self,
-        class: Class,
-        longest: Duration,
-    ) -> Option<SemaphorePermit<'_>> {
+    /// A place, waited for in line for a moment unless the request is forwarded for a peer: those never wait.
+    pub(crate) async fn take(&self, class: Class) -> Option<SemaphorePermit<'_>> {
         if class == Class::Peer {
             return self.try_take(class);
         }
-        timeout(longest, self.shared.acquire()).await.ok()?.ok()
+        timeout(LONGEST_LINE, self.shared.acquire())
+            .await
+            .ok()?
+            .ok()
     }
 }
+
+/// How long a request stands in line. Peers that joined its flight stand there too, so it must not be long.
+const LONGEST_LINE: Duration = Duration::from_secs(1);

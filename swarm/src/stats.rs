@@ -30,16 +30,12 @@ pub struct SwarmStats {
     pub sources: Vec<SourceStats>,
     /// Extents answered without asking anybody: zeros, and the header of a manifest.
     pub known_extents: u64,
-    /// Peers' requests that were refused because they could not be forwarded at once.
+    /// Requests that were refused because nobody answered them at once.
     pub refused: u64,
     /// Questions put to an ancestor of a silent parent.
     pub climbs: u64,
     /// Questions put to a second source before the first had answered.
     pub hedges: u64,
-    /// Times that a fetch waited before it asked again.
-    pub waits: u64,
-    /// Fetches that ended without an answer.
-    pub failures: u64,
 }
 
 #[derive(Debug, Default)]
@@ -84,8 +80,6 @@ pub(crate) struct Counters {
     pub(crate) refused: Counter,
     pub(crate) climbs: Counter,
     pub(crate) hedges: Counter,
-    pub(crate) waits: Counter,
-    pub(crate) failures: Counter,
 }
 
 impl Counters {
@@ -96,8 +90,6 @@ impl Counters {
             refused: self.refused.get(),
             climbs: self.climbs.get(),
             hedges: self.hedges.get(),
-            waits: self.waits.get(),
-            failures: self.failures.get(),
         }
     }
 }

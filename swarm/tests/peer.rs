@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use vmthunder_swarm::peer::{PeerAddress, PeerOptions, PeerSessions, PeerVolume};
-use vmthunder_volume::testing::MemVolume;
+use vmthunder_volume::testing::{Fault, FaultyVolume, MemVolume};
 use vmthunder_volume::{BlockSize, Class, EXTENT_BYTES, Error, Geometry, Span, Volume};
 
 const TARGET: &str = "iqn.2026-01.example:swarm.peer";
@@ -20,6 +20,11 @@ fn geometry() -> Geometry {
 
 /// A peer that serves two images, of sevens and of eights, under these designators.
 async fn peer() -> (SocketAddr, CancellationToken, [[u8; 8]; 2]) {
+    peer_with(Fault::None).await
+}
+
+/// The same, whose sevens go wrong.
+async fn peer_with(fault: Fault) -> (SocketAddr, CancellationToken, [[u8; 8]; 2]) {
     let (sevens, eights) = (
         UnitIdentity::locally_assigned(7, "image"),
         UnitIdentity::locally_assigned(8, "image"),
@@ -27,14 +32,16 @@ async fn peer() -> (SocketAddr, CancellationToken, [[u8; 8]; 2]) {
     let designators = [sevens.designator, eights.designator];
     let unit = |number, identity, byte| Unit {
         number,
-        volume: MemVolume::new(geometry(), vec![byte; 4 * 65_536]),
+        volume: FaultyVolume::new(MemVolume::new(geometry(), vec![byte; 4 * 65_536])),
         identity,
         read_only: true,
         thin: false,
     };
+    let units = vec![unit(0, sevens, 7), unit(5, eights, 8)];
+    units[0].volume.set(fault);
     let export = Export {
         name: TARGET.parse().expect("a name"),
-        units: vec![unit(0, sevens, 7), unit(5, eights, 8)],
+        units,
         class: Class::Peer,
         relative_port: 1,
     };
@@ -50,10 +57,14 @@ async fn peer() -> (SocketAddr, CancellationToken, [[u8; 8]; 2]) {
 }
 
 fn sessions() -> Arc<PeerSessions> {
+    sessions_with(Duration::from_secs(10))
+}
+
+fn sessions_with(request_timeout: Duration) -> Arc<PeerSessions> {
     PeerSessions::new(PeerOptions {
         initiator_name: "iqn.2026-01.example:node.me".into(),
         connect_timeout: Duration::from_secs(10),
-        request_timeout: Duration::from_secs(10),
+        request_timeout,
     })
 }
 
@@ -134,4 +145,32 @@ async fn nobody_there_is_unavailable() {
         read(&volume, Class::Peer).await,
         Err(Error::Unavailable)
     ));
+}
+
+#[tokio::test]
+async fn a_peer_that_goes_while_it_owes_an_answer_is_unavailable() {
+    let (address, stop, [sevens, eights]) = peer_with(Fault::Hang).await;
+    let sessions = sessions_with(Duration::from_millis(300));
+    let (hanging, other) = (
+        volume(&sessions, address, sevens),
+        volume(&sessions, address, eights),
+    );
+    // The unit that hangs is found first, so that its request goes ahead of the other's on their session.
+    assert!(matches!(
+        read(&hanging, Class::Peer).await,
+        Err(Error::Busy)
+    ));
+    assert_eq!(read(&other, Class::Demand).await.unwrap(), 8);
+    let owed = tokio::spawn(async move { read(&hanging, Class::Demand).await });
+    tokio::task::yield_now().await;
+    assert_eq!(read(&other, Class::Demand).await.unwrap(), 8);
+    assert!(!owed.is_finished());
+    stop.cancel();
+    assert!(matches!(owed.await.unwrap(), Err(Error::Unavailable)));
+    for class in [Class::Demand, Class::Peer] {
+        assert!(matches!(
+            read(&other, class).await,
+            Err(Error::Unavailable | Error::Busy)
+        ));
+    }
 }

@@ -1,24 +1,63 @@
 //! Swarms of volumes in memory, in virtual time: peers that die, lie, refuse and keep silent.
 
 use std::num::NonZeroU32;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
-use vmthunder_swarm::fetch::{FetchOptions, Waiting};
+use bytes::Bytes;
+use tokio::time::{Instant, advance, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use vmthunder_swarm::forest::{Forest, NodeName, Parent, Tree};
 use vmthunder_swarm::manifest::{Hashes, Header, build, manifest_geometry};
 use vmthunder_swarm::{Patient, Swarm, SwarmOptions, SwarmStats, Verify};
 use vmthunder_volume::testing::{Fault, FaultyVolume, MemVolume};
 use vmthunder_volume::{BlockSize, Class, EXTENT_BYTES, Error, Extent, Geometry, Span, Volume};
 
-type Peer = Arc<FaultyVolume<MemVolume>>;
+type Peer = Arc<Mortal>;
+
+/// A source that can die while it answers.
+struct Mortal {
+    faulty: FaultyVolume<MemVolume>,
+    dead: CancellationToken,
+}
 
 const EXTENTS: u64 = 130;
 
+impl Deref for Mortal {
+    type Target = FaultyVolume<MemVolume>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.faulty
+    }
+}
+
+impl Volume for Mortal {
+    fn geometry(&self) -> Geometry {
+        self.faulty.geometry()
+    }
+
+    async fn read(&self, span: Span, class: Class) -> Result<Bytes, Error> {
+        let answer = self.dead.run_until_cancelled(self.faulty.read(span, class));
+        answer.await.unwrap_or(Err(Error::Unavailable))
+    }
+
+    async fn write(&self, _offset: u64, _bytes: Bytes) -> Result<(), Error> {
+        Err(Error::ReadOnly)
+    }
+
+    async fn flush(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn trim(&self, _span: Span) -> Result<(), Error> {
+        Err(Error::ReadOnly)
+    }
+}
+
 /// Nine nodes; the one that is looked at asks its parent for extent 5, which asks others.
 struct Lab {
-    swarm: Swarm<Peer, Peer>,
+    swarm: Arc<Swarm<Peer, Peer>>,
     origin: Peer,
     members: Vec<(NodeName, Peer)>,
     me: NodeName,
@@ -43,7 +82,10 @@ fn image() -> Vec<u8> {
 
 fn volume() -> Peer {
     let geometry = Geometry::of_bytes(BlockSize::B512, EXTENTS * EXTENT_BYTES);
-    Arc::new(FaultyVolume::new(MemVolume::new(geometry, image())))
+    Arc::new(Mortal {
+        faulty: FaultyVolume::new(MemVolume::new(geometry, image())),
+        dead: CancellationToken::new(),
+    })
 }
 
 async fn verify() -> Verify {
@@ -65,7 +107,7 @@ async fn lab_with(options: SwarmOptions, verify: Verify) -> Lab {
         .clone();
     let members: Vec<(NodeName, Peer)> = names.into_iter().map(|name| (name, volume())).collect();
     let origin = volume();
-    let swarm = Swarm::new(me.clone(), origin.clone(), verify, options);
+    let swarm = Arc::new(Swarm::new(me.clone(), origin.clone(), verify, options));
     swarm.set_members(members.clone());
     Lab {
         swarm,
@@ -77,6 +119,16 @@ async fn lab_with(options: SwarmOptions, verify: Verify) -> Lab {
 
 async fn lab() -> Lab {
     lab_with(SwarmOptions::default(), verify().await).await
+}
+
+/// Reads an extent and gives the byte that it is full of.
+async fn read(volume: &impl Volume, extent: u64, class: Class) -> Result<u8, Error> {
+    let span = Span::new(extent * EXTENT_BYTES, EXTENT_BYTES);
+    let bytes = timeout(Duration::from_secs(90), volume.read(span, class))
+        .await
+        .expect("it ends")?;
+    assert!(bytes.iter().all(|byte| *byte == bytes[0]));
+    Ok(bytes[0])
 }
 
 impl Lab {
@@ -97,13 +149,20 @@ impl Lab {
     }
 
     async fn read(&self, extent: u64, class: Class) -> Result<u8, Error> {
-        let span = Span::new(extent * EXTENT_BYTES, EXTENT_BYTES);
-        let reading = self.swarm.read(span, class);
-        let bytes = timeout(Duration::from_secs(60), reading)
-            .await
-            .expect("it ends")?;
-        assert!(bytes.iter().all(|byte| *byte == bytes[0]));
-        Ok(bytes[0])
+        read(&*self.swarm, extent, class).await
+    }
+
+    /// A guest over the swarm, who waits for a minute.
+    fn guest(&self) -> Patient<Arc<Swarm<Peer, Peer>>> {
+        Patient::new(self.swarm.clone(), Duration::from_secs(60))
+    }
+
+    /// Lets every source go wrong, or right again.
+    fn set_all(&self, fault: &Fault) {
+        let peers = self.members.iter().map(|(_, peer)| peer);
+        peers
+            .chain([&self.origin])
+            .for_each(|source| source.set(fault.clone()));
     }
 
     fn stats(&self) -> SwarmStats {
@@ -145,23 +204,49 @@ async fn a_span_over_several_extents_is_put_together() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_liar_is_noticed_quarantined_and_not_asked_again() {
-    let lab = lab().await;
-    lab.ancestors()[0].set(Fault::Lie);
-    for extent in [5, 69] {
-        assert_eq!(
-            u64::from(lab.read(extent, Class::Peer).await.unwrap()),
-            extent + 1
-        );
+async fn a_liar_is_never_passed_on_and_not_asked_again_for_ten_minutes() {
+    for class in [Class::Demand, Class::Peer, Class::Prefetch, Class::Fill] {
+        let lab = lab().await;
+        let liar = lab.ancestors()[0].clone();
+        liar.set(Fault::Lie);
+        for extent in [5, 69] {
+            assert_eq!(
+                u64::from(lab.read(extent, class).await.unwrap()),
+                extent + 1
+            );
+        }
+        advance(Duration::from_secs(599)).await;
+        assert_eq!(lab.read(5, class).await.unwrap(), 6);
+        assert_eq!(liar.below().reads(), 1);
+        let mut stats = lab.stats().sources.into_iter();
+        let stats = stats.find(|source| source.corrupt > 0).unwrap();
+        assert_eq!((stats.corrupt, stats.extents, stats.absent), (1, 0, true));
+        advance(Duration::from_secs(2)).await;
+        liar.set(Fault::None);
+        assert_eq!(lab.read(5, class).await.unwrap(), 6);
+        assert_eq!(liar.below().reads(), 2);
     }
-    assert_eq!(lab.ancestors()[0].below().reads(), 1);
-    let liar = lab
-        .stats()
-        .sources
-        .into_iter()
-        .find(|source| source.corrupt > 0)
-        .unwrap();
-    assert_eq!((liar.corrupt, liar.extents, liar.absent), (1, 0, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_dies_in_the_middle_costs_nobody_the_time_of_a_silence() {
+    let lab = lab().await;
+    let parent = lab.ancestors()[0].clone();
+    parent.set(Fault::Hang);
+    let readers = [Class::Demand, Class::Peer, Class::Prefetch].map(|class| {
+        let swarm = lab.swarm.clone();
+        tokio::spawn(async move { read(&*swarm, 5, class).await })
+    });
+    sleep(Duration::from_millis(40)).await;
+    let begin = Instant::now();
+    parent.dead.cancel();
+    for reader in readers {
+        assert_eq!(reader.await.unwrap().unwrap(), 6);
+    }
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+    assert_eq!(lab.read(69, Class::Peer).await.unwrap(), 70);
+    assert_eq!(parent.below().reads(), 0);
+    assert_eq!(lab.origin.below().reads(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -194,50 +279,92 @@ async fn silence_is_climbed_over_by_demand_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_is_passed_down_at_once_and_waited_out_by_demand() {
+async fn a_refusal_is_passed_up_at_once_and_waited_out_by_guests_only() {
     let lab = lab().await;
-    let parent = lab.ancestors()[0].clone();
-    parent.queue(Fault::Fail(Error::Busy));
+    let (parent, guest) = (lab.ancestors()[0].clone(), lab.guest());
+    parent.set(Fault::Fail(Error::Busy));
     let begin = Instant::now();
-    assert!(matches!(lab.read(5, Class::Peer).await, Err(Error::Busy)));
+    for class in [Class::Peer, Class::Prefetch, Class::Fill] {
+        assert!(matches!(read(&guest, 5, class).await, Err(Error::Busy)));
+    }
+    assert!(matches!(lab.read(5, Class::Demand).await, Err(Error::Busy)));
     assert_eq!(begin.elapsed(), Duration::ZERO);
+    assert_eq!(lab.stats().refused, 4);
+    parent.set(Fault::None);
     parent.queue(Fault::Fail(Error::Busy));
     parent.queue(Fault::Fail(Error::Busy));
-    assert_eq!(lab.read(5, Class::Demand).await.unwrap(), 6);
-    assert_eq!(lab.stats().waits, 2);
-    assert_eq!(parent.below().reads(), 1);
+    assert_eq!(read(&guest, 5, Class::Demand).await.unwrap(), 6);
+    assert!(
+        begin.elapsed() >= Duration::from_millis(3),
+        "1 ms, then 2 ms"
+    );
+    // Who refuses is alive: nobody else was asked.
+    assert_eq!((parent.below().reads(), lab.asked()), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_demand_gives_up_at_its_deadline() {
-    let lab = lab().await;
-    lab.origin.set(Fault::Hang);
-    for (_, peer) in &lab.members {
-        peer.set(Fault::Fail(Error::Unavailable));
-    }
-    let begin = Instant::now();
+async fn a_full_queue_refuses_at_once_and_has_a_place_for_peers() {
+    let options = SwarmOptions {
+        peer_queue: NonZeroU32::MIN,
+        ..SwarmOptions::default()
+    };
+    let lab = lab_with(options, verify().await).await;
+    lab.ancestors()[0].queue(Fault::Hang);
+    let swarm = lab.swarm.clone();
+    let stuck = tokio::spawn(async move { read(&*swarm, 5, Class::Prefetch).await });
+    tokio::task::yield_now().await;
     assert!(matches!(
-        lab.read(5, Class::Demand).await,
-        Err(Error::Unavailable)
+        lab.read(69, Class::Demand).await,
+        Err(Error::Busy)
     ));
-    let seconds = begin.elapsed().as_secs();
-    assert!((20..22).contains(&seconds), "{seconds}");
+    assert_eq!(lab.read(69, Class::Peer).await.unwrap(), 70);
+    assert!(matches!(stuck.await.unwrap(), Err(Error::Busy)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_outlasts_an_outage_of_everybody_and_gives_up_at_its_deadline() {
+    for fault in [Fault::Fail(Error::Unavailable), Fault::Hang] {
+        let lab = lab().await;
+        lab.set_all(&fault);
+        let (guest, begin) = (lab.guest(), Instant::now());
+        let waiting = tokio::spawn(async move { read(&guest, 5, Class::Demand).await });
+        sleep(Duration::from_secs(30)).await;
+        assert!(!waiting.is_finished());
+        lab.origin.set(Fault::None);
+        assert_eq!(waiting.await.unwrap().unwrap(), 6);
+        // At most a wait of 75 ms, and what may just have begun: silences of the peers that are tried again.
+        let late = begin.elapsed() - Duration::from_secs(30);
+        assert!(late < Duration::from_secs(2), "{late:?}");
+
+        lab.set_all(&fault);
+        let (guest, begin) = (lab.guest(), Instant::now());
+        assert!(matches!(
+            read(&guest, 6, Class::Demand).await,
+            Err(Error::Unavailable)
+        ));
+        let seconds = begin.elapsed().as_secs();
+        assert_eq!(seconds, 60);
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_origin_with_other_content_fences_the_image() {
     let lab = lab().await;
+    let (members, guest) = (lab.members.clone(), lab.guest());
     lab.swarm.set_members(Vec::new());
     lab.origin.queue(Fault::Lie);
+    let begin = Instant::now();
     assert!(matches!(
-        lab.read(5, Class::Demand).await,
+        read(&guest, 5, Class::Demand).await,
         Err(Error::Corrupt)
     ));
     assert!(lab.swarm.is_fenced());
-    assert!(matches!(
-        lab.read(6, Class::Demand).await,
-        Err(Error::Corrupt)
-    ));
+    // Neither the origin nor anybody else is asked any more, and no guest waits for them.
+    lab.swarm.set_members(members);
+    for class in [Class::Demand, Class::Peer, Class::Prefetch, Class::Fill] {
+        assert!(matches!(read(&guest, 6, class).await, Err(Error::Corrupt)));
+    }
+    assert_eq!((lab.asked(), begin.elapsed()), (1, Duration::ZERO));
 }
 
 #[tokio::test(start_paused = true)]
@@ -251,28 +378,35 @@ async fn without_a_manifest_peers_are_never_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn demand_waits_in_line_at_the_origin_where_a_peer_is_refused() {
+async fn demand_waits_in_line_at_the_origin_for_a_moment_where_a_peer_is_refused() {
     let options = SwarmOptions {
         origin_queue: NonZeroU32::MIN,
         ..SwarmOptions::default()
     };
-    let lab = Arc::new(lab_with(options, verify().await).await);
+    let lab = lab_with(options, verify().await).await;
     lab.swarm.set_members(Vec::new());
+    let ask = |extent, class| {
+        let swarm = lab.swarm.clone();
+        tokio::spawn(async move { read(&*swarm, extent, class).await })
+    };
     lab.origin.queue(Fault::Hang);
     // One place is shared, one is the peers' reserve.
-    let stuck = tokio::spawn({
-        let lab = lab.clone();
-        async move { lab.read(5, Class::Demand).await }
-    });
+    let (begin, stuck) = (Instant::now(), ask(5, Class::Demand));
     tokio::task::yield_now().await;
     assert_eq!(lab.read(6, Class::Peer).await.unwrap(), 7, "the reserve");
-    let begin = Instant::now();
     assert_eq!(lab.read(7, Class::Demand).await.unwrap(), 8);
-    assert!(
-        begin.elapsed() >= Duration::from_millis(250),
-        "it waited for the silent one to be given up"
-    );
-    assert_eq!(stuck.await.unwrap().unwrap(), 6);
+    // The silent one was given up first.
+    assert_eq!(begin.elapsed().as_millis(), 250);
+    assert!(matches!(stuck.await.unwrap(), Err(Error::Busy)));
+
+    lab.origin.set(Fault::Hang);
+    let begin = Instant::now();
+    let line: Vec<_> = (8..20).map(|extent| ask(extent, Class::Demand)).collect();
+    for asked in line {
+        assert!(matches!(asked.await.unwrap(), Err(Error::Busy)));
+    }
+    // Whoever has no place after a second goes; the last place is given away just before.
+    assert!(begin.elapsed() <= Duration::from_millis(1251));
 }
 
 #[tokio::test(start_paused = true)]
@@ -325,34 +459,4 @@ async fn a_manifest_is_a_swarm_of_its_own() {
     // Who is the parent in one tree of a pair is the child in the other.
     let given = peer.below().reads();
     assert!((60..70).contains(&given), "{given}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_guest_waits_above_the_flights() {
-    let fetch = FetchOptions {
-        waiting: Waiting::Outside,
-        ..FetchOptions::default()
-    };
-    let options = SwarmOptions {
-        fetch,
-        ..SwarmOptions::default()
-    };
-    let lab = lab_with(options, verify().await).await;
-    let parent = lab.ancestors()[0].clone();
-    parent.queue(Fault::Fail(Error::Busy));
-    assert!(matches!(lab.read(5, Class::Demand).await, Err(Error::Busy)));
-    let patient = Patient::new(lab.swarm, Duration::from_secs(1));
-    let span = Span::new(5 * EXTENT_BYTES, EXTENT_BYTES);
-    parent.queue(Fault::Fail(Error::Busy));
-    parent.queue(Fault::Fail(Error::Busy));
-    assert_eq!(patient.read(span, Class::Demand).await.unwrap()[0], 6);
-    parent.set(Fault::Fail(Error::Busy));
-    assert!(matches!(
-        patient.read(span, Class::Prefetch).await,
-        Err(Error::Busy)
-    ));
-    assert!(matches!(
-        patient.read(span, Class::Demand).await,
-        Err(Error::Unavailable)
-    ));
 }
