@@ -79,9 +79,9 @@ pub(crate) struct TargetArgs {
 }
 
 const TARGET_HELP: &str = "\
-Prints one line `ready iscsi://HOST:PORT/IQN/LUN` on standard output per LUN and address when it listens, and logs to
-standard error. Logical units have blocks of 512 bytes and are thin: UNMAP punches holes into the file. Writes reach the
-page cache before they are answered, and the disk when the initiator flushes. Ends on SIGINT or SIGTERM.
+Prints one line `ready iscsi://HOST:PORT/IQN/LUN` on standard output per LUN and address when it listens, and logs to \
+standard error. Logical units have blocks of 512 bytes and are thin: UNMAP punches holes into the file. Writes reach \
+the page cache before they are answered, and the disk when the initiator flushes. Ends on SIGINT or SIGTERM.
 
 There is no authentication yet: whoever reaches the address may use the target. Listen where only friends are.
 
@@ -120,14 +120,18 @@ A configuration:
   [[image]]                        # an image kept elsewhere, on any iSCSI target
   name = \"alma\"
   origin = \"iscsi://10.0.0.1/iqn.2026-11.org.vmthunder:image.alma/0\"
-  # manifest = \"alma.manifest\"     # for an origin that is not ours: vmthunder image import URL --manifest FILE
+  # manifest = \"alma.manifest\"     # for an origin that is no node: vmthunder image import
   # root = \"...\"                   # accept this content alone
 
   [[member]]                       # the nodes of the swarm; the node's own entry is skipped
   name = \"node-2\"
   address = \"10.0.0.2:3260\"
 
-Prints one line `ready iscsi://HOST:PORT/IQN/LUN` on standard output per logical unit and address when it serves.";
+Prints one line `ready iscsi://HOST:PORT/IQN/LUN` on standard output per logical unit and address when it serves. Ends \
+on SIGINT or SIGTERM.
+
+There is no authentication yet: whoever reaches the address may read every image and write to every instance. Listen \
+where only friends are.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImageCommand {
@@ -141,6 +145,7 @@ pub(crate) enum ImageCommand {
     },
     /// List the images of a configuration with their size and content.
     List {
+        /// The configuration, in TOML.
         #[arg(long, value_name = "FILE", default_value = CONFIG)]
         config: PathBuf,
         /// Print a JSON array instead of the table.
@@ -163,10 +168,10 @@ pub(crate) enum InstanceCommand {
     Create {
         /// Its name: part of its target name.
         name: String,
-        /// The image that it begins as.
-        #[arg(long)]
+        /// The name of the image that it begins as.
+        #[arg(long, value_name = "NAME")]
         image: String,
-        /// Its size, if larger than the image.
+        /// Its size, if larger than the image, for example 20GiB.
         #[arg(long)]
         size: Option<ByteSize>,
         #[command(flatten)]
