@@ -3,7 +3,11 @@
 
 mod harness;
 
-use harness::{EXTENT, Running, Scene, attach, run, succeed};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+
+use harness::{EXTENT, PATIENCE, Running, Scene, attach, run, succeed};
 use vmthunder_volume::{Class, Error, Span, Volume};
 
 #[tokio::test]
@@ -145,4 +149,55 @@ fn an_image_is_imported_and_a_changed_one_is_found_out() {
         said.contains("extent 5") && said.contains("1 extents differ"),
         "{said}"
     );
+}
+
+#[test]
+fn the_log_says_why_a_connection_was_dropped_and_what_a_disk_lacks() {
+    let scene = Scene::new();
+    scene.image("disk.raw", 2);
+    let path = scene.path("disk.raw");
+    let log = scene.path("log");
+    let mut target = Command::new(env!("CARGO_BIN_EXE_vmthunder"))
+        .args(["target", "--listen", "127.0.0.1:0"])
+        .arg(&path)
+        .env_remove("RUST_LOG")
+        .stdout(Stdio::piped())
+        .stderr(std::fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let mut ready = String::new();
+    let out = target.stdout.take().unwrap();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut ready).unwrap();
+    let url = ready.trim().strip_prefix("ready ").unwrap().to_owned();
+    let at = url.split('/').nth(2).unwrap().to_owned();
+
+    // A Login Request of 16 MiB less one byte, and then one that has no data but is none.
+    let mut long = [0; 48];
+    (long[0], long[1]) = (0x43, 0x87);
+    long[5..8].copy_from_slice(&[0xff, 0xff, 0xff]);
+    for pdu in [long, [0; 48]] {
+        let mut stream = TcpStream::connect(&at).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(&pdu).unwrap();
+        assert_eq!(stream.read(&mut [0; 48]).unwrap(), 0, "nothing is answered");
+    }
+    std::fs::File::options()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_len(EXTENT as u64)
+        .unwrap();
+    let lost = run(&["iscsi", "read", &url, "--lba", "128"]);
+    target.kill().unwrap();
+    target.wait().unwrap();
+
+    assert_eq!(lost.status.code(), Some(2));
+    let said = std::fs::read_to_string(&log).unwrap();
+    for cause in [
+        "a data segment of 16777215 bytes is longer than the 8192 declared",
+        "its first PDU is no Login Request",
+        "the volume fails",
+    ] {
+        assert!(said.contains(cause), "{said}");
+    }
 }

@@ -1,5 +1,6 @@
 //! One TCP connection driving one session: the only place where this crate waits.
 
+use std::fmt::Display;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -13,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::{debug, warn};
 use vmthunder_volume::Volume;
 
 use crate::Target;
@@ -73,15 +74,22 @@ impl<V: Volume> Connection<V> {
     ) {
         let broken = self.drive(&stream, login, stop).await.err();
         drop(stream);
+        let (target, peer) = (self.nexus.target(), self.nexus.peer());
+        // A connection that broke has nothing to say that the session did not.
+        let torn = matches!(broken, Some(Broken::Eof)) && !self.input.is_empty();
         match (broken, self.nexus.end().await) {
-            (_, Some(CloseReason::LoginFailed { violation, .. })) => {
-                if let Some(violation) = violation {
-                    info!(%violation, "login failed");
-                }
-            }
+            (_, Some(reason)) if is_fault(reason) => complain(&target, peer, &reason),
             (_, Some(reason)) if reason != CloseReason::Disconnected => {
-                debug!(?reason, "session closed");
+                debug!(%reason, "session closed");
             }
+            (Some(cause), _) if torn => {
+                complain(
+                    &target,
+                    peer,
+                    &format_args!("{cause} in the middle of a PDU"),
+                );
+            }
+            (Some(cause @ Broken::Stuck), _) => complain(&target, peer, &cause),
             (Some(cause), _) => debug!(%cause, "connection dropped"),
             (None, _) => debug!("connection closed"),
         }
@@ -180,6 +188,27 @@ impl<V: Volume> Connection<V> {
             }
         }
         Ok(())
+    }
+}
+
+/// The initiator's fault, or a sign that something is wrong with it.
+fn is_fault(reason: CloseReason) -> bool {
+    match reason {
+        CloseReason::LoginFailed { violation, .. } => violation.is_some(),
+        CloseReason::LoginTimeout
+        | CloseReason::Silent
+        | CloseReason::LogoutTimeout
+        | CloseReason::ProtocolError(_) => true,
+        CloseReason::LoggedOut
+        | CloseReason::Disconnected
+        | CloseReason::Local
+        | CloseReason::Reset => false,
+    }
+}
+
+fn complain<V>(target: &Target<V>, peer: SocketAddr, cause: &dyn Display) {
+    if let Some(unsaid) = target.complaints.may_say(Instant::now()) {
+        warn!(%peer, %cause, unsaid, "connection dropped");
     }
 }
 

@@ -48,6 +48,14 @@ impl Failure {
     }
 }
 
+/// The volume's own fault; others are the initiator's, or pass by themselves.
+pub(crate) fn is_fault(error: &Error) -> bool {
+    !matches!(
+        error,
+        Error::Busy | Error::OutOfRange | Error::ReadOnly | Error::Unsupported
+    )
+}
+
 impl From<Sense> for Failure {
     fn from(sense: Sense) -> Self {
         Self::Check(sense)

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod attention;
+mod complaints;
 mod connection;
 mod exports;
 mod failure;
@@ -30,6 +31,7 @@ use iscsi_proto::params::SessionType;
 use iscsi_proto::session::TargetConfig;
 use vmthunder_volume::Volume;
 
+use crate::complaints::Complaints;
 use crate::exports::Exports;
 pub use crate::exports::{Export, ExportError};
 use crate::metrics::Counters;
@@ -72,6 +74,8 @@ pub struct Target<V> {
     exports: Exports<V>,
     sessions: Sessions,
     counters: Counters,
+    /// About initiators.
+    complaints: Complaints,
 }
 
 impl<V: Volume> Target<V> {
@@ -83,6 +87,7 @@ impl<V: Volume> Target<V> {
             exports: Exports::new(),
             sessions,
             counters: Counters::default(),
+            complaints: Complaints::default(),
         })
     }
 

@@ -81,6 +81,16 @@ impl<V: Volume> Nexus<V> {
         }
     }
 
+    /// Whose session it is.
+    pub(crate) fn target(&self) -> Arc<Target<V>> {
+        Arc::clone(&self.target)
+    }
+
+    /// Where the initiator is.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
     /// The initiator has been let in.
     pub(crate) fn is_admitted(&self) -> bool {
         self.seat.is_some()

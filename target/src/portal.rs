@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug, debug_span, warn};
+use tracing::{Instrument, debug_span, warn};
 use vmthunder_volume::Volume;
 
 use crate::Target;
@@ -35,7 +35,9 @@ impl<V: Volume> Target<V> {
                 Ok((stream, peer)) => {
                     let Ok(permit) = Arc::clone(&logins).try_acquire_owned() else {
                         Counters::add(&self.counters.connections_refused, 1);
-                        debug!(%peer, "connection closed: too many wait for their login");
+                        if let Some(unsaid) = self.complaints.may_say(Instant::now()) {
+                            warn!(%peer, unsaid, "connection closed: too many wait for their login");
+                        }
                         continue;
                     };
                     let Some(connection) = self.connection(&stream, peer) else {

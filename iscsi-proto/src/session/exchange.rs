@@ -7,6 +7,7 @@ use crate::login::{Identity, LoginStatus, Violation};
 use crate::params::Params;
 use crate::scsi::Status;
 use crate::session::management::ManagementFunction;
+use crate::wire::framer::FrameError;
 use crate::wire::lun::Lun;
 
 /// Names one task of one session; never used twice.
@@ -176,11 +177,13 @@ impl Response {
 }
 
 /// Why a session ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CloseReason {
     /// The initiator logged out.
+    #[error("the initiator logged out")]
     LoggedOut,
     /// The login failed or was refused.
+    #[error("the login failed: {}", why(*status, *violation))]
     LoginFailed {
         /// What the initiator was told.
         status: LoginStatus,
@@ -188,17 +191,45 @@ pub enum CloseReason {
         violation: Option<Violation>,
     },
     /// The login took longer than allowed.
+    #[error("the login took too long")]
     LoginTimeout,
     /// The initiator did not answer a ping in time.
+    #[error("the initiator did not answer a ping in time")]
     Silent,
     /// The initiator did not log out in the time it was given.
+    #[error("the initiator did not log out in the time it was given")]
     LogoutTimeout,
     /// The connection broke.
+    #[error("the connection broke")]
     Disconnected,
     /// The initiator broke the protocol in a way that leaves no common ground.
-    ProtocolError,
+    #[error("the initiator broke the protocol: {0}")]
+    ProtocolError(Breach),
     /// The driver closed the session.
+    #[error("the target closed the session")]
     Local,
     /// The initiator asked for a cold reset of the target.
+    #[error("the initiator asked for a cold reset of the target")]
     Reset,
+}
+
+/// What an initiator did that leaves no common ground.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Breach {
+    /// Its bytes cannot be cut into PDUs.
+    #[error(transparent)]
+    Framing(#[from] FrameError),
+    /// It did not begin with a login.
+    #[error("its first PDU is no Login Request")]
+    NoLogin,
+    /// The data of a login was damaged.
+    #[error("the data digest of a login does not match")]
+    DataDigest,
+    /// It sent more write data ahead of its turn than anybody needs.
+    #[error("commands that wait for an earlier one hold too much data")]
+    EarlyData,
+}
+
+fn why(status: LoginStatus, violation: Option<Violation>) -> String {
+    violation.map_or_else(|| status.to_string(), |violation| violation.to_string())
 }

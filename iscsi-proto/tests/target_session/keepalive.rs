@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use iscsi_proto::session::{CloseReason, ConnectionState, TargetEvent};
+use iscsi_proto::session::{Breach, CloseReason, ConnectionState, TargetEvent};
 use iscsi_proto::wire::digest::crc32c;
+use iscsi_proto::wire::framer::FrameError;
 
 use crate::harness::{EAGER, NO_TAG, Say, Wire, data_out, ping, read, write};
 
@@ -132,7 +133,9 @@ fn a_damaged_header_ends_the_connection() {
     wire.say_bytes(&bytes);
     assert!(matches!(
         wire.event(),
-        Some(TargetEvent::Closed(CloseReason::ProtocolError))
+        Some(TargetEvent::Closed(CloseReason::ProtocolError(
+            Breach::Framing(FrameError::HeaderDigest)
+        )))
     ));
 }
 

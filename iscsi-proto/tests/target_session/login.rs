@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use iscsi_proto::login::LoginStatus;
-use iscsi_proto::session::{CloseReason, ConnectionState, TargetEvent};
+use iscsi_proto::session::{Breach, CloseReason, ConnectionState, TargetEvent};
 
 use crate::harness::{EAGER, Wire, config, login, read};
 
@@ -29,7 +29,12 @@ fn a_login_leads_to_the_full_feature_phase() {
 fn before_the_first_login_request_nothing_is_answered() {
     let mut wire = Wire::new(config());
     wire.say(&read(1, 100, 512));
-    assert_eq!(closed(&mut wire), CloseReason::ProtocolError);
+    let reason = closed(&mut wire);
+    assert_eq!(reason, CloseReason::ProtocolError(Breach::NoLogin));
+    assert_eq!(
+        reason.to_string(),
+        "the initiator broke the protocol: its first PDU is no Login Request"
+    );
     assert!(wire.hear().is_empty() && wire.session.is_closed());
 }
 

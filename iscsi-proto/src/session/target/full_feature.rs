@@ -13,7 +13,7 @@ use crate::session::target::config::{NopPolicy, SessionLimits, TargetConfig};
 use crate::session::target::keepalive::Keepalive;
 use crate::session::task::{Delivery, Drain, Kind, Task};
 use crate::session::window::{CommandWindow, Offer};
-use crate::session::{CloseReason, TaskId};
+use crate::session::{Breach, CloseReason, TaskId};
 use crate::wire::bhs::{FINAL, RESERVED_TAG, Reject};
 use crate::wire::framer::Framed;
 use crate::wire::lun::Lun;
@@ -245,7 +245,6 @@ impl FullFeature {
                 Err(RejectReason::PROTOCOL_ERROR)
             }
             Header::ScsiCommand(header) => Self::check_command(header, &pdu.ahs),
-            Header::TextRequest(header) => self.check_text(header),
             Header::LogoutRequest(header) => self.check_logout(header),
             _ => Ok(()),
         }
@@ -291,7 +290,7 @@ impl FullFeature {
     fn limit_early_commands(&mut self) {
         let held: u64 = self.window.waiting().map(|pdu| pdu.data.len() as u64).sum();
         if held > self.limits.write_bytes {
-            self.ending = Some(CloseReason::ProtocolError);
+            self.ending = Some(CloseReason::ProtocolError(Breach::EarlyData));
         }
     }
 

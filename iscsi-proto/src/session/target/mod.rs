@@ -16,7 +16,7 @@ use crate::discovery::TargetRecord;
 use crate::login::{Admission, LoginStatus, Outcome, TargetLogin, TargetStep};
 use crate::session::connection::{ConnectionEvent, ConnectionState};
 use crate::session::outbox::Outbox;
-use crate::session::{CloseReason, ManagementAnswer, Response, Stats, TargetEvent, TaskId};
+use crate::session::{Breach, CloseReason, ManagementAnswer, Response, Stats, TargetEvent, TaskId};
 use crate::wire::framer::{DEFAULT_MAX_DATA_SEGMENT, Digests, Framed, Framer};
 use crate::wire::{Header, Pdu};
 pub use config::{NopPolicy, SessionLimits, TargetConfig};
@@ -82,7 +82,10 @@ impl TargetSession {
             match self.framer.next(input) {
                 Ok(Some(framed)) => self.handle_framed(now, framed),
                 Ok(None) => break,
-                Err(_) => self.end(ConnectionEvent::Dropped, CloseReason::ProtocolError),
+                Err(error) => self.end(
+                    ConnectionEvent::Dropped,
+                    CloseReason::ProtocolError(error.into()),
+                ),
             }
         }
     }
@@ -225,7 +228,8 @@ impl TargetSession {
         match (&mut self.phase, framed) {
             (Phase::Login(_), Framed::Pdu(pdu)) => self.handle_login(now, &pdu),
             (Phase::Login(_), Framed::DataDigestError(_)) => {
-                self.end(ConnectionEvent::LoginFailed, CloseReason::ProtocolError);
+                let reason = CloseReason::ProtocolError(Breach::DataDigest);
+                self.end(ConnectionEvent::LoginFailed, reason);
             }
             (Phase::FullFeature(full), framed) => {
                 full.handle_framed(now, framed);
@@ -242,7 +246,8 @@ impl TargetSession {
         let begun = self.connection != ConnectionState::XptUp;
         // Before the first Login Request nothing else is even answered (RFC 7143 §4.2.4).
         if !begun && !matches!(pdu.header, Header::LoginRequest(_)) {
-            return self.end(ConnectionEvent::LoginFailed, CloseReason::ProtocolError);
+            let reason = CloseReason::ProtocolError(Breach::NoLogin);
+            return self.end(ConnectionEvent::LoginFailed, reason);
         }
         login.now = now;
         let step = login.login.handle(pdu);
