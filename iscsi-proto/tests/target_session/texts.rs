@@ -183,3 +183,21 @@ fn an_exchange_that_ends_with_a_numbered_request_gives_its_place_back() {
     let heard = wire.hear_one();
     assert_eq!((heard.word(28), heard.word(32)), (101, 104));
 }
+
+#[test]
+fn a_request_for_an_exchange_that_is_over_when_its_turn_comes_is_rejected() {
+    let mut wire = Wire::logged_in(EAGER);
+    wire.say(&text(3, 100, NO_TAG, 0x00, b""));
+    let transfer = wire.hear_one().word(20);
+    let late = text(3, 102, transfer, 0x80, b"X-org.example.late=1\0");
+    wire.say(&late);
+    assert!(wire.hear().is_empty(), "it waits for number 101");
+    wire.say(&text(3, 101, NO_TAG, 0x00, b"X-org.example.new=1\0"));
+    let heard = wire.hear();
+    assert_eq!(
+        heard.iter().map(|pdu| pdu.opcode()).collect::<Vec<_>>(),
+        [0x24, 0x3f],
+        "the new exchange goes on, the old one's request is refused"
+    );
+    assert_eq!(heard[1].data, late.bytes()[..48]);
+}

@@ -12,28 +12,11 @@ use crate::wire::bhs::{CONTINUE, FINAL, RESERVED_TAG, TextRequest, TextResponse}
 use crate::wire::opcode::RejectReason;
 
 impl FullFeature {
-    /// A text that goes on is not final, and goes on under the tag that it was given.
-    pub(super) fn check_text(&self, header: &TextRequest) -> Result<(), RejectReason> {
-        if header.flags & FINAL != 0 && header.flags & CONTINUE != 0 {
-            return Err(RejectReason::PROTOCOL_ERROR);
-        }
-        let tag = header.target_transfer_tag.get();
-        let exchange = self.exchange(header.initiator_task_tag.get());
-        if tag != RESERVED_TAG && exchange.is_none_or(|exchange| exchange.tag != tag) {
-            return Err(RejectReason::INVALID_PDU_FIELD);
-        }
-        let exchanges = self
-            .tasks
-            .values()
-            .filter(|task| matches!(task.kind, Kind::Text(_)))
-            .count();
-        if exchange.is_none() && exchanges >= MAX_TEXT_EXCHANGES {
-            return Err(RejectReason::LONG_OPERATION_REJECT);
-        }
-        Ok(())
-    }
-
     pub(super) fn text(&mut self, request: Request, header: TextRequest, data: &Bytes) {
+        if let Err(reason) = self.check_text(&header) {
+            self.release(request.delivery);
+            return self.reject(reason, &header.into());
+        }
         let tag = request.initiator_task_tag;
         if header.target_transfer_tag == RESERVED_TAG {
             self.begin_exchange(request, &header);
@@ -72,6 +55,27 @@ impl FullFeature {
                 self.drop_exchange(request, RejectReason::PROTOCOL_ERROR, &header.into());
             }
         }
+    }
+
+    /// A text that goes on is not final, and goes on under the tag that it was given.
+    fn check_text(&self, header: &TextRequest) -> Result<(), RejectReason> {
+        if header.flags & FINAL != 0 && header.flags & CONTINUE != 0 {
+            return Err(RejectReason::PROTOCOL_ERROR);
+        }
+        let tag = header.target_transfer_tag.get();
+        let exchange = self.exchange(header.initiator_task_tag.get());
+        if tag != RESERVED_TAG && exchange.is_none_or(|exchange| exchange.tag != tag) {
+            return Err(RejectReason::INVALID_PDU_FIELD);
+        }
+        let exchanges = self
+            .tasks
+            .values()
+            .filter(|task| matches!(task.kind, Kind::Text(_)))
+            .count();
+        if exchange.is_none() && exchanges >= MAX_TEXT_EXCHANGES {
+            return Err(RejectReason::LONG_OPERATION_REJECT);
+        }
+        Ok(())
     }
 
     pub(super) fn answer_discovery(&mut self, id: TaskId, records: &[TargetRecord]) {
