@@ -213,13 +213,6 @@ fn check_both_ways(expected: &[([u8; 16], Command)]) {
 fn medium_commands_in_bytes() {
     let range = LbaRange::sixteen(0x0102_0304_0506_0708, 0x090a_0b0c);
     let ten = LbaRange::ten(0x0102_0304, 0x0506);
-    let same = |range, no_data_out| WriteSame {
-        range,
-        unmap: true,
-        anchor: true,
-        no_data_out,
-    };
-    let (lba, allocation) = (0x0102_0304_0506_0708, 0x090a_0b0c);
     check_both_ways(&[
         (
             sixteen(0x8e, 0x02),
@@ -234,10 +227,6 @@ fn medium_commands_in_bytes() {
                 range: ten,
                 compare: false,
             },
-        ),
-        (
-            sixteen(0x9e, 0x12),
-            Command::GetLbaStatus { lba, allocation },
         ),
         (
             sixteen(0x8f, 0x02),
@@ -280,6 +269,25 @@ fn medium_commands_in_bytes() {
                 range,
                 immediate: false,
             },
+        ),
+    ]);
+}
+
+#[test]
+fn provisioning_commands_in_bytes() {
+    let range = LbaRange::sixteen(0x0102_0304_0506_0708, 0x090a_0b0c);
+    let ten = LbaRange::ten(0x0102_0304, 0x0506);
+    let same = |range, no_data_out| WriteSame {
+        range,
+        unmap: true,
+        anchor: true,
+        no_data_out,
+    };
+    let (lba, allocation) = (0x0102_0304_0506_0708, 0x090a_0b0c);
+    check_both_ways(&[
+        (
+            sixteen(0x9e, 0x12),
+            Command::GetLbaStatus { lba, allocation },
         ),
         (
             cdb(&[0x42, 1, 0, 0, 0, 0, 0, 0, 24, 0]),
