@@ -1,5 +1,7 @@
 //! Chance from a seed.
 
+use std::time::Duration;
+
 /// SplitMix64: small, and good enough to throw dice with.
 #[derive(Debug)]
 pub(crate) struct Dice(pub(crate) u64);
@@ -12,8 +14,8 @@ impl Dice {
         number ^ (number >> 31)
     }
 
-    /// A number below `limit`.
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        self.throw() % limit.max(1)
+    /// A moment within some milliseconds.
+    pub(crate) fn within(&mut self, milliseconds: u64) -> Duration {
+        Duration::from_nanos(self.throw() % (milliseconds * 1_000_000))
     }
 }

@@ -27,8 +27,8 @@ pub struct Scenario {
     pub demand_window: u64,
     /// Extents that are read ahead of the guest; none if zero.
     pub prefetch_window: u64,
-    /// Nodes begin within this time.
-    pub stagger: Duration,
+    /// Nodes begin within this many milliseconds.
+    pub stagger_ms: u64,
     /// Requests of peers that a node serves at once.
     pub serve_queue: usize,
     /// Requests that a node has under way at one source, for itself; as many again for peers.
@@ -51,7 +51,7 @@ impl Default for Scenario {
             extents: 256,
             demand_window: 4,
             prefetch_window: 0,
-            stagger: Duration::from_millis(100),
+            stagger_ms: 100,
             serve_queue: 1024,
             ask_queue: 96,
             view_percent: 100,

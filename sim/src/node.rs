@@ -59,11 +59,11 @@ pub(crate) struct Node {
     /// Requests under way at each source, local ones and forwarded ones.
     pub(crate) asking: HashMap<(Source, bool), usize>,
     pub(crate) uploads: u64,
-    /// Where the guest and the read-ahead are in the boot, how much of it has come, and when that was all.
+    /// Where the guest and the read-ahead are in the boot, how much of it has come, and when the latest of it came.
     pub(crate) position: u64,
     pub(crate) prefetched: u64,
     pub(crate) arrived: u64,
-    pub(crate) done: Option<Duration>,
+    pub(crate) latest: Duration,
 }
 
 impl Node {
@@ -86,7 +86,7 @@ impl Node {
             position: 0,
             prefetched: 0,
             arrived: 0,
-            done: None,
+            latest: Duration::ZERO,
         }
     }
 

@@ -66,7 +66,7 @@ impl World {
         for (number, name) in names.iter().enumerate() {
             let known = names
                 .iter()
-                .filter(|other| *other == name || dice.below(100) < scenario.view_percent);
+                .filter(|other| *other == name || dice.throw() % 100 < scenario.view_percent);
             let view = Forest::new(&known.cloned().collect::<Vec<_>>());
             let slowness = if number < scenario.slow { 10 } else { 1 };
             let lies = number >= scenario.nodes - scenario.liars;
@@ -88,11 +88,13 @@ impl World {
             scenario,
         };
         for node in 0..world.scenario.nodes {
-            world.within(world.scenario.stagger, Event::Boot(node));
+            let wait = world.dice.within(world.scenario.stagger_ms);
+            world.after(wait, Event::Boot(node));
         }
         // Neither the slow ones, which come first, nor the liars, which come last.
         for node in world.scenario.slow..world.scenario.slow + world.scenario.deaths {
-            world.within(DEATH_WINDOW, Event::Die(node));
+            let wait = world.dice.within(DEATH_WINDOW_MS);
+            world.after(wait, Event::Die(node));
         }
         world
     }
@@ -164,34 +166,25 @@ impl World {
 
     /// Does what the fetch says until it has to wait for an answer.
     fn drive(&mut self, number: usize, id: u64) {
-        loop {
+        let landed = loop {
             let node = &self.nodes[number];
-            let landed = match node.decide(self.now, id, |fetch, view| fetch.next(view)) {
+            match node.decide(self.now, id, |fetch, view| fetch.next(view)) {
                 Some(Action::Ask { source, patience }) => {
-                    if self.send(number, id, &source, patience) {
+                    if self.send(number, id, source, patience) {
                         return;
                     }
-                    self.tell(number, id, &source, Outcome::Busy);
-                    continue;
                 }
-                Some(Action::End(End::Done)) => Landed::Landed,
-                Some(Action::End(End::Refused)) => Landed::Refused,
-                Some(Action::End(End::OriginCorrupt)) => Landed::Failed,
+                Some(Action::End(End::Done)) => break Landed::Landed,
+                Some(Action::End(End::Refused)) => break Landed::Refused,
+                Some(Action::End(End::OriginCorrupt)) => break Landed::Failed,
                 None => return,
-            };
-            return self.land(number, id, landed);
-        }
-    }
-
-    fn tell(&mut self, number: usize, id: u64, source: &Source, outcome: Outcome) {
-        if let Some(run) = self.nodes[number].runs.get_mut(&id) {
-            run.came |= outcome == Outcome::Answered;
-            run.fetch.handle(source, outcome);
-        }
+            }
+        };
+        self.land(number, id, landed);
     }
 
     /// Sends a question, unless the queue towards the source is full.
-    fn send(&mut self, number: usize, id: u64, source: &Source, patience: Duration) -> bool {
+    fn send(&mut self, number: usize, id: u64, source: Source, patience: Duration) -> bool {
         let node = &mut self.nodes[number];
         let Some(run) = node.runs.get_mut(&id) else {
             return false;
@@ -200,13 +193,14 @@ impl World {
         let key = (source.clone(), class == Class::Peer);
         let places = node.asking.entry(key).or_default();
         if *places >= self.scenario.ask_queue {
+            run.fetch.handle(&source, Outcome::Busy);
             return false;
         }
         *places += 1;
         run.outstanding += 1;
-        node.health.asked(self.now, source);
+        node.health.asked(self.now, &source);
         node.hedges.asked();
-        if let Source::Peer(peer) = source {
+        if let Source::Peer(peer) = &source {
             // Of two nodes alone the one of lower rank is the root: whoever is asked must be it.
             let pair = Forest::new(&[node.name.clone(), peer.clone()]);
             let above = pair.parent(peer, Tree::of(extent), &|_| false);
@@ -219,7 +213,7 @@ impl World {
             run: id,
             class,
             extent,
-            source: source.clone(),
+            source,
             patience,
             asked: self.now,
         };
@@ -257,7 +251,7 @@ impl World {
                 self.report.failed += u64::from(self.now > read.since + GUEST_PATIENCE);
                 let node = &mut self.nodes[number];
                 node.arrived += 1;
-                node.done = (node.arrived == self.scenario.extents).then_some(self.now);
+                node.latest = self.now;
                 self.read_on(number);
             }
             Waiter::Guest(mut read) => {
@@ -270,9 +264,7 @@ impl World {
     // The one who is asked.
 
     fn arrive(&mut self, id: u64) {
-        let Some((request, _)) = self.requests.get(&id) else {
-            return;
-        };
+        let (request, _) = &self.requests[&id];
         let (asker, extent) = (request.asker, request.extent);
         let Source::Peer(name) = &request.source else {
             self.origin_sent += 1;
@@ -291,10 +283,11 @@ impl World {
 
     /// Answers a peer.
     fn serve(&mut self, number: usize, id: u64, outcome: Landed) {
+        let (request, _) = &self.requests[&id];
         let node = &mut self.nodes[number];
-        let Some((request, _)) = self.requests.get(&id).filter(|_| node.alive) else {
+        if !node.alive {
             return;
-        };
+        }
         if outcome != Landed::Landed {
             node.serving -= 1;
             return self.after(LATENCY, Event::Reply(id, Outcome::Busy));
@@ -356,9 +349,9 @@ impl World {
             return;
         };
         run.outstanding -= 1;
-        let last = run.outstanding == 0 || outcome == Outcome::Answered;
-        self.tell(request.asker, request.run, &request.source, outcome);
-        if last {
+        run.came |= outcome == Outcome::Answered;
+        run.fetch.handle(&request.source, outcome);
+        if run.came || run.outstanding == 0 {
             self.drive(request.asker, request.run);
         }
     }
@@ -378,17 +371,11 @@ impl World {
             && node.runs.get(&run).is_some_and(alone)
             && node.hedges.take()
         {
-            self.report.hedges += u64::from(self.send(number, run, &second, patience));
+            self.report.hedges += u64::from(self.send(number, run, second, patience));
         }
     }
 
     // Time.
-
-    fn within(&mut self, time: Duration, event: Event) {
-        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let wait = Duration::from_nanos(self.dice.below(nanos));
-        self.after(wait, event);
-    }
 
     fn after(&mut self, wait: Duration, event: Event) {
         let sequence = self.next();
@@ -401,19 +388,16 @@ impl World {
     }
 
     fn conclude(self) -> Report {
-        let living = self.nodes.iter().filter(|node| node.alive);
-        let mut ends: Vec<Option<Duration>> = living.map(|node| node.done).collect();
+        let (nodes, extents) = (&self.nodes, self.scenario.extents);
+        let living: Vec<&Node> = nodes.iter().filter(|node| node.alive).collect();
+        let mut ends: Vec<Duration> = living.iter().map(|node| node.latest).collect();
         ends.sort_unstable();
-        let uploads = self.nodes.iter().map(|node| node.uploads).max();
-        let boot = self.scenario.extents as f64;
+        let uploads = nodes.iter().map(|node| node.uploads).max();
+        let boot = extents as f64;
         Report {
-            stuck: ends.iter().filter(|end| end.is_none()).count(),
-            last: ends.last().copied().flatten().unwrap_or_default(),
-            median: ends
-                .get(ends.len() / 2)
-                .copied()
-                .flatten()
-                .unwrap_or_default(),
+            stuck: living.iter().filter(|node| node.arrived < extents).count(),
+            last: ends.last().copied().unwrap_or_default(),
+            median: ends.get(ends.len() / 2).copied().unwrap_or_default(),
             origin_copies: self.origin_sent as f64 / boot,
             most_uploads: uploads.unwrap_or_default() as f64 / boot,
             log_hash: self.log.finish(),
@@ -425,7 +409,7 @@ impl World {
 /// How long a message takes.
 const LATENCY: Duration = Duration::from_micros(100);
 /// The time within which nodes die.
-const DEATH_WINDOW: Duration = Duration::from_millis(500);
+const DEATH_WINDOW_MS: u64 = 500;
 /// How long a guest's read may take before it counts as failed.
 const GUEST_PATIENCE: Duration = Duration::from_secs(20);
 /// When a simulation is cut off; whoever is not done then is stuck.

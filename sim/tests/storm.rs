@@ -51,7 +51,7 @@ fn a_healthy_swarm_takes_one_copy_from_the_origin() {
 #[test]
 fn with_a_wide_window_the_last_node_is_done_near_the_bound() {
     let scenario = Scenario {
-        stagger: Duration::from_millis(1),
+        stagger_ms: 1,
         ..wide(40, 1024)
     };
     let report = play(&scenario);

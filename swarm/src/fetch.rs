@@ -3,11 +3,10 @@
 //! [`Fetch`] is a state machine without clock, sockets and dice: ask it for the [`next`](Fetch::next) action, do that,
 //! tell it the [outcome](Fetch::handle), and so on until it ends.
 //!
-//! Two rules keep a swarm from locking up or running away. **A fetch never waits before it asks again**: a refusal ends
-//! it and is passed down at once, for peers may have joined its flight and would hold their places meanwhile. Whoever
-//! may wait does so above the flights, in [`Patient`](crate::Patient), and begins anew. And what a node does about
-//! silence is limited: only a local demand climbs, one ancestor for one silence, and hedges are few and never go to the
-//! origin. Nothing here panics.
+//! Two rules keep a swarm from locking up or running away. **A fetch never waits before it asks again**: a refusal or a
+//! silence ends it and is passed down at once, for peers may have joined its flight and would hold their places
+//! meanwhile. Whoever may wait does so above the flights, in [`Patient`](crate::Patient), and begins anew, and who was
+//! silent is not counted then. And hedges are few and never go to the origin. Nothing here panics.
 
 use std::time::Duration;
 
@@ -107,8 +106,6 @@ pub struct Fetch {
     end: Option<End>,
     /// Those that failed this very fetch: not counted any more.
     failed: Vec<NodeName>,
-    /// Those that were silent: counted but passed over.
-    silent: Vec<NodeName>,
 }
 
 impl Fetch {
@@ -120,7 +117,6 @@ impl Fetch {
             class,
             end: None,
             failed: Vec::new(),
-            silent: Vec::new(),
         }
     }
 
@@ -131,12 +127,10 @@ impl Fetch {
 
     /// Takes note of what became of a question.
     pub fn handle(&mut self, source: &Source, outcome: Outcome) {
-        let climbs = self.class == Class::Demand && self.silent.len() < MAX_CLIMBS;
         match (outcome, source) {
             _ if self.end == Some(End::Done) => {}
             (Outcome::Answered, _) => self.end = Some(End::Done),
             (Outcome::Corrupt, Source::Origin) => self.end = Some(End::OriginCorrupt),
-            (Outcome::Silent, Source::Peer(node)) if climbs => self.silent.push(node.clone()),
             (Outcome::Dead | Outcome::Corrupt | Outcome::NotAttached, Source::Peer(node))
                 if self.failed.len() < MAX_FAILED =>
             {
@@ -159,11 +153,6 @@ impl Fetch {
         behind.filter(|source| *source != Source::Origin)
     }
 
-    /// Ancestors that were passed over because they were silent.
-    pub fn climbs(&self) -> usize {
-        self.silent.len()
-    }
-
     fn ask(&self, view: &View<'_>) -> Action {
         let depth = view.forest.depth(view.me, self.tree, view.absent);
         let patience = self.options.silence + self.options.silence_per_level * depth;
@@ -171,14 +160,13 @@ impl Fetch {
         Action::Ask { source, patience }
     }
 
-    /// The way to the origin without those that failed or were silent.
+    /// The way to the origin without those that failed.
     fn ancestors(&self, view: &View<'_>) -> impl Iterator<Item = Source> {
         let absent = |node: &NodeName| self.failed.contains(node) || (view.absent)(node);
         let path: Vec<Parent> = view.forest.path(view.me, self.tree, &absent).collect();
-        path.into_iter().filter_map(|parent| match parent {
-            Parent::Node(node) if self.silent.contains(&node) => None,
-            Parent::Node(node) => Some(Source::Peer(node)),
-            Parent::Origin => Some(Source::Origin),
+        path.into_iter().map(|parent| match parent {
+            Parent::Node(node) => Source::Peer(node),
+            Parent::Origin => Source::Origin,
         })
     }
 }
@@ -206,8 +194,6 @@ impl HedgeBudget {
 
 /// Nodes that may fail one fetch: so many in a row are no accident of single nodes.
 const MAX_FAILED: usize = 8;
-/// Ancestors that one fetch may climb over.
-const MAX_CLIMBS: usize = 16;
 
 #[cfg(test)]
 #[path = "fetch_tests.rs"]

@@ -193,11 +193,9 @@ impl<O: Volume, P: Volume> Swarm<O, P> {
                         patience,
                         expected: &expected,
                     };
-                    let climbs = fetch.climbs();
                     if let Some(bytes) = self.ask(&mut fetch, source, question).await {
                         return Ok(bytes);
                     }
-                    self.counters.climbs.add((fetch.climbs() - climbs) as u64);
                 }
                 Action::End(End::OriginCorrupt) => return Err(self.origin_is_corrupt(extent)),
                 // What is done was returned above.

@@ -32,8 +32,6 @@ pub struct SwarmStats {
     pub known_extents: u64,
     /// Requests that were refused because nobody answered them at once.
     pub refused: u64,
-    /// Questions put to an ancestor of a silent parent.
-    pub climbs: u64,
     /// Questions put to a second source before the first had answered.
     pub hedges: u64,
 }
@@ -78,7 +76,6 @@ impl SourceCounters {
 pub(crate) struct Counters {
     pub(crate) known_extents: Counter,
     pub(crate) refused: Counter,
-    pub(crate) climbs: Counter,
     pub(crate) hedges: Counter,
 }
 
@@ -88,7 +85,6 @@ impl Counters {
             sources,
             known_extents: self.known_extents.get(),
             refused: self.refused.get(),
-            climbs: self.climbs.get(),
             hedges: self.hedges.get(),
         }
     }
