@@ -60,6 +60,9 @@ struct Record {
     overdue: u32,
     /// How often in a row it was made absent.
     strikes: u32,
+    /// Refusals since the last answer, and when the first of them came.
+    refusals: u32,
+    refused_since: Duration,
 }
 
 /// A source that is left out.
@@ -144,13 +147,18 @@ impl Health {
         }
     }
 
-    /// A source refused: it is alive.
+    /// A source refused: it is alive. One that does nothing but refuse is of no more use than a dead one.
     pub fn refused(&mut self, now: Duration, source: &Source) {
-        if let Some(record) = self.records.get_mut(source) {
+        let only_refuses = self.records.get_mut(source).is_some_and(|record| {
             record.settle();
             record.progress = now;
+            record.only_refuses(now)
+        });
+        if only_refuses {
+            self.leave_out(now, source);
+        } else {
+            self.let_in(source);
         }
-        self.let_in(source);
     }
 
     /// The request was taken back, which says nothing about the source.
@@ -257,8 +265,19 @@ impl Record {
         self.outstanding = self.outstanding.saturating_sub(1);
     }
 
+    /// Counts a refusal; true if there were many, for long, and no answer among them.
+    fn only_refuses(&mut self, now: Duration) -> bool {
+        if self.refusals == 0 {
+            self.refused_since = now;
+        }
+        self.refusals = self.refusals.saturating_add(1);
+        let long = now.saturating_sub(self.refused_since) >= LONG_REFUSED;
+        long && self.refusals >= MANY_REFUSALS
+    }
+
     fn count(&mut self, now: Duration, asked: Duration, bytes: u64) {
         self.settle();
+        self.refusals = 0;
         self.waited += now.saturating_sub(asked);
         self.bytes += bytes;
         self.progress = now;
@@ -288,6 +307,9 @@ const KNOWN_SOURCES: usize = 4;
 const RATE_MEMORY: u32 = 32;
 /// An answer that takes no longer is never slow.
 const NEVER_SLOW: Duration = Duration::from_millis(50);
+/// Refusals in a row, and for how long, that make a source useless. A full queue empties sooner.
+const MANY_REFUSALS: u32 = 8;
+const LONG_REFUSED: Duration = Duration::from_secs(2);
 /// Overdue requests that make a source slow.
 const MANY_OVERDUE: u32 = 3;
 /// Patience is not stretched further than this.
@@ -352,6 +374,36 @@ mod tests {
         assert_eq!(health.patience_left(170 * MS, &source, 100 * MS), None);
         health.gave_up(170 * MS, &source, 100 * MS);
         assert!(is_absent(&health, 171 * MS, &source));
+    }
+
+    #[test]
+    fn a_source_that_does_nothing_but_refuse_is_left_out() {
+        let (mut health, source) = (Health::new(HealthOptions::default()), node(1));
+        for moment in 0..20 {
+            health.asked(100 * moment * MS, &source);
+            health.refused((100 * moment + 1) * MS, &source);
+            assert!(!is_absent(&health, (100 * moment + 1) * MS, &source));
+        }
+        health.asked(2001 * MS, &source);
+        health.refused(2001 * MS, &source);
+        assert!(
+            is_absent(&health, 2002 * MS, &source),
+            "two seconds of refusals"
+        );
+
+        health.asked(3100 * MS, &source);
+        health.refused(3101 * MS, &source);
+        assert!(
+            is_absent(&health, 5000 * MS, &source),
+            "tried again, it refuses again"
+        );
+        serve(&mut health, 5200 * MS, &source, MS);
+        health.asked(5300 * MS, &source);
+        health.refused(5301 * MS, &source);
+        assert!(
+            !is_absent(&health, 5302 * MS, &source),
+            "it answers between refusals"
+        );
     }
 
     #[test]
