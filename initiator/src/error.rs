@@ -32,7 +32,7 @@ pub enum Error {
     NoRandomness,
     /// The network: no connection to the target.
     #[error("cannot connect: {0}")]
-    Connect(#[source] Arc<io::Error>),
+    Connect(Arc<io::Error>),
     /// The network: no connection to the target in time.
     #[error("no connection in time")]
     ConnectTimeout,

@@ -11,14 +11,17 @@ use iscsi_proto::wire::lun::Lun;
 use tracing::{info, warn};
 use vmthunder_cache::{Cache, ImageKey, Store};
 use vmthunder_swarm::forest::NodeName;
-use vmthunder_swarm::manifest::{Hashes, Header, ManifestError, Root};
+use vmthunder_swarm::manifest::{
+    ExtentHashes, HASHES_PER_PAGE, Hashes, Header, ManifestError, Root,
+};
 use vmthunder_swarm::peer::{PeerAddress, PeerSessions, PeerVolume};
 use vmthunder_swarm::{Swarm, SwarmOptions, Verify};
-use vmthunder_volume::{Access, BlockSize, RawFile, Volume};
+use vmthunder_volume::{Access, BlockSize, Class, Extent, RawFile, Volume};
 
 use crate::config::{Member, Source};
 use crate::export::{Base, Cached, Fetched};
 use crate::names;
+use crate::observe::causes;
 
 /// How long a node asks for its images' origins before it gives up its start.
 const ORIGIN_PATIENCE: Duration = Duration::from_secs(300);
@@ -92,9 +95,10 @@ async fn attach_file(name: &str, path: &Path, manifest: &Path) -> Result<Attache
         warn!(
             image = name,
             "no manifest at {}: nothing can be verified and nodes will not ask each other; \
-            make one with `vmthunder image import {}`",
+            make one with `vmthunder image import {} --manifest {}`",
             manifest.display(),
-            path.display()
+            path.display(),
+            manifest.display()
         );
         let key = ImageKey(*blake3::hash(source.as_bytes()).as_bytes());
         return Ok(Attached {
@@ -117,6 +121,12 @@ async fn attach_file(name: &str, path: &Path, manifest: &Path) -> Result<Attache
         header.image_geometry().bytes()
     );
     let root = header.root();
+    check_pages(header, &pages).await.with_context(|| {
+        format!(
+            "the manifest {} is damaged; run `vmthunder image import {source}` again",
+            manifest.display()
+        )
+    })?;
     Ok(Attached {
         name: name.to_owned(),
         source,
@@ -125,6 +135,18 @@ async fn attach_file(name: &str, path: &Path, manifest: &Path) -> Result<Attache
         image: Base::File(image),
         manifest: Some(Base::File(pages)),
     })
+}
+
+/// Reads one hash of every page, and so each page whole: better to fail at the start than to make nodes believe that
+/// the image is another one.
+async fn check_pages(header: Header, pages: &Arc<RawFile>) -> Result<()> {
+    let extents = header.image_geometry().extents();
+    let hashes = Hashes::new(Arc::new(header), Arc::clone(pages), 1);
+    for page in 0..extents.div_ceil(HASHES_PER_PAGE) {
+        let first = Extent(page * HASHES_PER_PAGE);
+        hashes.hash_of(first, Class::Fill).await?;
+    }
+    Ok(())
 }
 
 /// Opens an image or a manifest for reading.
@@ -157,6 +179,7 @@ impl Origin {
     /// Logs in, and waits for an origin that is not there yet.
     async fn reach(url: &IscsiUrl, node: &str) -> Result<Self> {
         let started = tokio::time::Instant::now();
+        let mut said = String::new();
         loop {
             match Self::try_reach(url, node).await {
                 Ok(origin) => return Ok(origin),
@@ -164,7 +187,14 @@ impl Origin {
                     return Err(error)
                         .with_context(|| format!("the origin {url} cannot be reached"));
                 }
-                Err(error) => warn!(origin = %url, "cannot be reached, trying again: {error:#}"),
+                Err(error) => {
+                    let causes = causes(&error);
+                    if said != causes {
+                        warn!(origin = %url, "cannot be used yet, asked again every second for {} s: {causes}",
+                            ORIGIN_PATIENCE.as_secs());
+                        said = causes;
+                    }
+                }
             }
             tokio::time::sleep(ORIGIN_PAUSE).await;
         }
@@ -229,6 +259,9 @@ impl Origin {
         match Header::read(&pages, root).await {
             Ok(header) => Ok(Some((header, Pages::Remote(pages)))),
             Err(ManifestError::Magic | ManifestError::Short) => Ok(None),
+            Err(ManifestError::Corrupt) if root.is_some() => {
+                bail!("the origin's manifest is damaged, or for another content than `root` names")
+            }
             Err(error) => bail!("the origin's manifest: {error}"),
         }
     }

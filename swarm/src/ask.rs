@@ -1,12 +1,13 @@
 //! One question: a place in the source's queue, the read, patience, verification, and what is learnt from it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::select;
 use tokio::time::{sleep, timeout};
-use tracing::warn;
+use tracing::{info, warn};
 use vmthunder_volume::{Class, Error, Span, Volume};
 
 use crate::fetch::{Fetch, Outcome, Source};
@@ -98,6 +99,7 @@ impl<O: Volume, P: Volume> Swarm<O, P> {
             None => Err(Outcome::Silent),
         };
         open.close(&result, question.patience);
+        place.note(source, question.span, &result);
         let counters = &place.counters;
         match &result {
             Ok(bytes) => {
@@ -105,10 +107,7 @@ impl<O: Volume, P: Volume> Swarm<O, P> {
                 counters.bytes.add(bytes.len() as u64);
             }
             Err(Outcome::Busy) => counters.refusals.add(1),
-            Err(Outcome::Corrupt) => {
-                counters.corrupt.add(1);
-                warn!(?source, span = %question.span, "the answer is not what the manifest says");
-            }
+            Err(Outcome::Corrupt) => counters.corrupt.add(1),
             Err(_) => counters.failures.add(1),
         }
         result
@@ -129,6 +128,23 @@ impl<O: Volume, P: Volume> Swarm<O, P> {
             }
             let now = self.now();
             left = self.judge().health.patience_left(now, source, patience)?;
+        }
+    }
+}
+
+impl<V> Place<V> {
+    /// Says in the log when a source stops to answer, and when it answers again.
+    fn note(&self, source: &Source, span: Span, result: &Result<Bytes, Outcome>) {
+        match result {
+            Err(Outcome::Busy) => {}
+            Err(Outcome::Corrupt) => {
+                warn!(?source, %span, "the answer is not what the manifest says");
+            }
+            Err(outcome) if !self.failing.swap(true, Ordering::Relaxed) => {
+                warn!(?source, ?outcome, "does not answer as it should");
+            }
+            Ok(_) if self.failing.swap(false, Ordering::Relaxed) => info!(?source, "answers again"),
+            _ => {}
         }
     }
 }

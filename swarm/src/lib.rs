@@ -88,6 +88,8 @@ struct Place<V> {
     volume: V,
     queue: Arc<Queue>,
     counters: Arc<SourceCounters>,
+    /// Whether the last that was heard is a failure: what changes is worth a line in the log, what stays is not.
+    failing: AtomicBool,
 }
 
 /// One view of the other nodes.
@@ -139,6 +141,7 @@ impl<O: Volume, P: Volume> Swarm<O, P> {
                     volume,
                     queue: old.queue.clone(),
                     counters: old.counters.clone(),
+                    failing: AtomicBool::new(old.failing.load(Ordering::Relaxed)),
                 },
                 None => Place::new(volume, self.options.peer_queue),
             };
@@ -263,6 +266,7 @@ impl<V> Place<V> {
             volume,
             queue: Arc::new(Queue::new(places)),
             counters: Arc::default(),
+            failing: AtomicBool::new(false),
         }
     }
 }

@@ -33,7 +33,7 @@ pub enum Error {
     Fenced,
     /// The disk: the operating system reported an error.
     #[error("input/output error: {0}")]
-    Io(#[source] Arc<io::Error>),
+    Io(Arc<io::Error>),
     /// The remote device: it reported an error of its own.
     #[error("the device reported sense {key:x}/{asc:02x}/{ascq:02x}")]
     Device {
