@@ -42,7 +42,7 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  vmthunder demo --nodes 4 --json | jq .swarm.origin_copies")]
+#[command(after_help = DEMO_HELP)]
 pub(crate) struct DemoArgs {
     /// How many nodes boot at once.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=64))]
@@ -50,7 +50,8 @@ pub(crate) struct DemoArgs {
     /// The image to boot from: a raw disk. Without it one is generated.
     #[arg(long, value_name = "FILE")]
     pub(crate) image: Option<PathBuf>,
-    /// The block trace to replay: CSV with columns t_us,op,lba,blocks in 512-byte blocks. Without it a Debian 12 boot.
+    /// The block trace to replay: CSV with the first line t_us,op,lba,blocks, op R or W (writes are left out), lba and
+    /// blocks in 512 bytes. Without it a Debian 12 boot.
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
     /// Wait between reads as the trace did, scaled: 1 as recorded, 0.1 ten times faster. Without it do not wait.
@@ -60,6 +61,15 @@ pub(crate) struct DemoArgs {
     #[arg(long)]
     pub(crate) json: bool,
 }
+
+const DEMO_HELP: &str = "\
+First every node reads from the origin and from its peers (swarm), then the same boot with every node reading from the \
+origin alone (star). The columns: what guests got out of their node's cache, and what the node fetched from peers and \
+from the origin. Exit code 1 if a byte was wrong. Files go into a folder under $TMPDIR, about 170 MiB for each node, \
+and are removed at the end.
+
+Example:
+  vmthunder demo --nodes 4 --json | jq .swarm.origin_copies";
 
 #[derive(Debug, Args)]
 #[command(after_help = TARGET_HELP)]
@@ -110,7 +120,7 @@ A configuration:
   listen = [\"0.0.0.0:3260\"]
 
   [cache]
-  size = \"8 GiB\"                   # the default
+  size = \"8 GiB\"                   # the default; taken from the disk at the first start
 
   [[image]]                        # an image kept here: this node is its origin
   name = \"debian\"
@@ -135,11 +145,13 @@ where only friends are.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImageCommand {
-    /// Read an image once and write its manifest: the hashes by which every copy is verified.
+    /// Read an image once and write its manifest: the hashes by which every copy is verified. Prints the content's root,
+    /// the hash of all, and the manifest's path.
     Import {
         /// A raw disk, or the iscsi:// URL of a logical unit.
         source: String,
-        /// Where to write the manifest. Without it beside the file, with `.manifest` behind its name.
+        /// Where to write the manifest; one that is there is replaced. Without it beside the file, with `.manifest`
+        /// behind its name; a URL needs it.
         #[arg(long, value_name = "FILE")]
         manifest: Option<PathBuf>,
     },
@@ -156,7 +168,7 @@ pub(crate) enum ImageCommand {
     Verify {
         /// A raw disk, or the iscsi:// URL of a logical unit.
         source: String,
-        /// The manifest. Without it the file beside the image.
+        /// The manifest. Without it the file beside the image; a URL needs it.
         #[arg(long, value_name = "FILE")]
         manifest: Option<PathBuf>,
     },
@@ -164,15 +176,15 @@ pub(crate) enum ImageCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum InstanceCommand {
-    /// Create an instance: a private, writable disk over a shared image.
+    /// Create an instance: a private, writable disk over a shared image. Prints its URL.
     Create {
-        /// Its name: part of its target name.
+        /// Its name, part of its target name: 1 to 63 of a-z, 0-9, `-` and `.`.
         name: String,
         /// The name of the image that it begins as.
         #[arg(long, value_name = "NAME")]
         image: String,
-        /// Its size, if larger than the image, for example 20GiB.
-        #[arg(long)]
+        /// Its size, if larger than the image: bytes, or with a unit, for example 20GiB (GB and G are 1000³ bytes).
+        #[arg(long, value_parser = byte_size)]
         size: Option<ByteSize>,
         #[command(flatten)]
         node: NodeArgs,
@@ -185,7 +197,7 @@ pub(crate) enum InstanceCommand {
         #[command(flatten)]
         node: NodeArgs,
     },
-    /// Remove an instance and everything that was written to it.
+    /// Remove an instance and everything that was written to it, even if a guest has it attached.
     Remove {
         /// Its name.
         name: String,
@@ -267,6 +279,11 @@ pub(crate) struct IscsiArgs {
     /// Print JSON instead of text.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+fn byte_size(text: &str) -> Result<ByteSize, String> {
+    text.parse()
+        .map_err(|_| "a number of bytes, or one with a unit, for example 20GiB".to_owned())
 }
 
 fn pace(text: &str) -> Result<f64, String> {

@@ -32,7 +32,26 @@ struct File {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CacheSection {
+    #[serde(deserialize_with = "byte_size")]
     size: ByteSize,
+}
+
+/// A number of bytes, or a text with a unit; what is neither is refused with an example.
+fn byte_size<'de, D: serde::Deserializer<'de>>(from: D) -> Result<ByteSize, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Bytes(u64),
+        Text(String),
+    }
+    let read = match Written::deserialize(from) {
+        Ok(Written::Bytes(bytes)) => Some(ByteSize::b(bytes)),
+        Ok(Written::Text(text)) => text.parse().ok(),
+        Err(_) => None,
+    };
+    read.ok_or_else(|| {
+        serde::de::Error::custom("a size is a number of bytes or a text such as \"8 GiB\"")
+    })
 }
 
 impl Default for CacheSection {
@@ -366,6 +385,13 @@ mod tests {
         assert!(refusal(&HEAD.replace("n1", "N 1/..")).contains("`name` is `N 1/..`"));
         assert!(refusal(&HEAD.replace("\"127.0.0.1:0\"", "")).contains("`listen` is empty"));
         assert!(refusal(&format!("{HEAD}[cache]\nsize = \"1 KiB\"\n")).contains("the least is"));
+        for size in ["\"8 GGiB\"", "true", "-1"] {
+            let refusal = refusal(&format!("{HEAD}[cache]\nsize = {size}\n"));
+            assert!(
+                refusal.starts_with("node.toml:5: a size is a number"),
+                "{refusal}"
+            );
+        }
         assert!(refusal(&format!("{HEAD}[[image]]\nname = \"a\"\n")).contains("either a `file`"));
         let member = |address| {
             refusal(&format!(

@@ -1,5 +1,6 @@
 //! The control socket: how commands talk to a running node. One JSON value per line, a request and its reply.
 
+use std::convert::Infallible;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::node::Node;
+use crate::observe::causes;
 
 /// The longest line that is read.
 const MOST_LINE_BYTES: u64 = 1024 * 1024;
@@ -91,7 +93,7 @@ pub(crate) async fn serve(
         let node = Arc::clone(&node);
         tokio::spawn(async move {
             let _permit = permit;
-            match tokio::time::timeout(ANSWER_TIMEOUT, answer(&node, stream)).await {
+            match tokio::time::timeout(ANSWER_TIMEOUT, answer(Some(&node), stream)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => debug!(%error, "control socket"),
                 Err(_) => debug!("control socket: too slow"),
@@ -99,6 +101,19 @@ pub(crate) async fn serve(
         });
     }
     Ok(())
+}
+
+/// Tells whoever asks that the node does not serve yet, for as long as this is polled.
+pub(crate) async fn put_off(listener: &UnixListener) -> Infallible {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let answered = tokio::time::timeout(REQUEST_TIMEOUT, answer(None, stream)).await;
+                debug!(?answered, "control socket: put off");
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
 }
 
 /// Removes the socket of a node that died, but not one that a living node listens on.
@@ -120,17 +135,20 @@ async fn remove_stale(path: &Path) -> Result<()> {
     std::fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))
 }
 
-async fn answer(node: &Arc<Node>, mut stream: UnixStream) -> Result<()> {
+async fn answer(node: Option<&Arc<Node>>, mut stream: UnixStream) -> Result<()> {
     let (from, mut to) = stream.split();
     let mut line = String::new();
     let mut from = BufReader::new(from.take(MOST_LINE_BYTES));
     tokio::time::timeout(REQUEST_TIMEOUT, from.read_line(&mut line)).await??;
-    let reply = match serde_json::from_str(&line) {
-        Ok(request) => node
-            .answer(request)
-            .await
-            .map_or_else(|error| Reply::Failed(format!("{error:#}")), Reply::Done),
-        Err(error) => Reply::Failed(format!("not a request: {error}")),
+    let reply = match (node, serde_json::from_str(&line)) {
+        (_, Err(error)) => Reply::Failed(format!("not a request: {error}")),
+        (None, Ok::<Request, _>(_)) => Reply::Failed(
+            "the node does not serve yet; its log says which image it waits for".to_owned(),
+        ),
+        (Some(node), Ok(request)) => match node.answer(request).await {
+            Ok(value) => Reply::Done(value),
+            Err(error) => Reply::Failed(causes(&error)),
+        },
     };
     let mut text = serde_json::to_vec(&reply)?;
     text.push(b'\n');
@@ -154,7 +172,7 @@ pub(crate) async fn ask<T: DeserializeOwned>(path: &Path, request: &Request) -> 
 async fn exchange(path: &Path, request: &Request) -> Result<Reply> {
     let mut stream = UnixStream::connect(path).await.with_context(|| {
         format!(
-            "no node answers on {}; is `vmthunder serve` running?",
+            "no node answers on {} (is `vmthunder serve` running?)",
             path.display()
         )
     })?;

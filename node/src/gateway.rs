@@ -8,6 +8,7 @@ use iscsi_proto::name::IscsiName;
 use iscsi_target::{Export, Target, TargetOptions, Unit, UnitIdentity};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::warn;
 use vmthunder_volume::{Access, BlockSize, Class, RawFile, Volume};
 
 use crate::args::TargetArgs;
@@ -88,6 +89,16 @@ fn units(args: &TargetArgs, name: &IscsiName) -> Result<Vec<Unit<Arc<RawFile>>>>
             "{} is smaller than one block of 512 bytes",
             path.display()
         );
+        if let Ok(found) = std::fs::metadata(path)
+            && found.is_file()
+            && found.len() > volume.geometry().bytes()
+        {
+            warn!(
+                "{} has {} bytes: what is behind the last whole block of 512 is not served",
+                path.display(),
+                found.len()
+            );
+        }
         let number = u16::try_from(number)?;
         let designator = names::designator(&["gateway", name.as_str(), &number.to_string()]);
         units.push(Unit {

@@ -1,5 +1,6 @@
 //! `vmthunder image`: manifests made and compared.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use crate::args::ImageCommand;
 use crate::attach::open;
 use crate::config::{Config, Source, beside};
 use crate::names;
+use crate::observe::{causes, line};
 use crate::status::{print_json, size, table};
 
 /// Extents that are compared at once.
@@ -68,15 +70,14 @@ async fn import(source: &str, manifest: Option<PathBuf>) -> Result<()> {
         Image::Remote(remote) => import_from(Arc::new(remote), &path).await,
     };
     let header = header.with_context(|| format!("cannot make a manifest of {source}"))?;
-    println!("{} {}", header.root(), path.display());
-    Ok(())
+    line(format_args!("{} {}", header.root(), path.display()))
 }
 
 fn place(source: &str, manifest: Option<PathBuf>) -> Result<PathBuf> {
     match manifest {
         Some(path) => Ok(path),
         None if source.starts_with("iscsi://") => {
-            bail!("say where the manifest goes: --manifest FILE")
+            bail!("name the manifest of {source}: --manifest FILE")
         }
         None => Ok(beside(Path::new(source))),
     }
@@ -88,7 +89,10 @@ pub(crate) async fn import_from<V: Volume>(image: Arc<V>, path: &Path) -> Result
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let begun = tempfile::NamedTempFile::new_in(folder)
+    // Readable for the user that the node runs as: what a manifest says is no secret.
+    let begun = tempfile::Builder::new()
+        .permissions(std::fs::Permissions::from_mode(0o644))
+        .tempfile_in(folder)
         .with_context(|| format!("cannot write to {}", folder.display()))?;
     begun
         .as_file()
@@ -118,22 +122,23 @@ async fn verify(source: &str, manifest: Option<PathBuf>) -> Result<bool> {
         Image::Remote(remote) => differing(&remote, &hashes).await?,
     };
     if differing.is_empty() {
-        println!("{source} is {}", header.root());
+        line(format_args!("{source} is {}", header.root()))?;
         return Ok(true);
     }
     for extent in differing.iter().take(MOST_NAMED) {
         let span = header.image_geometry().extent_span(*extent);
-        println!(
+        line(format_args!(
             "differs: bytes {} to {} (extent {extent})",
             span.offset(),
             span.end()
-        );
+        ))?;
     }
-    println!(
-        "{source} is not {}: {} extents differ",
+    line(format_args!(
+        "{source} is not {}: {} of {} extents differ",
         header.root(),
-        differing.len()
-    );
+        differing.len(),
+        header.image_geometry().extents()
+    ))?;
     Ok(false)
 }
 
@@ -145,7 +150,7 @@ pub(crate) async fn differing<V: Volume>(
     let geometry = hashes.geometry();
     if image.geometry().bytes() != geometry.bytes() {
         bail!(
-            "it has {} bytes, its manifest is for {}",
+            "the image has {} bytes, its manifest is for {}",
             image.geometry().bytes(),
             geometry.bytes()
         );
@@ -168,6 +173,8 @@ pub(crate) async fn differing<V: Volume>(
         .buffered(AT_ONCE);
     let mut differing = Vec::new();
     while let Some(compared) = compared.next().await {
+        // A file answers without ever waiting: a signal would not be looked at before the end.
+        tokio::task::consume_budget().await;
         let (extent, span, same) = compared?;
         bar.inc(span.length());
         if !same {
@@ -206,8 +213,7 @@ async fn list(config: &Config, json: bool) -> Result<()> {
             image.note.unwrap_or_default(),
         ]);
     }
-    println!("{rows}");
-    Ok(())
+    line(rows)
 }
 
 async fn listed(name: &str, source: &Source) -> Listed {
@@ -223,7 +229,7 @@ async fn listed(name: &str, source: &Source) -> Listed {
         note: None,
     };
     let Some(manifest) = manifest else {
-        listed.note = Some("the origin knows".to_owned());
+        listed.note = Some("the origin is asked when the node starts".to_owned());
         return listed;
     };
     let header = match open(manifest) {
@@ -237,7 +243,7 @@ async fn listed(name: &str, source: &Source) -> Listed {
             listed.bytes = Some(header.image_geometry().bytes());
             listed.root = Some(header.root().to_string());
         }
-        Err(error) => listed.note = Some(format!("no manifest: {error:#}")),
+        Err(error) => listed.note = Some(format!("no manifest: {}", causes(&error))),
     }
     listed
 }

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use vmthunder_cache::ImageKey;
 use vmthunder_cache::overlay::{Overlay, OverlayOptions};
+use vmthunder_volume::Volume;
 
 use crate::config::check_name;
 use crate::export::Base;
@@ -125,6 +126,18 @@ impl Instances {
         options: OverlayOptions,
         base: Base,
     ) -> Result<()> {
+        let least = base.geometry().bytes();
+        if let Some(bytes) = options.bytes {
+            ensure!(
+                bytes >= least,
+                "{bytes} bytes are less than the image's {least}"
+            );
+            let block = u64::from(base.geometry().block_size().bytes());
+            ensure!(
+                bytes.is_multiple_of(block),
+                "{bytes} bytes are not a whole number of blocks of {block} bytes"
+            );
+        }
         std::fs::create_dir(begun).with_context(|| format!("cannot create {}", begun.display()))?;
         Overlay::create(&begun.join("overlay"), options, base)
             .await

@@ -17,6 +17,7 @@ use vmthunder_volume::{Allocation, Class, Span, Volume};
 use crate::args::IscsiCommand;
 use crate::image::bar;
 use crate::names;
+use crate::observe::line;
 use crate::status::{print_json, size};
 
 /// Bytes of one read or write of `read`, `write` and `copy`.
@@ -56,14 +57,20 @@ async fn list_targets(url: &str, json: bool) -> Result<()> {
     if json {
         let targets: Vec<_> = records
             .iter()
-            .map(|record| json!({"name": record.name.as_str(), "addresses": record.addresses}))
+            .map(|record| {
+                let addresses = record
+                    .addresses
+                    .iter()
+                    .map(|(address, group)| json!({"address": address, "portal_group_tag": group}));
+                json!({"name": record.name.as_str(), "addresses": addresses.collect::<Vec<_>>()})
+            })
             .collect();
         return print_json(&targets);
     }
     for record in records {
-        println!("{}", record.name);
+        line(record.name)?;
         for (address, group) in record.addresses {
-            println!("  {address},{group}");
+            line(format_args!("  {address},{group}"))?;
         }
     }
     Ok(())
@@ -99,14 +106,28 @@ async fn inquiry(url: &str, json: bool) -> Result<()> {
             "revision": answer.revision, "designators": names,
         }));
     }
-    println!("device type {:#04x}", answer.device_type);
-    println!("vendor      {}", answer.vendor);
-    println!("product     {}", answer.product);
-    println!("revision    {}", answer.revision);
+    line(format_args!(
+        "device type {:#04x}{}",
+        answer.device_type,
+        device(answer.device_type)
+    ))?;
+    line(format_args!("vendor      {}", answer.vendor))?;
+    line(format_args!("product     {}", answer.product))?;
+    line(format_args!("revision    {}", answer.revision))?;
     for name in names {
-        println!("designator  {name}");
+        line(format_args!("designator  {name}"))?;
     }
     Ok(())
+}
+
+/// The peripheral device types that a target is likely to offer (SPC-4 table 138).
+fn device(kind: u8) -> &'static str {
+    match kind {
+        0x00 => " (disk)",
+        0x05 => " (CD or DVD)",
+        0x0c => " (storage array controller, no disk)",
+        _ => "",
+    }
 }
 
 /// A designator as text: what is text stays so, the rest becomes hexadecimal digits.
@@ -132,13 +153,12 @@ async fn capacity(url: &str, json: bool) -> Result<()> {
             &json!({"blocks": capacity.blocks, "block_bytes": capacity.block_bytes, "bytes": bytes}),
         );
     }
-    println!(
+    line(format_args!(
         "{} blocks of {} bytes: {}",
         capacity.blocks,
         capacity.block_bytes,
         size(bytes)
-    );
-    Ok(())
+    ))
 }
 
 /// The parts of a span that are read or written at once.

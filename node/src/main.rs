@@ -50,7 +50,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(DIFFERS),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", observe::causes(&error));
             ExitCode::from(CANNOT)
         }
     }
@@ -82,8 +82,7 @@ async fn show_status(args: StatusArgs) -> Result<()> {
     if args.json {
         return print_json(&status);
     }
-    status::print(&status);
-    Ok(())
+    status::print(&status)
 }
 
 async fn instance(command: InstanceCommand) -> Result<()> {
@@ -101,14 +100,16 @@ async fn instance(command: InstanceCommand) -> Result<()> {
             };
             let made: InstanceStatus =
                 ask(&Config::load(&node.config)?.control(), &request).await?;
-            made.urls.iter().for_each(|url| println!("{url}"));
+            for url in made.urls {
+                observe::line(url)?;
+            }
         }
         InstanceCommand::List { json, node } => {
             let instances = status_of(&node).await?.instances;
             if json {
                 return print_json(&instances);
             }
-            status::print_instances(&instances);
+            status::print_instances(&instances)?;
         }
         InstanceCommand::Remove { name, node } => {
             ask::<()>(

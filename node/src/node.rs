@@ -63,6 +63,7 @@ pub(crate) async fn serve(config: Config, until_stdin_closes: bool) -> Result<()
     let mut ended = tokio::spawn(end(until_stdin_closes));
     let node = tokio::select! {
         node = Node::assemble(&config, portals.hosts().to_vec()) => Arc::new(node?),
+        never = control::put_off(&commands) => match never {},
         ended = &mut ended => {
             ended?.context("cannot wait for signals")?;
             bail!("told to end before it served");

@@ -1,7 +1,9 @@
-//! Logs: to standard error, so that standard output holds what scripts read.
+//! What the program says: logs and errors to standard error, so that standard output holds what scripts read.
 
-use std::io::IsTerminal;
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
 
+use anyhow::{Context, Result};
 use tracing_subscriber::EnvFilter;
 
 /// Starts the log. `RUST_LOG` chooses what is shown; without it `level` does.
@@ -12,4 +14,44 @@ pub(crate) fn start(level: &str) {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
+}
+
+/// Prints a line on standard output; an error when nobody reads it any more.
+pub(crate) fn line(text: impl Display) -> Result<()> {
+    writeln!(std::io::stdout().lock(), "{text}").context("cannot write to standard output")
+}
+
+/// An error and its causes on one line. Many errors end with the text of their cause; nothing is said twice.
+pub(crate) fn causes(error: &anyhow::Error) -> String {
+    let mut said = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if said.ends_with(&cause) {
+            continue;
+        }
+        if !said.is_empty() {
+            said.push_str(": ");
+        }
+        said.push_str(&cause);
+    }
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+
+    use anyhow::Context;
+
+    use super::causes;
+
+    #[test]
+    fn a_cause_is_named_once() {
+        let refused = Arc::new(io::Error::other("refused"));
+        let error = Err::<(), _>(iscsi_initiator::Error::Connect(refused))
+            .context("no origin")
+            .unwrap_err();
+        assert_eq!(causes(&error), "no origin: cannot connect: refused");
+    }
 }

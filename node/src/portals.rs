@@ -12,6 +12,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vmthunder_volume::Volume;
 
+use crate::observe::line;
+
 /// Listening sockets, not served yet.
 pub(crate) struct Portals {
     listeners: Vec<TcpListener>,
@@ -65,7 +67,8 @@ pub(crate) fn urls(hosts: &[String], target: &IscsiName, lun: u16) -> Vec<String
 pub(crate) fn announce(hosts: &[String], target: &IscsiName, luns: impl IntoIterator<Item = u16>) {
     for lun in luns {
         for url in urls(hosts, target, lun) {
-            println!("ready {url}");
+            // A script that has read enough and closed its end must not end what it waited for.
+            let _ = line(format_args!("ready {url}"));
         }
     }
 }

@@ -5,6 +5,8 @@ use bytesize::ByteSize;
 use comfy_table::{Table, presets};
 use serde::{Deserialize, Serialize};
 
+use crate::observe::line;
+
 /// What a node does, as `vmthunder status --json` prints it. Sizes are in bytes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Status {
@@ -90,26 +92,27 @@ pub(crate) fn size(bytes: u64) -> String {
 }
 
 /// Prints a status for people.
-pub(crate) fn print(status: &Status) {
-    println!(
-        "{} (vmthunder {}), up {} s, {} sessions, {} sent, {} received",
-        status.name,
-        status.version,
-        status.uptime_seconds,
+pub(crate) fn print(status: &Status) -> Result<()> {
+    line(format_args!(
+        "{} (vmthunder {}), up {} s",
+        status.name, status.version, status.uptime_seconds
+    ))?;
+    line(format_args!(
+        "initiators: {} logged in, read {}, wrote {}",
         status.sessions,
         size(status.sent_bytes),
         size(status.received_bytes)
-    );
+    ))?;
     if let Some(cache) = &status.cache {
         let errors = match cache.fill_errors {
             0 => String::new(),
             errors => format!(", {errors} fills FAILED"),
         };
-        println!(
+        line(format_args!(
             "cache: {} of {}{errors}",
             size(cache.resident_bytes),
             size(cache.capacity_bytes)
-        );
+        ))?;
     }
     let mut images = table(&[
         "image",
@@ -137,12 +140,15 @@ pub(crate) fn print(status: &Status) {
             image.source.clone(),
         ]);
     }
-    println!("{images}");
-    print_instances(&status.instances);
+    line(images)?;
+    if status.instances.is_empty() {
+        return Ok(());
+    }
+    print_instances(&status.instances)
 }
 
 /// Prints instances for people.
-pub(crate) fn print_instances(instances: &[InstanceStatus]) {
+pub(crate) fn print_instances(instances: &[InstanceStatus]) -> Result<()> {
     let mut rows = table(&["instance", "image", "size", "attach as"]);
     for instance in instances {
         rows.add_row([
@@ -152,11 +158,10 @@ pub(crate) fn print_instances(instances: &[InstanceStatus]) {
             instance.urls.join("\n"),
         ]);
     }
-    println!("{rows}");
+    line(rows)
 }
 
 /// Prints a value as one JSON object on standard output.
 pub(crate) fn print_json(value: &impl Serialize) -> Result<()> {
-    println!("{}", serde_json::to_string_pretty(value)?);
-    Ok(())
+    line(serde_json::to_string_pretty(value)?)
 }

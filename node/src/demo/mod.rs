@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use vmthunder_swarm::manifest::Hashes;
 use vmthunder_volume::{EXTENT_BYTES, Extent, RawFile, Volume};
@@ -32,13 +33,14 @@ const STORM_PATIENCE: Duration = Duration::from_secs(600);
 
 /// Runs the demo; false if a byte was wrong.
 pub(crate) async fn run(args: DemoArgs) -> Result<bool> {
+    // A terminal that is closed must not leave the files of a demo behind.
+    let mut hung_up = signal(SignalKind::hangup())?;
     tokio::select! {
-        done = demo(&args) => done,
-        ended = end(false) => {
-            ended?;
-            bail!("interrupted; everything that was started has ended and its files are removed")
-        }
+        done = demo(&args) => return done,
+        ended = end(false) => ended?,
+        _ = hung_up.recv() => {}
     }
+    bail!("interrupted; everything that was started has ended and its files are removed")
 }
 
 /// What all storms have in common.
@@ -64,7 +66,7 @@ async fn demo(args: &DemoArgs) -> Result<bool> {
     let image = Arc::new(open(&image_path)?);
     ensure!(
         trace.end() <= image.geometry().bytes(),
-        "the trace {} reads up to byte {}, but {} has {}",
+        "the trace {} reads up to byte {}, but {} has {} bytes: name a trace of its own with --trace",
         trace.name,
         trace.end(),
         image_path.display(),

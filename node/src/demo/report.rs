@@ -3,6 +3,7 @@
 use anyhow::Result;
 use serde::Serialize;
 
+use crate::observe::line;
 use crate::status::{Status, print_json, size, table};
 
 /// The whole demo. Sizes are in bytes.
@@ -105,21 +106,21 @@ impl Report {
         if json {
             return print_json(self);
         }
-        println!(
+        line(format_args!(
             "{} nodes boot at once: {} reads each ({}), working set {}",
             self.nodes,
             self.reads_per_node,
             self.trace,
             size(self.working_set_bytes)
-        );
+        ))?;
         let mut rows = table(&[
             "node",
             "swarm",
             "from cache",
-            "peers",
-            "origin",
+            "from peers",
+            "from origin",
             "star",
-            "origin",
+            "from origin",
         ]);
         for node in &self.per_node {
             rows.add_row([
@@ -132,7 +133,7 @@ impl Report {
                 size(node.star.from_origin),
             ]);
         }
-        println!("{rows}");
+        line(rows)?;
         let mut sums = table(&["", "swarm", "star: all from the origin"]);
         sums.add_row([
             "last node".to_owned(),
@@ -149,19 +150,19 @@ impl Report {
             copies(&self.swarm),
             copies(&self.star),
         ]);
-        println!("{sums}");
-        println!(
-            "Loopback is faster than any network, so the times compare processors; a real origin sends the bytes."
-        );
-        println!(
+        line(sums)?;
+        line(
+            "Loopback is faster than any network, so the times compare processors; a real origin sends the bytes.",
+        )?;
+        line(format_args!(
             "{} compared, {} bytes wrong",
             size(self.bytes_checked),
             self.wrong_bytes
-        );
-        if let Some(place) = &self.first_wrong {
-            println!("first wrong: {place}");
+        ))?;
+        match &self.first_wrong {
+            Some(place) => line(format_args!("first wrong: {place}")),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 

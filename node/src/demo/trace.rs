@@ -95,9 +95,10 @@ fn parse_line(line: &str) -> Result<Option<Read>> {
     let [at, op, lba, blocks] = fields[..] else {
         anyhow::bail!("four columns are needed");
     };
-    if op != "R" {
+    if op == "W" {
         return Ok(None);
     }
+    ensure!(op == "R", "the operation is R or W");
     let (lba, blocks): (u64, u64) = (lba.parse()?, blocks.parse()?);
     ensure!(
         (1..=MOST_BLOCKS).contains(&blocks),
@@ -129,6 +130,7 @@ mod tests {
         for (line, cause) in [
             ("0,R,1", "four columns"),
             ("0,R,x,1", "invalid digit"),
+            ("0,read,0,1", "R or W"),
             ("0,R,0,0", "1 to"),
             ("0,R,99999999999999999,1", "beyond"),
         ] {
