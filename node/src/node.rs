@@ -276,7 +276,13 @@ impl Node {
             .folder
             .create(name, image, size, from.key, from.image.clone())
             .await?;
-        let instance = self.export_instance(name, image, overlay)?;
+        let instance = match self.export_instance(name, image, overlay) {
+            Ok(instance) => instance,
+            Err(error) => {
+                self.folder.remove(name)?;
+                return Err(error);
+            }
+        };
         announce(&self.hosts, &names::instance(name), [0]);
         info!(instance = name, image, "created");
         let described = self.describe(&instance);

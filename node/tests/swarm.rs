@@ -286,3 +286,28 @@ async fn a_restarted_origin_is_waited_for() {
     assert_eq!(read.expect("in time").unwrap(), swarm.image[..EXTENT]);
     drop(origin);
 }
+
+#[test]
+fn a_damaged_manifest_is_found_before_nodes_meet_it() {
+    let scene = Scene::new();
+    scene.image("disk.raw", 3);
+    succeed(&[
+        "image",
+        "import",
+        &scene.path("disk.raw").display().to_string(),
+    ]);
+    let manifest = scene.path("disk.raw.manifest");
+    let mut bytes = std::fs::read(&manifest).unwrap();
+    assert_eq!(bytes.len(), 2 * EXTENT, "a header and one page");
+    bytes[EXTENT + 40] ^= 1;
+    std::fs::write(&manifest, bytes).unwrap();
+    let image = "[[image]]\nname = \"disk\"\nfile = \"disk.raw\"\n";
+    let config = scene.config("origin", free_address(), image);
+    let output = run(&["serve", "--config", &config.display().to_string()]);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert!(
+        errors.contains("disk.raw.manifest is damaged; run"),
+        "{errors}"
+    );
+}
