@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -62,6 +62,8 @@ impl FileDisk {
             .write(true)
             .create(true)
             .truncate(false)
+            // What guests wrote is for nobody else on this machine to read.
+            .mode(0o600)
             .open(path)?;
         Ok(Self::over(file))
     }

@@ -104,11 +104,16 @@ fn is_blank(disk: &dyn Disk) -> io::Result<bool> {
 /// Lays a store out. A stop at any point leaves a file that the next open lays out again: the header is broken, on
 /// media, before anything else changes, and made whole when all is in place.
 fn lay_out(disk: &dyn Disk, layout: Layout) -> io::Result<()> {
+    let before = disk.size()?;
     let mut broken = layout.header();
     broken.checksum.set(!broken.checksum.get());
     disk.write_at(0, broken.as_bytes())?;
     disk.sync()?;
-    disk.allocate(layout.bytes())?;
+    if let Err(error) = disk.allocate(layout.bytes()) {
+        // A full disk keeps what it gave so far: without this nobody else could write to it either.
+        let _ = disk.set_size(before);
+        return Err(error);
+    }
     let zeros = vec![RawEntry::EMPTY; PIECE_ENTRIES as usize];
     let mut first = 0;
     while first < layout.slots {

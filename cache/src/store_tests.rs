@@ -324,6 +324,18 @@ fn another_size_is_laid_out_anew() {
     assert_eq!((store.stats().resident, store.stats().slots > 5), (0, true));
 }
 
+#[test]
+fn a_store_that_finds_no_room_gives_back_what_it_took() {
+    let machine = Machine::new();
+    let disk: Arc<dyn Disk> = CrashDisk::new(&machine);
+    machine.leave_pages(Some(2));
+    let refused = Store::assemble(Arc::clone(&disk), BYTES, BootId([1; 16]));
+    assert!(matches!(refused, Err(StoreError::Io(_))));
+    assert_eq!(disk.size().unwrap(), 0);
+    machine.leave_pages(None);
+    Store::assemble(disk, BYTES, BootId([1; 16])).unwrap();
+}
+
 /// The bytes of docs/cache-format.md, spelled out.
 #[test]
 fn the_format_is_what_the_document_says() {

@@ -218,7 +218,15 @@ impl Disk for CrashDisk {
     }
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
-        self.set_size(bytes)
+        let size = self.size()?;
+        let wanted = bytes.saturating_sub(size).div_ceil(4096);
+        let room = lock(&self.machine.power).pages_left;
+        if room.is_none_or(|left| left >= wanted) {
+            return self.set_size(bytes);
+        }
+        // As file systems do: what was there is taken, and kept.
+        self.set_size(size.midpoint(bytes))?;
+        Err(io::ErrorKind::StorageFull.into())
     }
 
     fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
