@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use futures::StreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use iscsi_initiator::{Options, Remote, Session};
@@ -47,6 +47,13 @@ enum Image {
 }
 
 impl Image {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::File(file) => file.geometry().bytes(),
+            Self::Remote(remote) => remote.geometry().bytes(),
+        }
+    }
+
     async fn open(source: &str) -> Result<Self> {
         if !source.starts_with("iscsi://") {
             return Ok(Self::File(open(Path::new(source))?));
@@ -65,7 +72,9 @@ impl Image {
 
 async fn import(source: &str, manifest: Option<PathBuf>) -> Result<()> {
     let path = place(source, manifest)?;
-    let header = match Image::open(source).await? {
+    let image = Image::open(source).await?;
+    ensure!(image.bytes() > 0, "{source} is empty");
+    let header = match image {
         Image::File(file) => import_from(Arc::new(file), &path).await,
         Image::Remote(remote) => import_from(Arc::new(remote), &path).await,
     };
@@ -117,7 +126,16 @@ async fn verify(source: &str, manifest: Option<PathBuf>) -> Result<bool> {
             .with_context(|| path.display().to_string())?,
     );
     let hashes = Hashes::new(Arc::clone(&header), pages, Hashes::<RawFile>::DEFAULT_PAGES);
-    let differing = match Image::open(source).await? {
+    let image = Image::open(source).await?;
+    let (is, should) = (image.bytes(), header.image_geometry().bytes());
+    if is != should {
+        line(format_args!(
+            "{source} is not {}: it has {is} bytes, its manifest is for {should}",
+            header.root()
+        ))?;
+        return Ok(false);
+    }
+    let differing = match image {
         Image::File(file) => differing(&file, &hashes).await?,
         Image::Remote(remote) => differing(&remote, &hashes).await?,
     };

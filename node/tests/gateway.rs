@@ -145,6 +145,8 @@ fn an_image_is_imported_and_a_changed_one_is_found_out() {
     let output = run(&["image", "verify", &path]);
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stdout).unwrap();
+    std::fs::write(&path, &image[..EXTENT]).unwrap();
+    assert_eq!(run(&["image", "verify", &path]).status.code(), Some(1));
     assert!(
         said.contains("extent 5") && said.contains(": 1 of "),
         "{said}"
