@@ -162,6 +162,9 @@ impl Stage {
         }
         drop(guests);
         cluster.stop().await?;
+        // The next storm's caches need the room.
+        std::fs::remove_dir_all(folder)
+            .with_context(|| format!("cannot remove {}", folder.display()))?;
         Ok((Storm::new(&times, origin_bytes, working_set), figures))
     }
 
