@@ -197,10 +197,13 @@ pub(crate) enum InstanceCommand {
         #[command(flatten)]
         node: NodeArgs,
     },
-    /// Remove an instance and everything that was written to it, even if a guest has it attached.
+    /// Remove an instance and everything that was written to it.
     Remove {
         /// Its name.
         name: String,
+        /// Remove it even if a guest has it attached.
+        #[arg(long)]
+        force: bool,
         #[command(flatten)]
         node: NodeArgs,
     },

@@ -50,6 +50,8 @@ pub(crate) enum Request {
     RemoveInstance {
         /// Its name.
         name: String,
+        /// Even if somebody is logged in to it.
+        force: bool,
     },
 }
 

@@ -111,10 +111,10 @@ async fn instance(command: InstanceCommand) -> Result<()> {
             }
             status::print_instances(&instances)?;
         }
-        InstanceCommand::Remove { name, node } => {
+        InstanceCommand::Remove { name, force, node } => {
             ask::<()>(
                 &Config::load(&node.config)?.control(),
-                &Request::RemoveInstance { name },
+                &Request::RemoveInstance { name, force },
             )
             .await?;
         }

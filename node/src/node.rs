@@ -264,7 +264,9 @@ impl Node {
             Request::CreateInstance { name, image, size } => Ok(serde_json::to_value(
                 self.create(&name, &image, size).await?,
             )?),
-            Request::RemoveInstance { name } => self.remove(&name).await.map(|()| json!(null)),
+            Request::RemoveInstance { name, force } => {
+                self.remove(&name, force).await.map(|()| json!(null))
+            }
         }
     }
 
@@ -290,10 +292,22 @@ impl Node {
         Ok(described)
     }
 
-    async fn remove(&self, name: &str) -> Result<()> {
+    async fn remove(&self, name: &str, force: bool) -> Result<()> {
         check_name("instance", name)?;
         let mut running = self.running.lock().await;
-        self.target.withdraw(&names::instance(name));
+        let target = names::instance(name);
+        let sessions = self.target.sessions();
+        let user = sessions
+            .iter()
+            .find(|session| session.target.as_ref() == Some(&target));
+        if let Some(user) = user.filter(|_| !force) {
+            bail!(
+                "`{name}` is in use by {} at {}: let it log out, or give --force",
+                user.initiator,
+                user.peer
+            );
+        }
+        self.target.withdraw(&target);
         running.retain(|instance| instance.name != name);
         self.folder.remove(name)?;
         info!(instance = name, "removed");

@@ -244,7 +244,10 @@ async fn instances_keep_their_writes_over_kill_and_restart_and_share_nothing() {
     let said = String::from_utf8_lossy(&outside.stderr);
     assert!(said.contains("use 1 to 63 of a-z"), "{said}");
 
-    succeed(&["instance", "remove", "one", "--config", config]);
+    let used = run(&["instance", "remove", "one", "--config", config]);
+    assert_eq!(used.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&used.stderr).contains("is in use by"));
+    succeed(&["instance", "remove", "one", "--force", "--config", config]);
     assert!(!succeed(&["instance", "list", "--config", config]).contains("one "));
 }
 
