@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use blocking::{Task, unblock};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::{Notify, oneshot};
-use vmthunder_volume::{Allocation, Class, Error, Extent, Geometry, Result, Span, Volume};
+use vmthunder_volume::{Allocation, Class, Error, Extent, Geometry, Result, Span, Volume, join};
 
 use crate::flight::{Flights, Join, Landing, Limits, Outcome, Ticket};
 use crate::format::narrow;
@@ -397,17 +397,6 @@ impl<V: Volume> Drop for Attempt<V> {
 
 fn cut(whole: &Bytes, part: &Range<usize>) -> Option<Bytes> {
     (part.end <= whole.len()).then(|| whole.slice(part.clone()))
-}
-
-fn join(mut parts: Vec<Bytes>) -> Bytes {
-    if parts.len() == 1 {
-        return parts.pop().unwrap_or_default();
-    }
-    let mut whole = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
-    for part in parts {
-        whole.extend_from_slice(&part);
-    }
-    whole.freeze()
 }
 
 fn count(counter: &AtomicU64, by: usize) {

@@ -5,6 +5,7 @@ use iscsi_proto::scsi::capacity::Capacity;
 use iscsi_proto::scsi::vpd::Designator;
 use iscsi_proto::scsi::{Command, Sense, Status, vpd};
 use iscsi_proto::session::{Completion, Outcome};
+use vmthunder_volume::join;
 
 use crate::Error;
 
@@ -134,15 +135,6 @@ pub(crate) fn is_attention(outcome: &Outcome) -> bool {
             ..
         }) => Sense::parse(sense).is_some_and(|sense| sense.key == UNIT_ATTENTION),
         _ => false,
-    }
-}
-
-/// One run of bytes of several, without a copy where there is only one.
-pub(crate) fn join(mut parts: Vec<Bytes>) -> Bytes {
-    match parts.len() {
-        0 => Bytes::new(),
-        1 => parts.remove(0),
-        _ => parts.concat().into(),
     }
 }
 

@@ -8,9 +8,9 @@ use iscsi_proto::scsi::{Command, ModeForm, PageControl, lba_status, unmap};
 use iscsi_proto::session::Transfer;
 use iscsi_proto::wire::lun::Lun;
 use vmthunder_volume as volume;
-use vmthunder_volume::{Allocation, BlockSize, Class, Geometry, Span, Volume};
+use vmthunder_volume::{Allocation, BlockSize, Class, Geometry, Span, Volume, join};
 
-use crate::identity::{good, good_or_unknown, join};
+use crate::identity::{good, good_or_unknown};
 use crate::session::Pending;
 use crate::{Error, Session};
 

@@ -80,6 +80,14 @@ impl<V: Volume> Volume for Arc<V> {
     }
 }
 
+/// One run of bytes out of several, without a copy where there is only one.
+pub fn join(mut parts: Vec<Bytes>) -> Bytes {
+    match parts.len() {
+        0 | 1 => parts.pop().unwrap_or_default(),
+        _ => parts.concat().into(),
+    }
+}
+
 /// For whom something is read; it decides what waits and what is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
