@@ -18,7 +18,7 @@ use vmthunder_swarm::peer::{PeerAddress, PeerSessions, PeerVolume};
 use vmthunder_swarm::{Swarm, SwarmOptions, Verify};
 use vmthunder_volume::{Access, BlockSize, Class, Extent, RawFile, Volume};
 
-use crate::config::{Member, Source};
+use crate::config::{Member, Source, beside};
 use crate::export::{Base, Cached, Fetched};
 use crate::names;
 use crate::observe::causes;
@@ -60,7 +60,9 @@ pub(crate) async fn attach(
     around: &Surroundings,
 ) -> Result<Attached> {
     match &image.source {
-        Source::File { path, manifest } => attach_file(&image.name, path, manifest).await,
+        Source::File { path, manifest } => {
+            attach_file(&image.name, path, manifest.as_deref()).await
+        }
         Source::Origin {
             url,
             manifest,
@@ -85,13 +87,20 @@ pub(crate) async fn attach(
 }
 
 /// A file that is an image: this node is its origin.
-async fn attach_file(name: &str, path: &Path, manifest: &Path) -> Result<Attached> {
+async fn attach_file(name: &str, path: &Path, named: Option<&Path>) -> Result<Attached> {
     let image = Arc::new(open(path)?);
     let source = path.display().to_string();
+    let manifest = &named.map_or_else(|| beside(path), Path::to_owned);
     let missing = !manifest
         .try_exists()
         .with_context(|| manifest.display().to_string())?;
     if missing {
+        // Who names a manifest counts on being verified.
+        ensure!(
+            named.is_none(),
+            "the manifest {0} is not there; make it with `vmthunder image import {source} --manifest {0}`",
+            manifest.display()
+        );
         warn!(
             image = name,
             "no manifest at {}: nothing can be verified and nodes will not ask each other; \

@@ -112,8 +112,8 @@ pub(crate) enum Source {
     File {
         /// The image.
         path: PathBuf,
-        /// Its manifest.
-        manifest: PathBuf,
+        /// Its manifest, if one is named: it must be there. Else the file beside the image, if there is one.
+        manifest: Option<PathBuf>,
     },
     /// A logical unit elsewhere.
     Origin {
@@ -225,7 +225,6 @@ impl ImageSection {
                     "`root` belongs to an image with an `origin`"
                 );
                 let path = folder.join(file);
-                let manifest = manifest.unwrap_or_else(|| beside(&path));
                 Source::File { path, manifest }
             }
             (None, Some(origin)) => {
@@ -366,7 +365,8 @@ mod tests {
             panic!("a file")
         };
         assert_eq!(path, Path::new("/etc/vmthunder/a.raw"));
-        assert_eq!(manifest, Path::new("/etc/vmthunder/a.raw.manifest"));
+        assert_eq!(manifest.as_deref(), None);
+        assert_eq!(beside(path), Path::new("/etc/vmthunder/a.raw.manifest"));
     }
 
     #[test]

@@ -236,8 +236,11 @@ async fn list(config: &Config, json: bool) -> Result<()> {
 
 async fn listed(name: &str, source: &Source) -> Listed {
     let (source, manifest) = match source {
-        Source::File { path, manifest } => (path.display().to_string(), Some(manifest)),
-        Source::Origin { url, manifest, .. } => (url.to_string(), manifest.as_ref()),
+        Source::File { path, manifest } => {
+            let manifest = manifest.clone().unwrap_or_else(|| beside(path));
+            (path.display().to_string(), Some(manifest))
+        }
+        Source::Origin { url, manifest, .. } => (url.to_string(), manifest.clone()),
     };
     let mut listed = Listed {
         name: name.to_owned(),
@@ -250,7 +253,7 @@ async fn listed(name: &str, source: &Source) -> Listed {
         listed.note = Some("the origin is asked when the node starts".to_owned());
         return listed;
     };
-    let header = match open(manifest) {
+    let header = match open(&manifest) {
         Ok(pages) => Header::read(&pages, None)
             .await
             .map_err(anyhow::Error::from),

@@ -314,3 +314,15 @@ fn a_damaged_manifest_is_found_before_nodes_meet_it() {
         "{errors}"
     );
 }
+
+#[test]
+fn a_manifest_that_is_named_must_be_there() {
+    let scene = Scene::new();
+    scene.image("disk.raw", 3);
+    let image = "[[image]]\nname = \"disk\"\nfile = \"disk.raw\"\nmanifest = \"other\"\n";
+    let config = scene.config("origin", free_address(), image);
+    let output = run(&["serve", "--config", &config.display().to_string()]);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert!(errors.contains("other is not there; make it"), "{errors}");
+}
