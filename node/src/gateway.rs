@@ -9,7 +9,7 @@ use iscsi_target::{Export, Target, TargetOptions, Unit, UnitIdentity};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
-use vmthunder_volume::{Access, BlockSize, Class, RawFile, Volume};
+use vmthunder_volume::{Access, BlockSize, RawFile, Volume};
 
 use crate::args::TargetArgs;
 use crate::names;
@@ -29,12 +29,7 @@ pub(crate) async fn serve(args: TargetArgs) -> Result<()> {
     let volumes: Vec<_> = units.iter().map(|unit| Arc::clone(&unit.volume)).collect();
     let luns: Vec<u16> = units.iter().map(|unit| unit.number).collect();
     let target = Target::new(TargetOptions::default());
-    target.export(Export {
-        name: name.clone(),
-        units,
-        class: Class::Demand,
-        relative_port: 1,
-    })?;
+    target.export(Export::new(name.clone(), units))?;
 
     let portals = Portals::listen(&args.listen).await?;
     let hosts = portals.hosts().to_vec();
@@ -101,12 +96,10 @@ fn units(args: &TargetArgs, name: &IscsiName) -> Result<Vec<Unit<Arc<RawFile>>>>
         }
         let number = u16::try_from(number)?;
         let designator = names::designator(&["gateway", name.as_str(), &number.to_string()]);
+        let identity = UnitIdentity::new(designator, "gateway");
         units.push(Unit {
-            number,
-            volume: Arc::new(volume),
-            identity: UnitIdentity::new(designator, "gateway"),
             read_only: args.read_only,
-            thin: true,
+            ..Unit::new(number, Arc::new(volume), identity)
         });
     }
     Ok(units)

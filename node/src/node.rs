@@ -164,12 +164,7 @@ impl Node {
         for image in &self.images {
             let units = image.units(0);
             let name = names::image(&image.name);
-            self.target.export(iscsi_target::Export {
-                name,
-                units,
-                class: Class::Demand,
-                relative_port: 1,
-            })?;
+            self.target.export(iscsi_target::Export::new(name, units))?;
             let next = u16::try_from(to_peers.len()).context("too many images")?;
             if matches!(image.image, Base::Cached(_)) && image.root.is_some() {
                 to_peers.extend(image.units(next));
@@ -180,10 +175,9 @@ impl Node {
         }
         let name = names::swarm(self.name.as_str());
         let export = iscsi_target::Export {
-            name,
-            units: to_peers,
             class: Class::Peer,
             relative_port: 2,
+            ..iscsi_target::Export::new(name, to_peers)
         };
         Ok(self.target.export(export)?)
     }
@@ -219,21 +213,14 @@ impl Node {
         overlay: Arc<Overlay<Base>>,
     ) -> Result<Running> {
         let designator = names::designator(&["instance", self.name.as_str(), name]);
-        let unit = Unit {
-            number: 0,
-            volume: Export::Instance(Arc::clone(&overlay)),
-            identity: UnitIdentity::new(designator, "instance"),
-            read_only: false,
-            thin: true,
-        };
+        let unit = Unit::new(
+            0,
+            Export::Instance(Arc::clone(&overlay)),
+            UnitIdentity::new(designator, "instance"),
+        );
         let target = names::instance(name);
-        let units = vec![unit];
-        self.target.export(iscsi_target::Export {
-            name: target,
-            units,
-            class: Class::Demand,
-            relative_port: 1,
-        })?;
+        self.target
+            .export(iscsi_target::Export::new(target, vec![unit]))?;
         Ok(Running {
             name: name.to_owned(),
             image: image.to_owned(),
@@ -395,12 +382,12 @@ impl Attached {
                 names::designator(&["manifest", &self.source]),
             ),
         };
-        let unit = |number, base: &Base, designator, product| Unit {
-            number,
-            volume: Export::Base(base.clone()),
-            identity: UnitIdentity::new(designator, product),
-            read_only: true,
-            thin: true,
+        let unit = |number, base: &Base, designator, product| {
+            let volume = Export::Base(base.clone());
+            Unit {
+                read_only: true,
+                ..Unit::new(number, volume, UnitIdentity::new(designator, product))
+            }
         };
         let mut units = vec![unit(first, &self.image, designators.0, "image")];
         let manifest = self.manifest.as_ref();

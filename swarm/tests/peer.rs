@@ -30,20 +30,19 @@ async fn peer_with(fault: Fault) -> (SocketAddr, CancellationToken, [[u8; 8]; 2]
         UnitIdentity::locally_assigned(8, "image"),
     );
     let designators = [sevens.designator, eights.designator];
-    let unit = |number, identity, byte| Unit {
-        number,
-        volume: FaultyVolume::new(MemVolume::new(geometry(), vec![byte; 4 * 65_536])),
-        identity,
-        read_only: true,
-        thin: false,
+    let unit = |number, identity, byte| {
+        let volume = FaultyVolume::new(MemVolume::new(geometry(), vec![byte; 4 * 65_536]));
+        Unit {
+            read_only: true,
+            thin: false,
+            ..Unit::new(number, volume, identity)
+        }
     };
     let units = vec![unit(0, sevens, 7), unit(5, eights, 8)];
     units[0].volume.set(fault);
     let export = Export {
-        name: TARGET.parse().expect("a name"),
-        units,
         class: Class::Peer,
-        relative_port: 1,
+        ..Export::new(TARGET.parse().expect("a name"), units)
     };
     let target = Target::new(TargetOptions::default());
     target.export(export).expect("the only one");

@@ -10,7 +10,7 @@ use iscsi_target::{Export, Target, TargetOptions, Unit, UnitIdentity};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use vmthunder_volume::testing::MemVolume;
-use vmthunder_volume::{Access, BlockSize, Class, Geometry, RawFile, Volume};
+use vmthunder_volume::{Access, BlockSize, Geometry, RawFile, Volume};
 
 const NAME: &str = "iqn.2013-07.org.vmthunder:example";
 
@@ -53,20 +53,11 @@ async fn serve<V: Volume>(
 ) -> Result<(), Box<dyn Error>> {
     let identity = UnitIdentity::locally_assigned(0x0123_4567_89ab_cdef, "example");
     let unit = Unit {
-        number: 0,
-        volume,
-        identity,
         read_only,
-        thin: !read_only,
+        ..Unit::new(0, volume, identity)
     };
     let target = Target::new(TargetOptions::default());
-    let name = NAME.parse()?;
-    target.export(Export {
-        name,
-        units: vec![unit],
-        class: Class::Demand,
-        relative_port: 1,
-    })?;
+    target.export(Export::new(NAME.parse()?, vec![unit]))?;
     let listener = TcpListener::bind(format!("127.0.0.1:{}", port.unwrap_or("0"))).await?;
     println!("iscsi://{}/{NAME}/0", listener.local_addr()?);
     target.serve(listener, CancellationToken::new()).await;

@@ -1,14 +1,16 @@
 //! Target names and what is behind them.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use iscsi_proto::name::IscsiName;
 use iscsi_proto::wire::lun::Lun;
 use vmthunder_volume::{Class, Volume};
 
+use crate::access::AccessRules;
 use crate::inquiry::Port;
-use crate::unit::Unit;
+use crate::unit::{LogicalUnit, Unit};
 
 /// Units in one export.
 const MAX_UNITS: usize = 256;
@@ -27,10 +29,25 @@ pub struct Export<V> {
     pub class: Class,
     /// The number of this target's port among all ports of the same units; 1 where there is but one.
     pub relative_port: u16,
+    /// Who may log in.
+    pub access: AccessRules,
+}
+
+impl<V> Export<V> {
+    /// An export for everybody, whose initiators read for themselves.
+    pub fn new(name: IscsiName, units: Vec<Unit<V>>) -> Self {
+        Self {
+            name,
+            units,
+            class: Class::Demand,
+            relative_port: 1,
+            access: AccessRules::default(),
+        }
+    }
 }
 
 /// Why an export is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// The name is in use.
     #[error("there is an export of this name already")]
@@ -50,6 +67,14 @@ pub enum ExportError {
     /// SCSI cannot address a volume without blocks.
     #[error("a unit has no blocks")]
     EmptyVolume,
+    /// The reservations of a unit cannot be read.
+    #[error("the reservations of unit {unit} cannot be read: {error}")]
+    Reservations {
+        /// The unit's number.
+        unit: u16,
+        /// What is wrong with their file.
+        error: io::Error,
+    },
 }
 
 /// An export that is being served.
@@ -57,11 +82,12 @@ pub enum ExportError {
 pub(crate) struct Served<V> {
     pub(crate) class: Class,
     pub(crate) port: Port,
-    units: BTreeMap<u16, Unit<V>>,
+    pub(crate) access: AccessRules,
+    pub(crate) units: BTreeMap<u16, LogicalUnit<V>>,
 }
 
 impl<V> Served<V> {
-    pub(crate) fn unit(&self, lun: Lun) -> Option<&Unit<V>> {
+    pub(crate) fn unit(&self, lun: Lun) -> Option<&LogicalUnit<V>> {
         lun.number().and_then(|number| self.units.get(&number))
     }
 
@@ -90,13 +116,17 @@ impl<V: Volume> Exports<V> {
             units,
             class,
             relative_port,
+            access,
         } = export;
         match units.len() {
             0 => return Err(ExportError::NoUnits),
             count if count > MAX_UNITS => return Err(ExportError::TooManyUnits),
             _ => {}
         }
-        if units.iter().any(|unit| unit.geometry().blocks() == 0) {
+        if units
+            .iter()
+            .any(|unit| unit.volume.geometry().blocks() == 0)
+        {
             return Err(ExportError::EmptyVolume);
         }
         let port = Port {
@@ -107,10 +137,16 @@ impl<V: Volume> Exports<V> {
         let mut served = Served {
             class,
             port,
+            access,
             units: BTreeMap::new(),
         };
         for unit in units {
-            if served.units.insert(unit.number, unit).is_some() {
+            let number = unit.number;
+            let unit = LogicalUnit::new(unit).map_err(|error| ExportError::Reservations {
+                unit: number,
+                error,
+            })?;
+            if served.units.insert(number, unit).is_some() {
                 return Err(ExportError::NumberTaken);
             }
         }

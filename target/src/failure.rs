@@ -11,6 +11,8 @@ pub(crate) enum Failure {
     Check(Sense),
     /// Too much is under way; the initiator shall ask again.
     Busy,
+    /// Somebody else has reserved the unit.
+    Conflict,
 }
 
 /// What was asked of the volume that failed.
@@ -44,6 +46,7 @@ impl Failure {
             Self::Check(sense) => Response::check_condition(sense.to_fixed_bytes()),
             Self::Busy if alone => Response::status(Status::BUSY),
             Self::Busy => Response::status(Status::TASK_SET_FULL),
+            Self::Conflict => Response::status(Status::RESERVATION_CONFLICT),
         }
     }
 }

@@ -13,7 +13,7 @@ use vmthunder_volume::{Allocation, Volume};
 
 use crate::failure::Failure;
 use crate::unit::{
-    MAX_TRANSFER_BYTES, MAX_UNMAP_BYTES, MAX_UNMAP_DESCRIPTORS, MAX_WRITE_SAME_BYTES, Unit,
+    LogicalUnit, MAX_TRANSFER_BYTES, MAX_UNMAP_BYTES, MAX_UNMAP_DESCRIPTORS, MAX_WRITE_SAME_BYTES,
 };
 
 /// T10 vendor identification.
@@ -40,7 +40,7 @@ pub(crate) struct Port {
 
 /// Answers the commands that need no look at the volume's content.
 pub(crate) fn answer<V: Volume>(
-    unit: &Unit<V>,
+    unit: &LogicalUnit<V>,
     command: &Command,
     port: &Port,
 ) -> Result<Response, Failure> {
@@ -49,7 +49,8 @@ pub(crate) fn answer<V: Volume>(
             page: None,
             allocation,
         } => {
-            let standard = StandardInquiry::block_device(VENDOR, &unit.identity.product, REVISION);
+            let standard =
+                StandardInquiry::block_device(VENDOR, &unit.unit.identity.product, REVISION);
             Ok(cut(standard.build(), allocation.into()))
         }
         Command::Inquiry {
@@ -80,7 +81,7 @@ pub(crate) fn answer<V: Volume>(
             timeouts,
             allocation,
         } => {
-            let thin = unit.thin;
+            let thin = unit.unit.thin;
             let offered = |usage: &[u8]| thin || usage.first() != Some(&UNMAP_OPCODE);
             Ok(cut(
                 opcodes::supported(query, timeouts, offered)?,
@@ -158,10 +159,10 @@ pub(crate) fn lba_status(runs: &[LbaStatus], allocation: u32) -> Response {
     )
 }
 
-fn vital<V: Volume>(unit: &Unit<V>, page: u8, port: &Port) -> Result<Bytes, Failure> {
+fn vital<V: Volume>(unit: &LogicalUnit<V>, page: u8, port: &Port) -> Result<Bytes, Failure> {
     match page {
         vpd::SUPPORTED_PAGES => Ok(vpd::page(vpd::SUPPORTED_PAGES, &PAGES)),
-        vpd::UNIT_SERIAL_NUMBER => Ok(vpd::serial_page(&unit.identity.serial)),
+        vpd::UNIT_SERIAL_NUMBER => Ok(vpd::serial_page(&unit.unit.identity.serial)),
         vpd::DEVICE_IDENTIFICATION => Ok(vpd::designators_page(&designators(unit, port))),
         vpd::EXTENDED_INQUIRY => Ok(vpd::extended_inquiry_page()),
         vpd::BLOCK_LIMITS => Ok(limits(unit).build()),
@@ -171,20 +172,20 @@ fn vital<V: Volume>(unit: &Unit<V>, page: u8, port: &Port) -> Result<Bytes, Fail
     }
 }
 
-fn designators<V: Volume>(unit: &Unit<V>, port: &Port) -> [Designator; 5] {
+fn designators<V: Volume>(unit: &LogicalUnit<V>, port: &Port) -> [Designator; 5] {
     [
-        Designator::naa(unit.identity.designator),
-        Designator::t10_vendor(VENDOR, &unit.identity.serial),
+        Designator::naa(unit.unit.identity.designator),
+        Designator::t10_vendor(VENDOR, &unit.unit.identity.serial),
         Designator::relative_target_port(port.relative_port),
         Designator::target_port_group(port.portal_group_tag),
         Designator::port_name(port.target.as_str(), port.portal_group_tag),
     ]
 }
 
-fn limits<V: Volume>(unit: &Unit<V>) -> BlockLimits {
+fn limits<V: Volume>(unit: &LogicalUnit<V>) -> BlockLimits {
     let block_bytes = unit.block_bytes();
     let blocks = |bytes: u64| u32::try_from(bytes / u64::from(block_bytes)).unwrap_or(u32::MAX);
-    let thin = |value: u32| if unit.thin { value } else { 0 };
+    let thin = |value: u32| if unit.unit.thin { value } else { 0 };
     BlockLimits {
         no_empty_write_same: true,
         optimal_granularity: u16::try_from(OPTIMAL_GRANULARITY_BYTES / block_bytes).unwrap_or(1),
@@ -198,8 +199,8 @@ fn limits<V: Volume>(unit: &Unit<V>) -> BlockLimits {
     }
 }
 
-fn provisioning<V>(unit: &Unit<V>) -> vpd::Provisioning {
-    let thin = unit.thin;
+fn provisioning<V>(unit: &LogicalUnit<V>) -> vpd::Provisioning {
+    let thin = unit.unit.thin;
     vpd::Provisioning {
         unmap: thin,
         write_same_16: thin,
@@ -209,23 +210,23 @@ fn provisioning<V>(unit: &Unit<V>) -> vpd::Provisioning {
     }
 }
 
-fn capacity<V: Volume>(unit: &Unit<V>) -> Capacity {
+fn capacity<V: Volume>(unit: &LogicalUnit<V>) -> Capacity {
     let block_bytes = unit.block_bytes();
     Capacity {
         blocks: unit.geometry().blocks(),
         block_bytes,
         // Volumes below take single blocks without reading their neighbours.
         physical_exponent: 0,
-        thin: unit.thin,
-        reads_zeros: unit.thin,
+        thin: unit.unit.thin,
+        reads_zeros: unit.unit.thin,
     }
 }
 
-fn modes<V: Volume>(unit: &Unit<V>) -> Modes {
+fn modes<V: Volume>(unit: &LogicalUnit<V>) -> Modes {
     Modes {
-        write_protected: unit.read_only,
+        write_protected: unit.unit.read_only,
         // What was written survives this process, but not the loss of power, until it is flushed.
-        write_cache: !unit.read_only,
+        write_cache: !unit.unit.read_only,
         blocks: unit.geometry().blocks(),
         block_bytes: unit.block_bytes(),
     }

@@ -6,6 +6,8 @@
 //! and go at run time. Nothing that an initiator sends makes this crate panic or grow beyond its limits.
 #![forbid(unsafe_code)]
 
+mod access;
+mod asker;
 mod attention;
 mod complaints;
 mod connection;
@@ -15,6 +17,7 @@ mod inquiry;
 mod metrics;
 mod nexus;
 mod portal;
+mod reservations;
 mod sessions;
 mod tasks;
 mod transmit;
@@ -28,16 +31,18 @@ use iscsi_proto::discovery::TargetRecord;
 use iscsi_proto::login::{Identity, LoginStatus};
 use iscsi_proto::name::IscsiName;
 use iscsi_proto::params::SessionType;
+use iscsi_proto::scsi::Sense;
 use iscsi_proto::session::TargetConfig;
 use vmthunder_volume::Volume;
 
+pub use crate::access::AccessRules;
 use crate::complaints::Complaints;
 use crate::exports::Exports;
 pub use crate::exports::{Export, ExportError};
 use crate::metrics::Counters;
 pub use crate::metrics::TargetStats;
 pub use crate::sessions::SessionSummary;
-use crate::sessions::{Key, Seat, Sessions};
+use crate::sessions::{Key, Seat, Sessions, Whom};
 pub use crate::unit::{Unit, UnitIdentity};
 
 /// How a target behaves.
@@ -72,7 +77,7 @@ impl Default for TargetOptions {
 pub struct Target<V> {
     options: TargetOptions,
     exports: Exports<V>,
-    sessions: Sessions,
+    sessions: Arc<Sessions>,
     counters: Counters,
     /// About initiators.
     complaints: Complaints,
@@ -81,7 +86,7 @@ pub struct Target<V> {
 impl<V: Volume> Target<V> {
     /// A target that exports nothing yet.
     pub fn new(options: TargetOptions) -> Arc<Self> {
-        let sessions = Sessions::new(options.max_sessions);
+        let sessions = Arc::new(Sessions::new(options.max_sessions));
         Arc::new(Self {
             options,
             exports: Exports::new(),
@@ -106,6 +111,12 @@ impl<V: Volume> Target<V> {
     /// The names of all exports, in order.
     pub fn names(&self) -> Vec<IscsiName> {
         self.exports.names()
+    }
+
+    /// A unit of an export has another size now: all its initiators are told (SBC-3 §4.7).
+    pub fn resized(&self, name: &IscsiName, unit: u16) {
+        self.sessions
+            .raise(name, unit, Whom::All, Sense::CAPACITY_CHANGED);
     }
 
     /// Who is logged in.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use iscsi_proto::login::{Admission, Identity, LoginStatus};
+use iscsi_proto::login::{Admission, Authentication, Identity, LoginStatus};
 use iscsi_proto::params::SessionType;
 use iscsi_proto::scsi::{Command, Sense, Status, luns};
 use iscsi_proto::session::{
@@ -22,7 +22,7 @@ use crate::Target;
 use crate::failure::Failure;
 use crate::inquiry;
 use crate::metrics::Counters;
-use crate::sessions::Seat;
+use crate::sessions::{Seat, Whom};
 use crate::tasks::{Outcome, Tasks, Work};
 
 /// How long a login waits for the session that it reinstates to end.
@@ -126,7 +126,12 @@ impl<V: Volume> Nexus<V> {
 
     async fn act(&mut self, event: TargetEvent) {
         match event {
-            TargetEvent::Login(identity) => self.admit(&identity).await,
+            TargetEvent::Login(_) => self.session.authenticate(Authentication {
+                portal_group_tag: self.target.options.portal_group_tag,
+                none: true,
+                chap: None,
+            }),
+            TargetEvent::Authenticated { identity, .. } => self.admit(&identity).await,
             TargetEvent::LoggedIn { identity, params } => {
                 self.logged_in(&identity, params.header_digest);
             }
@@ -167,7 +172,6 @@ impl<V: Volume> Nexus<V> {
         Counters::add(&counters.logins, 1);
         self.session.admit(Admission {
             tsih: seat.tsih,
-            portal_group_tag: self.target.options.portal_group_tag,
             command_window: self.target.options.session.queue_depth,
         });
         self.seat = Some(seat);
@@ -213,13 +217,14 @@ impl<V: Volume> Nexus<V> {
     }
 
     fn prepare(&self, arrived: &session::Command) -> Result<Next<V>, Failure> {
-        let Some((seat, export)) = self
+        let Some((seat, asker)) = self
             .seat
             .as_ref()
-            .and_then(|seat| Some((seat, seat.export.as_ref()?)))
+            .and_then(|seat| Some((seat, seat.asker.as_ref()?)))
         else {
             return Err(Sense::LOGICAL_UNIT_NOT_SUPPORTED.into());
         };
+        let export = &asker.export;
         let command = Command::parse(&arrived.cdb);
         if let Ok(Command::ReportLuns { select, allocation }) = command {
             return report_luns(export.numbers(), select, allocation).map(Next::Answer);
@@ -235,20 +240,24 @@ impl<V: Volume> Nexus<V> {
                 descriptor,
                 allocation,
             }) => {
-                let sense = seat.attention.take(unit.number).unwrap_or(Sense::NO_SENSE);
+                let sense = seat
+                    .attention
+                    .take(unit.unit.number)
+                    .unwrap_or(Sense::NO_SENSE);
                 return Ok(Next::Answer(inquiry::sense(sense, descriptor, allocation)));
             }
             _ => {
-                if let Some(sense) = seat.attention.take(unit.number) {
+                if let Some(sense) = seat.attention.take(unit.unit.number) {
                     return Err(sense.into());
                 }
             }
         }
         let command = command?;
+        unit.admit(&command, asker)?;
         let length = unit.data_out_bytes(&command, arrived.expected_length)?;
         let work = Work {
             task: arrived.task,
-            export: Arc::clone(export),
+            asker: Arc::clone(asker),
             lun: arrived.lun,
             command,
         };
@@ -283,8 +292,8 @@ impl<V: Volume> Nexus<V> {
         let own = self
             .seat
             .as_ref()
-            .and_then(|seat| seat.export.as_ref())
-            .map(|export| &export.port.target);
+            .and_then(|seat| seat.asker.as_ref())
+            .map(|asker| &asker.export.port.target);
         let records = self.target.records(self.local, |name| match scope {
             DiscoverScope::All => own.is_none_or(|own| own == name),
             DiscoverScope::Own => own == Some(name),
@@ -311,11 +320,11 @@ impl<V: Volume> Nexus<V> {
     }
 
     fn carry_out(&self, function: ManagementFunction, lun: Lun) -> ManagementAnswer {
-        let Some(export) = self.seat.as_ref().and_then(|seat| seat.export.as_ref()) else {
+        let Some(asker) = self.seat.as_ref().and_then(|seat| seat.asker.as_ref()) else {
             return ManagementAnswer::Rejected;
         };
-        let (target, sessions) = (&export.port.target, &self.target.sessions);
-        let unit = export.unit(lun).map(|unit| unit.number);
+        let export = &asker.export;
+        let unit = export.unit(lun).map(|unit| unit.unit.number);
         match (function, unit) {
             (ManagementFunction::ClearAca | ManagementFunction::TargetColdReset, _) => {
                 ManagementAnswer::Unsupported
@@ -323,12 +332,15 @@ impl<V: Volume> Nexus<V> {
             (ManagementFunction::TargetWarmReset, _) => {
                 export
                     .numbers()
-                    .for_each(|unit| sessions.raise(target, unit, Sense::DEVICE_RESET));
+                    .for_each(|unit| asker.raise(unit, Whom::All, Sense::DEVICE_RESET));
                 ManagementAnswer::Complete
             }
             (_, None) => ManagementAnswer::NoLun,
             (ManagementFunction::LogicalUnitReset, Some(unit)) => {
-                sessions.raise(target, unit, Sense::DEVICE_RESET);
+                if let Some(unit) = export.unit(lun) {
+                    unit.reset();
+                }
+                asker.raise(unit, Whom::All, Sense::DEVICE_RESET);
                 ManagementAnswer::Complete
             }
             _ => ManagementAnswer::Complete,

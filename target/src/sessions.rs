@@ -10,8 +10,35 @@ use iscsi_proto::scsi::Sense;
 use iscsi_proto::wire::bhs::Isid;
 use tokio_util::sync::CancellationToken;
 
+use crate::asker::Asker;
 use crate::attention::Attention;
 use crate::exports::Served;
+
+/// Who asks: an initiator port at a port of the target (SAM-5 §4.7).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ItNexus {
+    pub(crate) initiator: IscsiName,
+    pub(crate) isid: Isid,
+    pub(crate) relative_port: u16,
+}
+
+/// Which sessions of a target something concerns.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Whom<'a> {
+    All,
+    Others(&'a ItNexus),
+    Only(&'a ItNexus),
+}
+
+impl Whom<'_> {
+    fn includes(self, nexus: &ItNexus) -> bool {
+        match self {
+            Self::All => true,
+            Self::Others(one) => one != nexus,
+            Self::Only(one) => one == nexus,
+        }
+    }
+}
 
 /// What makes two logins the same session: the initiator port and the target port (RFC 7143 §4.4.3). Discovery
 /// sessions have no target.
@@ -67,6 +94,7 @@ struct Table {
 #[derive(Debug)]
 struct Entry {
     key: Key,
+    nexus: ItNexus,
     peer: SocketAddr,
     close: CancellationToken,
     gone: CancellationToken,
@@ -79,7 +107,7 @@ pub(crate) struct Seat<V> {
     /// The session's handle.
     pub(crate) tsih: u16,
     /// What the session is logged in to; none in a discovery session.
-    pub(crate) export: Option<Arc<Served<V>>>,
+    pub(crate) asker: Option<Arc<Asker<V>>>,
     /// What the initiator must be told.
     pub(crate) attention: Arc<Attention>,
     /// Cancelled when the session has to end.
@@ -100,7 +128,7 @@ impl Sessions {
 
     /// Begins a session, and ends the one that it reinstates.
     pub(crate) fn enter<V>(
-        &self,
+        self: &Arc<Self>,
         key: Key,
         peer: SocketAddr,
         export: Option<Arc<Served<V>>>,
@@ -123,8 +151,23 @@ impl Sessions {
             None => Attention::at_login(std::iter::empty()),
         });
         let (close, gone) = (CancellationToken::new(), CancellationToken::new());
+        let nexus = ItNexus {
+            initiator: key.initiator.clone(),
+            isid: key.isid,
+            relative_port: export
+                .as_ref()
+                .map_or(0, |export| export.port.relative_port),
+        };
+        let asker = export.map(|export| {
+            Arc::new(Asker {
+                nexus: nexus.clone(),
+                export,
+                sessions: Arc::clone(self),
+            })
+        });
         let entry = Entry {
             key,
+            nexus,
             peer,
             close: close.clone(),
             gone: gone.clone(),
@@ -133,7 +176,7 @@ impl Sessions {
         table.by_tsih.insert(tsih, entry);
         Ok(Seat {
             tsih,
-            export,
+            asker,
             attention,
             close,
             predecessor,
@@ -160,13 +203,14 @@ impl Sessions {
         entries.for_each(|entry| entry.close.cancel());
     }
 
-    /// Raises a unit attention condition in all sessions of a target.
-    pub(crate) fn raise(&self, target: &IscsiName, unit: u16, sense: Sense) {
+    /// Raises a unit attention condition in sessions of a target.
+    pub(crate) fn raise(&self, target: &IscsiName, unit: u16, whom: Whom<'_>, sense: Sense) {
         let table = self.lock();
         let entries = table
             .by_tsih
             .values()
-            .filter(|entry| entry.key.target.as_ref() == Some(target));
+            .filter(|entry| entry.key.target.as_ref() == Some(target))
+            .filter(|entry| whom.includes(&entry.nexus));
         entries.for_each(|entry| entry.attention.raise(unit, sense));
     }
 
@@ -204,6 +248,11 @@ impl Table {
 
 impl<V> Drop for Seat<V> {
     fn drop(&mut self) {
+        if let Some(asker) = &self.asker {
+            for unit in asker.export.units.values() {
+                unit.nexus_lost(&asker.nexus);
+            }
+        }
         self.table
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

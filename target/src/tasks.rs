@@ -14,7 +14,7 @@ use iscsi_proto::wire::lun::Lun;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use vmthunder_volume::Volume;
 
-use crate::exports::Served;
+use crate::asker::Asker;
 use crate::failure::Failure;
 
 /// Commands that one turn executes before the socket is looked at again.
@@ -33,7 +33,7 @@ pub(crate) type Outcome = Result<Response, Failure>;
 #[derive(Debug)]
 pub(crate) struct Work<V> {
     pub(crate) task: TaskId,
-    pub(crate) export: Arc<Served<V>>,
+    pub(crate) asker: Arc<Asker<V>>,
     pub(crate) lun: Lun,
     pub(crate) command: Command,
 }
@@ -248,16 +248,13 @@ impl<V: Volume> Tasks<V> {
 
 async fn execute<V: Volume>(work: Work<V>, data: Bytes) -> Outcome {
     let Work {
-        export,
+        asker,
         lun,
         command,
         ..
     } = work;
-    match export.unit(lun) {
-        Some(unit) => {
-            unit.execute(command, data, export.class, &export.port)
-                .await
-        }
+    match asker.export.unit(lun) {
+        Some(unit) => unit.execute(command, data, &asker).await,
         None => Err(Sense::LOGICAL_UNIT_NOT_SUPPORTED.into()),
     }
 }
@@ -272,6 +269,7 @@ fn read_bytes<V: Volume>(work: &Work<V>) -> u64 {
     match work.command {
         Command::Read { range, .. } => {
             let block_bytes = work
+                .asker
                 .export
                 .unit(work.lun)
                 .map_or(0, |unit| unit.block_bytes());

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use vmthunder_volume::testing::{Fault, FaultyVolume, MemVolume};
-use vmthunder_volume::{BlockSize, Class, Error, Geometry};
+use vmthunder_volume::{BlockSize, Error, Geometry};
 
 const DISK: &str = "iqn.2001-04.com.example:disk";
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -61,19 +61,12 @@ impl World {
 }
 
 fn export(volume: &Volume) -> Export<Volume> {
-    let unit = |number| Unit {
-        number,
-        volume: Arc::clone(volume),
-        identity: UnitIdentity::locally_assigned(number.into(), "disk"),
-        read_only: false,
-        thin: true,
+    let unit = |number: u16| {
+        let identity = UnitIdentity::locally_assigned(number.into(), "disk");
+        Unit::new(number, Arc::clone(volume), identity)
     };
-    Export {
-        name: DISK.parse().expect("a name"),
-        units: vec![unit(0), unit(3)],
-        class: Class::Demand,
-        relative_port: 1,
-    }
+    let name = DISK.parse().expect("a name");
+    Export::new(name, vec![unit(0), unit(3)])
 }
 
 /// A PDU: header and data without padding.
@@ -421,10 +414,8 @@ async fn a_session_is_reinstated() {
 #[tokio::test]
 async fn exports_come_and_go() {
     let world = World::new(TargetOptions::default()).await;
-    assert_eq!(
-        world.target.export(export(&world.volume)),
-        Err(ExportError::NameTaken)
-    );
+    let again = world.target.export(export(&world.volume));
+    assert!(matches!(again, Err(ExportError::NameTaken)));
     let mut initiator = world.log_in(1).await;
     assert!(world.target.withdraw(&DISK.parse().unwrap()));
     assert!(

@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use vmthunder_volume::testing::{FaultyVolume, MemVolume};
-use vmthunder_volume::{BlockSize, Class, Geometry};
+use vmthunder_volume::{BlockSize, Geometry};
 
 pub(crate) type Disk = Arc<FaultyVolume<MemVolume>>;
 
@@ -57,19 +57,8 @@ pub(crate) fn name(name: &str) -> IscsiName {
 }
 
 pub(crate) fn export(target: &Target<Disk>, disk: Disk, designator: u64) {
-    let unit = Unit {
-        number: 0,
-        volume: disk,
-        identity: UnitIdentity::locally_assigned(designator, "test"),
-        read_only: false,
-        thin: true,
-    };
-    let export = Export {
-        name: name(TARGET),
-        units: vec![unit],
-        class: Class::Demand,
-        relative_port: 1,
-    };
+    let identity = UnitIdentity::locally_assigned(designator, "test");
+    let export = Export::new(name(TARGET), vec![Unit::new(0, disk, identity)]);
     target.export(export).expect("an export");
 }
 

@@ -1,29 +1,55 @@
 //! Commands against a volume in memory, commands and answers spelled out as bytes.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use iscsi_proto::scsi::Command;
 use iscsi_proto::session::Response;
 use vmthunder_volume::testing::MemVolume;
 use vmthunder_volume::{BlockSize, Class, Geometry};
 
-use super::{Unit, UnitIdentity};
+use super::{LogicalUnit, Unit, UnitIdentity};
+use crate::asker::Asker;
+use crate::exports::Served;
 use crate::inquiry::Port;
+use crate::sessions::{ItNexus, Sessions};
 
 const BLOCKS: u64 = 0x8000;
 
-fn unit() -> Unit<MemVolume> {
+fn asker() -> Asker<MemVolume> {
+    let target: iscsi_proto::name::IscsiName = "iqn.2001-04.com.example:disk".parse().unwrap();
+    Asker {
+        nexus: ItNexus {
+            initiator: "iqn.2001-04.com.example:guest".parse().unwrap(),
+            isid: iscsi_proto::wire::bhs::Isid::default(),
+            relative_port: 2,
+        },
+        export: Arc::new(Served {
+            class: Class::Demand,
+            port: Port {
+                target,
+                portal_group_tag: 7,
+                relative_port: 2,
+            },
+            access: crate::access::AccessRules::default(),
+            units: BTreeMap::new(),
+        }),
+        sessions: Arc::new(Sessions::new(8)),
+    }
+}
+
+fn unit() -> LogicalUnit<MemVolume> {
+    LogicalUnit::new(plain()).unwrap()
+}
+
+fn plain() -> Unit<MemVolume> {
     let geometry = Geometry::new(BlockSize::B512, BLOCKS);
     let bytes = (0..BLOCKS)
         .flat_map(|at| block(u8::try_from(at % 251).unwrap()))
         .collect();
     let identity = UnitIdentity::locally_assigned(0xfabc_def0_1234_5678, "disk");
-    Unit {
-        number: 0,
-        volume: MemVolume::new(geometry, bytes),
-        identity,
-        read_only: false,
-        thin: true,
-    }
+    Unit::new(0, MemVolume::new(geometry, bytes), identity)
 }
 
 fn block(fill: u8) -> Vec<u8> {
@@ -31,34 +57,25 @@ fn block(fill: u8) -> Vec<u8> {
 }
 
 /// Executes a command with as much write data as it asks for, like a connection does.
-async fn run(unit: &Unit<MemVolume>, cdb: &[u8], data: &[u8]) -> Response {
+async fn run(unit: &LogicalUnit<MemVolume>, cdb: &[u8], data: &[u8]) -> Response {
     let mut whole = [0; 16];
     whole[..cdb.len()].copy_from_slice(cdb);
-    let port = Port {
-        target: "iqn.2001-04.com.example:disk".parse().unwrap(),
-        portal_group_tag: 7,
-        relative_port: 2,
-    };
+    let asker = asker();
     let outcome = match Command::parse(&whole) {
         Err(sense) => Err(sense.into()),
         Ok(command) => match unit.data_out_bytes(&command, u32::try_from(data.len()).unwrap()) {
             Err(failure) => Err(failure),
             Ok(wanted) => {
                 let wanted = usize::try_from(wanted).unwrap().min(data.len());
-                unit.execute(
-                    command,
-                    Bytes::copy_from_slice(&data[..wanted]),
-                    Class::Demand,
-                    &port,
-                )
-                .await
+                unit.execute(command, Bytes::copy_from_slice(&data[..wanted]), &asker)
+                    .await
             }
         },
     };
     outcome.unwrap_or_else(|failure| failure.response(true))
 }
 
-async fn good(unit: &Unit<MemVolume>, cdb: &[u8], data: &[u8]) -> Vec<u8> {
+async fn good(unit: &LogicalUnit<MemVolume>, cdb: &[u8], data: &[u8]) -> Vec<u8> {
     let response = run(unit, cdb, data).await;
     assert_eq!(
         response.status.0, 0x00,
@@ -68,7 +85,7 @@ async fn good(unit: &Unit<MemVolume>, cdb: &[u8], data: &[u8]) -> Vec<u8> {
     response.data.concat()
 }
 
-async fn refused(unit: &Unit<MemVolume>, cdb: &[u8], data: &[u8]) -> [u8; 3] {
+async fn refused(unit: &LogicalUnit<MemVolume>, cdb: &[u8], data: &[u8]) -> [u8; 3] {
     let response = run(unit, cdb, data).await;
     assert_eq!(response.status.0, 0x02, "{cdb:02x?}");
     let sense = response.sense.unwrap();
@@ -136,12 +153,12 @@ async fn what_lies_outside_is_refused() {
             "{cdb:02x?}"
         );
     }
-    let before = unit.volume.contents();
+    let before = unit.unit.volume.contents();
     assert_eq!(
         refused(&unit, &[0x2a, 0, 0, 0, 0x7f, 0xff, 0, 0, 2, 0], &[0; 1024]).await,
         out_of_range
     );
-    assert!(unit.volume.contents() == before);
+    assert!(unit.unit.volume.contents() == before);
     // No blocks at an address that exists, and more than 8 MiB.
     assert!(
         good(&unit, &[0x28, 0, 0, 0, 0x7f, 0xff, 0, 0, 0, 0], &[])
@@ -156,11 +173,12 @@ async fn what_lies_outside_is_refused() {
 
 #[tokio::test]
 async fn a_read_only_unit_keeps_what_it_has() {
-    let unit = Unit {
+    let unit = LogicalUnit::new(Unit {
         read_only: true,
-        ..unit()
-    };
-    let before = unit.volume.contents();
+        ..plain()
+    })
+    .unwrap();
+    let before = unit.unit.volume.contents();
     let writes: [&[u8]; 5] = [
         &[0x0a, 0, 0, 0, 1, 0],
         &[0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0],
@@ -175,7 +193,7 @@ async fn a_read_only_unit_keeps_what_it_has() {
             "{cdb:02x?}"
         );
     }
-    assert!(unit.volume.contents() == before);
+    assert!(unit.unit.volume.contents() == before);
     let mode = good(&unit, &[0x1a, 8, 0x08, 0, 255, 0], &[]).await;
     assert_eq!(
         mode[..7],
@@ -183,10 +201,11 @@ async fn a_read_only_unit_keeps_what_it_has() {
         "write protected, DPOFUA, no write cache"
     );
     let mode = good(
-        &Unit {
+        &LogicalUnit::new(Unit {
             read_only: false,
-            ..unit
-        },
+            ..unit.unit
+        })
+        .unwrap(),
         &[0x1a, 8, 0x08, 0, 255, 0],
         &[],
     )
@@ -221,12 +240,13 @@ async fn what_is_written_can_be_verified_at_once() {
     for (fill, cdb) in (0xb0..).zip(forms) {
         let response = run(&unit, cdb, &block(fill)).await;
         assert_eq!((response.status.0, response.transfer_length), (0, 512));
-        assert_eq!(unit.volume.contents()[5 * 512..6 * 512], block(fill));
+        assert_eq!(unit.unit.volume.contents()[5 * 512..6 * 512], block(fill));
     }
-    let read_only = Unit {
+    let read_only = LogicalUnit::new(Unit {
         read_only: true,
-        ..unit
-    };
+        ..unit.unit
+    })
+    .unwrap();
     assert_eq!(
         refused(&read_only, forms[0], &block(0)).await,
         [7, 0x27, 0x00]
@@ -263,10 +283,11 @@ async fn blocks_are_given_back() {
         good(&unit, &[0x42], &[]).await.is_empty(),
         "no list is no error"
     );
-    let thick = Unit {
+    let thick = LogicalUnit::new(Unit {
         thin: false,
-        ..unit
-    };
+        ..unit.unit
+    })
+    .unwrap();
     assert_eq!(refused(&thick, &unmap, &list(0, 1)).await, [5, 0x20, 0x00]);
     assert_eq!(
         good(&thick, &[0xa3, 0x0c, 1, 0x42, 0, 0, 0, 0, 0, 64, 0, 0], &[]).await,
@@ -286,7 +307,7 @@ async fn one_block_fills_many() {
         .await
         .is_empty()
     );
-    let contents = unit.volume.contents();
+    let contents = unit.unit.volume.contents();
     assert!(contents[..0x1001 * 512].iter().all(|byte| *byte == 0x33));
     assert_eq!(
         contents[0x1001 * 512..0x1002 * 512],

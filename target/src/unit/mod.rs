@@ -1,5 +1,7 @@
 //! A logical unit: SCSI commands against a volume.
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::Instant;
 
@@ -9,9 +11,12 @@ use iscsi_proto::session::Response;
 use tracing::warn;
 use vmthunder_volume::{Class, Error, Geometry, Span, Volume};
 
+use crate::asker::Asker;
 use crate::complaints::Complaints;
 use crate::failure::{self, Access, Failure};
-use crate::inquiry::{self, Port};
+use crate::inquiry;
+use crate::reservations::Reservations;
+use crate::sessions::ItNexus;
 
 /// Bytes in the longest READ, WRITE or VERIFY.
 pub(crate) const MAX_TRANSFER_BYTES: u64 = 8 << 20;
@@ -82,13 +87,63 @@ pub struct Unit<V> {
     pub read_only: bool,
     /// Blocks can be given back, and read as zeros then.
     pub thin: bool,
+    /// The medium can be ejected, and its removal be prevented.
+    pub removable: bool,
+    /// Where registrations that shall survive the loss of power are kept (SPC-4 §5.13.5); none: that is not offered.
+    pub reservations_file: Option<PathBuf>,
 }
 
-impl<V: Volume> Unit<V> {
+impl<V> Unit<V> {
+    /// A thin unit that can be written to and not be removed.
+    pub fn new(number: u16, volume: V, identity: UnitIdentity) -> Self {
+        Self {
+            number,
+            volume,
+            identity,
+            read_only: false,
+            thin: true,
+            removable: false,
+            reservations_file: None,
+        }
+    }
+}
+
+/// A unit that is being served, with what its initiators have made of it.
+#[derive(Debug)]
+pub(crate) struct LogicalUnit<V> {
+    pub(crate) unit: Unit<V>,
+    pub(crate) reservations: Reservations,
+}
+
+impl<V> LogicalUnit<V> {
+    /// A nexus is gone, and what it held with it.
+    pub(crate) fn nexus_lost(&self, nexus: &ItNexus) {
+        self.reservations.nexus_lost(nexus);
+    }
+
+    /// LOGICAL UNIT RESET: what does not outlive it is gone.
+    pub(crate) fn reset(&self) {
+        self.reservations.reset();
+    }
+}
+
+impl<V: Volume> LogicalUnit<V> {
+    pub(crate) fn new(unit: Unit<V>) -> io::Result<Self> {
+        Ok(Self {
+            reservations: Reservations::open(unit.reservations_file.as_deref())?,
+            unit,
+        })
+    }
+
+    /// Decides whether a command may begin, before its data is asked for.
+    pub(crate) fn admit(&self, command: &Command, asker: &Asker<V>) -> Result<(), Failure> {
+        self.reservations.check(&asker.nexus, command)
+    }
+
     /// Checks a command as far as its descriptor block goes and tells how much write data it needs; `offered` is what
     /// the initiator has to give.
     pub(crate) fn data_out_bytes(&self, command: &Command, offered: u32) -> Result<u32, Failure> {
-        if self.read_only && command.alters_medium() {
+        if self.unit.read_only && command.alters_medium() {
             return Err(Sense::WRITE_PROTECTED.into());
         }
         match *command {
@@ -109,7 +164,7 @@ impl<V: Volume> Unit<V> {
                     (false, block_bytes) => Ok(block_bytes),
                 }
             }
-            Command::Unmap { .. } if !self.thin => Err(Sense::INVALID_OPERATION_CODE.into()),
+            Command::Unmap { .. } if !self.unit.thin => Err(Sense::INVALID_OPERATION_CODE.into()),
             Command::Unmap { anchor: true, .. } => Err(Sense::INVALID_FIELD_IN_CDB.into()),
             Command::Unmap {
                 parameter_length, ..
@@ -123,9 +178,9 @@ impl<V: Volume> Unit<V> {
         &self,
         command: Command,
         data: Bytes,
-        class: Class,
-        port: &Port,
+        asker: &Asker<V>,
     ) -> Result<Response, Failure> {
+        let (class, port) = (asker.export.class, &asker.export.port);
         match command {
             Command::TestUnitReady => Ok(Response::good()),
             Command::Read { range, .. } => {
@@ -158,7 +213,7 @@ impl<V: Volume> Unit<V> {
                 start: false,
                 power_condition: 0,
                 ..
-            } if !self.read_only => self.flush().await,
+            } if !self.unit.read_only => self.flush().await,
             Command::StartStopUnit { .. } | Command::PreventAllowMediumRemoval { .. } => {
                 Ok(Response::good())
             }
@@ -167,7 +222,7 @@ impl<V: Volume> Unit<V> {
     }
 
     pub(crate) fn geometry(&self) -> Geometry {
-        self.volume.geometry()
+        self.unit.volume.geometry()
     }
 
     pub(crate) fn block_bytes(&self) -> u32 {
@@ -202,6 +257,7 @@ impl<V: Volume> Unit<V> {
             return Ok(Response::good());
         }
         let data = self
+            .unit
             .volume
             .read(span, class)
             .await
@@ -214,12 +270,14 @@ impl<V: Volume> Unit<V> {
         let whole = data.len() - data.len() % usize::try_from(self.block_bytes()).unwrap_or(1);
         data.truncate(whole);
         if !data.is_empty() {
-            self.volume
+            self.unit
+                .volume
                 .write(span.offset(), data)
                 .await
                 .map_err(|error| self.failed(&error, Access::Writing))?;
             if force {
-                self.volume
+                self.unit
+                    .volume
                     .flush()
                     .await
                     .map_err(|error| self.failed(&error, Access::Writing))?;
@@ -245,6 +303,7 @@ impl<V: Volume> Unit<V> {
         let mut expected = expected.map(|data| (data, span.length()));
         for part in chunks(span) {
             let found = self
+                .unit
                 .volume
                 .read(part, class)
                 .await
@@ -264,14 +323,15 @@ impl<V: Volume> Unit<V> {
         if failure::is_fault(error)
             && let Some(unsaid) = COMPLAINTS.may_say(Instant::now())
         {
-            let (unit, serial) = (self.number, &self.identity.serial);
+            let (unit, serial) = (self.unit.number, &self.unit.identity.serial);
             warn!(unit, serial, %error, ?access, unsaid, "the volume fails");
         }
         Failure::of(error, access)
     }
 
     async fn flush(&self) -> Result<Response, Failure> {
-        self.volume
+        self.unit
+            .volume
             .flush()
             .await
             .map_err(|error| self.failed(&error, Access::Writing))?;
@@ -288,7 +348,7 @@ impl<V: Volume> Unit<V> {
             span.offset(),
             span.length().min(MAX_PREFETCH_BYTES),
         )) {
-            if self.volume.read(part, Class::Prefetch).await.is_err() {
+            if self.unit.volume.read(part, Class::Prefetch).await.is_err() {
                 break;
             }
         }
@@ -315,7 +375,8 @@ impl<V: Volume> Unit<V> {
             .map(|(lba, blocks)| self.checked(*lba, (*blocks).into()))
             .collect();
         for span in spans? {
-            self.volume
+            self.unit
+                .volume
                 .trim(span)
                 .await
                 .map_err(|error| self.failed(&error, Access::Writing))?;
@@ -326,7 +387,7 @@ impl<V: Volume> Unit<V> {
     fn write_same_span(&self, same: &WriteSame) -> Result<Span, Failure> {
         let span = self.checked(same.range.lba(), same.range.blocks().into())?;
         let refused = span.is_empty() || span.length() > MAX_WRITE_SAME_BYTES || same.anchor;
-        if refused || (same.unmap && !self.thin) {
+        if refused || (same.unmap && !self.unit.thin) {
             return Err(Sense::INVALID_FIELD_IN_CDB.into());
         }
         Ok(span)
@@ -346,7 +407,8 @@ impl<V: Volume> Unit<V> {
         }
         let zero = same.no_data_out || block.iter().all(|byte| *byte == 0);
         if zero && same.unmap {
-            self.volume
+            self.unit
+                .volume
                 .trim(span)
                 .await
                 .map_err(|error| self.failed(&error, Access::Writing))?;
@@ -359,7 +421,8 @@ impl<V: Volume> Unit<V> {
                     .unwrap_or(0)
                     .min(pattern.len()),
             );
-            self.volume
+            self.unit
+                .volume
                 .write(part.offset(), bytes)
                 .await
                 .map_err(|error| self.failed(&error, Access::Writing))?;
@@ -376,6 +439,7 @@ impl<V: Volume> Unit<V> {
         let mut runs = Vec::new();
         while !rest.is_empty() && runs.len() < room.clamp(1, MAX_STATUS_DESCRIPTORS) {
             let (kind, run) = self
+                .unit
                 .volume
                 .allocation(rest)
                 .await
@@ -427,5 +491,4 @@ fn pattern(block: &Bytes, zero: bool, length: u64) -> Bytes {
 }
 
 #[cfg(test)]
-#[path = "unit_tests.rs"]
 mod tests;
