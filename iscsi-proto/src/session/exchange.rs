@@ -176,6 +176,36 @@ impl Response {
     }
 }
 
+/// What a target tells an initiator unasked (RFC 7143 §11.9.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AsyncNotice {
+    /// Something happened to a unit. It is but a hint, and said only to initiators that pinged: boot firmware takes an
+    /// Asynchronous Message for a breach of the protocol.
+    Scsi {
+        /// The unit.
+        lun: Lun,
+        /// What happened, as sense data without its length prefix.
+        sense: Bytes,
+    },
+    /// This connection is about to be dropped, and its tasks with it.
+    DropConnection {
+        /// Seconds to wait before coming back.
+        time2wait: u16,
+    },
+    /// All connections of the session are about to be dropped, and its tasks with them.
+    DropSession {
+        /// Seconds to wait before coming back.
+        time2wait: u16,
+    },
+}
+
+impl AsyncNotice {
+    /// True if nothing can follow.
+    pub(crate) fn is_drop(&self) -> bool {
+        !matches!(self, Self::Scsi { .. })
+    }
+}
+
 /// Why a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CloseReason {

@@ -15,7 +15,9 @@ mod window;
 
 pub use crate::discovery::{DiscoverScope, TargetRecord};
 pub use connection::{ConnectionEvent, ConnectionState, IllegalTransition};
-pub use exchange::{Breach, CloseReason, Command, Response, TargetEvent, TaskAttribute, TaskId};
+pub use exchange::{
+    AsyncNotice, Breach, CloseReason, Command, Response, TargetEvent, TaskAttribute, TaskId,
+};
 pub use initiator::{
     Completion, DiscoverError, InitiatorConfig, InitiatorEvent, InitiatorSession, InitiatorStats,
     Outcome, ProtocolError, Request, RequestId, Residual, SessionEnd, SubmitError, Transfer,

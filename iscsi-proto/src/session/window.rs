@@ -14,6 +14,8 @@ pub(crate) struct CommandWindow<T> {
     depth: u32,
     /// Commands that left and were not released yet.
     outstanding: u32,
+    /// MaxCmdSN before the depth was narrowed: what was promised stays promised.
+    promised: Serial,
     /// Commands that came before their turn, by number; `None` for a number that was aborted
     /// before its command came.
     early: BTreeMap<u32, Option<T>>,
@@ -35,6 +37,7 @@ impl<T> CommandWindow<T> {
             expected,
             depth: depth.clamp(1, MAX_DEPTH),
             outstanding: 0,
+            promised: before(expected),
             early: BTreeMap::new(),
         }
     }
@@ -47,7 +50,24 @@ impl<T> CommandWindow<T> {
     /// MaxCmdSN: the last number that may come; one less than ExpCmdSN when the window is closed.
     pub(crate) fn max(&self) -> Serial {
         let room = self.depth.saturating_sub(self.outstanding);
-        self.expected + room.wrapping_sub(1)
+        let open = self.expected + room.wrapping_sub(1);
+        if open.lt(self.promised) {
+            self.promised
+        } else {
+            open
+        }
+    }
+
+    /// From now on this many commands may be on their way. What was promised to the initiator is kept: a narrower
+    /// window closes as commands come, it never moves back (RFC 7143 §4.2.2.1).
+    pub(crate) fn set_depth(&mut self, depth: u32) {
+        self.promised = self.max();
+        self.depth = depth.clamp(1, MAX_DEPTH);
+    }
+
+    /// True if no command may come before one is released.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.max() == before(self.expected)
     }
 
     /// True if a command of this number may come.
@@ -72,7 +92,7 @@ impl<T> CommandWindow<T> {
     /// The next command in order, if it is there.
     pub(crate) fn next(&mut self) -> Option<T> {
         let command = self.early.remove(&self.expected.0)??;
-        self.expected = self.expected.next();
+        self.advance();
         self.outstanding += 1;
         self.skip_plugged();
         Some(command)
@@ -104,14 +124,26 @@ impl<T> CommandWindow<T> {
     fn skip_plugged(&mut self) {
         while let Some(None) = self.early.get(&self.expected.0) {
             self.early.remove(&self.expected.0);
-            self.expected = self.expected.next();
+            self.advance();
         }
+    }
+
+    /// An old promise that ExpCmdSN passed says nothing any more; it must not come back when the numbers wrap.
+    fn advance(&mut self) {
+        if self.promised.lt(self.expected) {
+            self.promised = self.expected;
+        }
+        self.expected = self.expected.next();
     }
 
     /// Commands that wait for an earlier one.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = &T> {
         self.early.values().flatten()
     }
+}
+
+fn before(number: Serial) -> Serial {
+    number + u32::MAX
 }
 
 /// More would make old and new numbers look alike (RFC 1982); far below that it is a matter of memory.

@@ -233,6 +233,48 @@ impl FullFeature {
 
     /// Takes tasks away without an answer, and tells the driver about those that it works on.
     fn remove_affected(&mut self, id: TaskId, lun: Lun, tags: Vec<u32>, awaited_by: Option<u32>) {
+        let Taken { places, known } = self.take_away(tags, awaited_by);
+        let Some(Task {
+            kind: Kind::Management(management),
+            ..
+        }) = self.task_mut(id)
+        else {
+            return;
+        };
+        management.places = places;
+        let function = management.function;
+        let concerns_driver = function != ManagementFunction::AbortTask || !known.is_empty();
+        if concerns_driver {
+            self.out.events.push_back(TargetEvent::Management {
+                task: id,
+                function,
+                lun,
+                affected: known,
+            });
+        } else {
+            self.answer_management(id, ManagementAnswer::Complete);
+        }
+    }
+
+    /// Another nexus took tasks of this session away; nobody waits for the write data that still comes for them (RFC
+    /// 7143 §4.2.3.3).
+    pub(super) fn purge(&mut self, lun: Option<Lun>) -> Vec<TaskId> {
+        let was_closed = self.window.is_closed();
+        let gone = |task: &&Task| {
+            matches!(task.kind, Kind::Scsi(_)) && lun.is_none_or(|lun| task.lun == lun)
+        };
+        let tags = self.tasks.values().filter(gone);
+        let tags = tags.map(|task| task.id.initiator_task_tag).collect();
+        let Taken { places, known } = self.take_away(tags, None);
+        for _ in 0..places {
+            self.window.release();
+        }
+        self.announce_window(was_closed);
+        known
+    }
+
+    /// Takes tasks away; their places of the window are the caller's to give back.
+    fn take_away(&mut self, tags: Vec<u32>, awaited_by: Option<u32>) -> Taken {
         let (mut places, mut known) = (0, Vec::new());
         for tag in tags {
             let Some(task) = self.tasks.remove(&tag) else {
@@ -259,26 +301,7 @@ impl FullFeature {
             self.ask_for_data();
         }
         known.sort_unstable();
-        let Some(Task {
-            kind: Kind::Management(management),
-            ..
-        }) = self.task_mut(id)
-        else {
-            return;
-        };
-        management.places = places;
-        let function = management.function;
-        let concerns_driver = function != ManagementFunction::AbortTask || !known.is_empty();
-        if concerns_driver {
-            self.out.events.push_back(TargetEvent::Management {
-                task: id,
-                function,
-                lun,
-                affected: known,
-            });
-        } else {
-            self.answer_management(id, ManagementAnswer::Complete);
-        }
+        Taken { places, known }
     }
 
     /// Remembers that data still comes. What is forgotten to make room is rejected when it comes.
@@ -328,6 +351,14 @@ impl FullFeature {
         };
         self.respond(header, Bytes::new());
     }
+}
+
+/// What became of tasks that were taken away.
+struct Taken {
+    /// Places of the command window that they held.
+    places: u32,
+    /// Those that the driver works on.
+    known: Vec<TaskId>,
 }
 
 impl Task {

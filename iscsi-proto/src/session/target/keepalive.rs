@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::session::CloseReason;
 use crate::session::target::full_feature::{FullFeature, Request, seconds};
+use crate::session::target::notices::message;
 use crate::wire::bhs::{
     AsyncMessage, FINAL, LogoutRequest, LogoutResponse, NopIn, NopOut, RESERVED_TAG,
 };
@@ -31,6 +32,11 @@ impl Keepalive {
             pinged_until: None,
             logout_until: None,
         }
+    }
+
+    /// True if the initiator pinged.
+    pub(super) fn knows_nop(&self) -> bool {
+        self.knows_nop
     }
 
     /// Whatever comes proves that the initiator is alive, not only the answer to a ping.
@@ -98,11 +104,8 @@ impl FullFeature {
     pub(super) fn request_logout(&mut self, now: Instant, grace: Duration) {
         self.keepalive.logout_until = Some(now + grace);
         let message = AsyncMessage {
-            flags: FINAL,
-            initiator_task_tag: RESERVED_TAG.into(),
-            async_event: AsyncEvent::LOGOUT_REQUEST.0,
             parameter_3: seconds(grace).into(),
-            ..AsyncMessage::default()
+            ..message(AsyncEvent::LOGOUT_REQUEST)
         };
         self.respond(message, Bytes::new());
     }

@@ -5,6 +5,7 @@ mod commands;
 mod config;
 mod full_feature;
 mod keepalive;
+mod notices;
 mod texts;
 mod transfers;
 
@@ -16,8 +17,11 @@ use crate::discovery::TargetRecord;
 use crate::login::{Admission, LoginStatus, Outcome, TargetLogin, TargetStep};
 use crate::session::connection::{ConnectionEvent, ConnectionState};
 use crate::session::outbox::Outbox;
-use crate::session::{Breach, CloseReason, ManagementAnswer, Response, Stats, TargetEvent, TaskId};
+use crate::session::{
+    AsyncNotice, Breach, CloseReason, ManagementAnswer, Response, Stats, TargetEvent, TaskId,
+};
 use crate::wire::framer::{DEFAULT_MAX_DATA_SEGMENT, Digests, Framed, Framer};
+use crate::wire::lun::Lun;
 use crate::wire::{Header, Pdu};
 pub use config::{NopPolicy, SessionLimits, TargetConfig};
 use full_feature::FullFeature;
@@ -170,6 +174,31 @@ impl TargetSession {
             }
             _ => self.close(),
         }
+    }
+
+    /// Takes SCSI tasks away without an answer: another nexus reset their unit, cleared its task set or preempted this
+    /// one. Gives back those that the driver works on; what it still says about them is ignored. `None` stands for all
+    /// units.
+    pub fn purge(&mut self, lun: Option<Lun>) -> Vec<TaskId> {
+        let mut known = Vec::new();
+        self.in_full_feature(|full| known = full.purge(lun));
+        known
+    }
+
+    /// Tells the initiator something unasked; after an announced drop the session is over. Discovery sessions are told
+    /// nothing (RFC 7143 §7.4.3).
+    pub fn notify(&mut self, notice: AsyncNotice) {
+        let ends = notice.is_drop();
+        self.in_full_feature(|full| full.notify(notice));
+        if ends {
+            self.close();
+        }
+    }
+
+    /// Narrows or widens the command window, to one command at least. What the initiator was promised is kept: a
+    /// narrower window closes as commands come.
+    pub fn set_window(&mut self, commands: u32) {
+        self.in_full_feature(|full| full.set_window(commands));
     }
 
     /// Ends the session at once: it was reinstated, or the target shuts down.
