@@ -20,7 +20,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use error::Error;
-pub use file::{Access, RawFile};
+pub use file::{Access, RawFile, Resize, ResizeError, Space};
 pub use span::{BlockSize, EXTENT_BYTES, Extent, Geometry, Span};
 
 /// What volumes answer.
@@ -31,7 +31,9 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// Every future may be dropped at any time: a read that others wait for goes on without the one who left, a write
 /// that was not answered may or may not have happened, as on any disk.
 pub trait Volume: Send + Sync + 'static {
-    /// Size and block size; constant for the volume's life.
+    /// Size and block size. The block size is constant for the volume's life; the size changes if the volume's owner
+    /// resizes it, which of the volumes here a [`RawFile`] alone can do. Whoever keeps what it was told (a cache, a
+    /// manifest, an overlay) is laid over a volume that nobody resizes; whoever serves a volume asks each time.
     fn geometry(&self) -> Geometry;
 
     /// Reads the whole span: exactly `span.length()` bytes, or an error and nothing.
