@@ -2,8 +2,8 @@
 
 use bytes::BytesMut;
 use iscsi_proto::login::{
-    Admission, DigestChoice, DigestPolicy, InitiatorLogin, InitiatorOffer, InitiatorOutcome,
-    InitiatorStep, LoginError, Outcome, TargetLogin, TargetOffer, TargetStep,
+    Admission, Authentication, DigestChoice, DigestPolicy, InitiatorLogin, InitiatorOffer,
+    InitiatorOutcome, InitiatorStep, LoginError, Outcome, TargetLogin, TargetOffer, TargetStep,
 };
 use iscsi_proto::params::{Params, SessionType};
 use iscsi_proto::wire::Pdu;
@@ -29,10 +29,16 @@ fn join(initiator: InitiatorOffer, target: TargetOffer) -> Option<(InitiatorOutc
     let mut request = initiator.start();
     for _ in 0..20 {
         let mut step = target.handle(&carried(&request));
-        if let TargetStep::Ask(_) = step {
+        if let TargetStep::Identified(_) = step {
+            step = target.authenticate(Authentication {
+                portal_group_tag: 1,
+                none: true,
+                chap: None,
+            });
+        }
+        if let TargetStep::Authenticated { .. } = step {
             step = target.admit(Admission {
                 tsih: 7,
-                portal_group_tag: 1,
                 command_window: 64,
             });
         }
@@ -40,7 +46,7 @@ fn join(initiator: InitiatorOffer, target: TargetOffer) -> Option<(InitiatorOutc
             TargetStep::Reply(reply) => (reply, None),
             TargetStep::Finished { reply, outcome } => (reply, Some(outcome)),
             TargetStep::Failed { .. } => return None,
-            TargetStep::Ask(_) => panic!("asked twice"),
+            TargetStep::Identified(_) | TargetStep::Authenticated { .. } => panic!("asked twice"),
         };
         match (initiator.handle(&carried(&reply)), outcome) {
             (Ok(InitiatorStep::Send(next)), None) => request = next,

@@ -3,7 +3,8 @@
 
 use bytes::Bytes;
 use iscsi_proto::login::{
-    Admission, InitiatorLogin, InitiatorOffer, InitiatorStep, TargetLogin, TargetOffer, TargetStep,
+    Admission, Authentication, InitiatorLogin, InitiatorOffer, InitiatorStep, TargetLogin,
+    TargetOffer, TargetStep,
 };
 use iscsi_proto::params::Params;
 use iscsi_proto::wire::bhs::{LoginRequest, LoginResponse};
@@ -26,10 +27,18 @@ fn answer(request: &str) -> (String, Params) {
         header,
         Bytes::copy_from_slice(request.as_bytes()),
     ));
-    assert!(matches!(step, TargetStep::Ask(_)), "{step:?}");
+    assert!(matches!(step, TargetStep::Identified(_)), "{step:?}");
+    let step = login.authenticate(Authentication {
+        portal_group_tag: 1,
+        none: true,
+        chap: None,
+    });
+    assert!(
+        matches!(step, TargetStep::Authenticated { account: None, .. }),
+        "{step:?}"
+    );
     let admission = Admission {
         tsih: 1,
-        portal_group_tag: 1,
         command_window: 32,
     };
     let TargetStep::Finished { reply, outcome } = login.admit(admission) else {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use iscsi_proto::login::{Admission, DigestChoice, InitiatorOffer, TargetOffer};
+use iscsi_proto::login::{Admission, Authentication, DigestChoice, InitiatorOffer, TargetOffer};
 use iscsi_proto::scsi::Status;
 use iscsi_proto::session::{
     Completion, InitiatorConfig, InitiatorEvent, InitiatorSession, ManagementAnswer, Outcome,
@@ -305,10 +305,14 @@ impl Pair {
     fn take_events(&mut self) {
         while let Some(event) = self.target.poll_event() {
             match event {
-                TargetEvent::Login(_) => {
+                TargetEvent::Login(_) => self.target.authenticate(Authentication {
+                    portal_group_tag: 1,
+                    none: true,
+                    chap: None,
+                }),
+                TargetEvent::Authenticated { .. } => {
                     self.target.admit(Admission {
                         tsih: 1,
-                        portal_group_tag: 1,
                         command_window: 64,
                     });
                 }

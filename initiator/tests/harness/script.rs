@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
-use iscsi_proto::login::Admission;
+use iscsi_proto::login::{Admission, Authentication};
 use iscsi_proto::scsi::Command;
 use iscsi_proto::scsi::capacity::Capacity;
 use iscsi_proto::session::{
@@ -83,9 +83,13 @@ impl Actor {
     /// True if the wire is to be cut.
     fn act(&mut self, session: &mut TargetSession, event: TargetEvent) -> bool {
         match event {
-            TargetEvent::Login(_) => session.admit(Admission {
-                tsih: 1,
+            TargetEvent::Login(_) => session.authenticate(Authentication {
                 portal_group_tag: 1,
+                none: true,
+                chap: None,
+            }),
+            TargetEvent::Authenticated { .. } => session.admit(Admission {
+                tsih: 1,
                 command_window: 64,
             }),
             TargetEvent::Command(command) => self.execute(session, command),

@@ -1,8 +1,9 @@
 //! The login phase (RFC 7143 §6), both ends: PDUs in, PDUs and outcomes out.
 //!
-//! A [`TargetLogin`] asks its driver once whether to admit the initiator; an [`InitiatorLogin`] ends in full feature
+//! A [`TargetLogin`] asks its driver twice: how the initiator has to prove itself, and whether to admit it; an [`InitiatorLogin`] ends in full feature
 //! phase, in a redirection or in a refusal. Nothing that a peer sends makes either panic.
 
+mod chap;
 mod identity;
 mod initiator;
 mod ltds;
@@ -14,11 +15,12 @@ mod target;
 mod value;
 mod violation;
 
+pub use chap::{Account, Algorithm, ChapPolicy, InitiatorChap, InvalidSecret, Secret};
 pub use identity::Identity;
 pub use initiator::{InitiatorLogin, InitiatorOutcome, InitiatorStep, LoginError};
 pub use offer::{DigestChoice, DigestPolicy, InitiatorOffer, TargetOffer};
 pub use status::LoginStatus;
-pub use target::{Admission, Outcome, TargetLogin, TargetStep};
+pub use target::{Admission, Authentication, Outcome, TargetLogin, TargetStep};
 pub use violation::Violation;
 
 /// The most text that one side may send during one login (RFC 7143 §6.1).

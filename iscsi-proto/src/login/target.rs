@@ -4,19 +4,30 @@ use crate::login::ltds::{Incoming, Outgoing};
 use crate::login::negotiate::Negotiation;
 use crate::login::offer::sendable_alias;
 use crate::login::stage::{Position, Stage};
-use crate::login::{Identity, LoginStatus, MAX_LOGIN_EXCHANGES, TargetOffer, VERSION, Violation};
+use crate::login::{
+    ChapPolicy, Identity, LoginStatus, MAX_LOGIN_EXCHANGES, TargetOffer, VERSION, Violation,
+};
 use crate::params::{Key, Params, Sender, SessionType};
 use crate::wire::bhs::{LoginRequest, LoginResponse};
 use crate::wire::serial::Serial;
 use crate::wire::{Header, Pdu, text};
+
+/// How somebody has to prove itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authentication {
+    /// The portal group of the portal that the initiator came to.
+    pub portal_group_tag: u16,
+    /// AuthMethod None will do.
+    pub none: bool,
+    /// CHAP will do.
+    pub chap: Option<ChapPolicy>,
+}
 
 /// The driver's decision to let somebody in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Admission {
     /// The session's handle; not 0.
     pub tsih: u16,
-    /// The portal group of the portal that the initiator came to.
-    pub portal_group_tag: u16,
     /// How many commands may be under way at once.
     pub command_window: u32,
 }
@@ -39,8 +50,16 @@ pub struct Outcome {
 pub enum TargetStep {
     /// Send this and go on.
     Reply(Pdu),
-    /// Decide, then call [`TargetLogin::admit`], [`TargetLogin::refuse`] or [`TargetLogin::redirect`].
-    Ask(Identity),
+    /// Somebody wants in: call [`TargetLogin::authenticate`], [`TargetLogin::refuse`] or [`TargetLogin::redirect`].
+    Identified(Identity),
+    /// It has proven itself as it had to: call [`TargetLogin::admit`], [`TargetLogin::refuse`] or
+    /// [`TargetLogin::redirect`].
+    Authenticated {
+        /// Who wants in.
+        identity: Identity,
+        /// The account that was proven; nothing if AuthMethod None had to do.
+        account: Option<String>,
+    },
     /// Send this; full feature phase begins.
     Finished {
         /// The final response.
@@ -61,8 +80,8 @@ pub enum TargetStep {
 
 /// The login of one connection, seen from the target. Feed it every PDU until it is finished or has failed.
 ///
-/// Methods: `handle` (a PDU has arrived) and the driver's verbs `admit`, `refuse` and `redirect`; each gives the
-/// next step.
+/// Methods: `handle` (a PDU has arrived) and the driver's verbs `authenticate`, `admit`, `refuse` and `redirect`; each
+/// gives the next step.
 #[derive(Debug)]
 pub struct TargetLogin {
     offer: TargetOffer,
@@ -79,12 +98,15 @@ pub struct TargetLogin {
 enum State {
     /// Waits for the whole of the first text; the stage is known once its first piece is there.
     ExpectNames(Option<Stage>),
-    /// The driver decides.
-    ExpectDecision {
-        talk: Talk,
-        answers: Vec<(String, String)>,
+    /// The driver decides how the initiator has to prove itself.
+    ExpectAuthentication {
+        identity: Identity,
+        stage: Stage,
+        pairs: Vec<(String, String)>,
         asked: Position,
     },
+    /// The driver decides whether the initiator, who has proven itself, comes in.
+    ExpectAdmission { talk: Talk, asked: Position },
     /// Waits for the next request.
     ExpectRequest(Talk),
     /// Finished or failed.
@@ -96,12 +118,23 @@ enum State {
 struct Talk {
     identity: Identity,
     tsih: u16,
+    /// The driver has let the initiator in.
+    admitted: bool,
+    security: Security,
     stage: Stage,
     negotiation: Negotiation,
     outgoing: Outgoing,
     /// The stage that was granted to the initiator and waits for the end of a long response.
     granted: Option<Stage>,
     declared_segment: Option<u32>,
+}
+
+/// How the initiator has to prove itself, and as whom it did.
+#[derive(Debug)]
+struct Security {
+    /// It need not.
+    none: bool,
+    account: Option<String>,
 }
 
 impl TargetLogin {
@@ -131,32 +164,33 @@ impl TargetLogin {
             .unwrap_or_else(|violation| self.fail(violation))
     }
 
-    /// Lets the initiator in, in answer to [`TargetStep::Ask`].
-    pub fn admit(&mut self, admission: Admission) -> TargetStep {
-        let State::ExpectDecision {
-            mut talk,
-            answers,
+    /// Says how the initiator has to prove itself, in answer to [`TargetStep::Identified`].
+    pub fn authenticate(&mut self, authentication: Authentication) -> TargetStep {
+        let State::ExpectAuthentication {
+            identity,
+            stage,
+            pairs,
             asked,
         } = self.take_state()
         else {
             return self.refuse(LoginStatus::TARGET_ERROR);
         };
+        self.begin(identity, stage, &pairs, asked, authentication)
+            .unwrap_or_else(|violation| self.fail(violation))
+    }
+
+    /// Lets the initiator in, in answer to [`TargetStep::Authenticated`].
+    pub fn admit(&mut self, admission: Admission) -> TargetStep {
+        let State::ExpectAdmission { mut talk, asked } = self.take_state() else {
+            return self.refuse(LoginStatus::TARGET_ERROR);
+        };
         if admission.tsih == 0 {
             return self.refuse(LoginStatus::TARGET_ERROR);
         }
+        talk.admitted = true;
         talk.tsih = admission.tsih;
         self.command_window = admission.command_window.max(1);
-        let mut pairs = vec![(
-            Key::TargetPortalGroupTag.to_string(),
-            admission.portal_group_tag.to_string(),
-        )];
-        let alias = sendable_alias(self.offer.target_alias.as_ref());
-        if let (Some(alias), SessionType::Normal) = (alias, talk.identity.session_type) {
-            pairs.push((Key::TargetAlias.to_string(), alias));
-        }
-        pairs.extend(answers);
-        self.respond(talk, pairs, asked)
-            .unwrap_or_else(|violation| self.fail(violation))
+        self.send(talk, asked)
     }
 
     /// Keeps the initiator out.
@@ -189,7 +223,9 @@ impl TargetLogin {
         match self.take_state() {
             State::ExpectNames(stage) => self.take_names(stage, position, pdu),
             State::ExpectRequest(talk) => self.take_request(talk, position, pdu),
-            State::ExpectDecision { .. } | State::Over => Err(Violation::OutOfTurn),
+            State::ExpectAuthentication { .. } | State::ExpectAdmission { .. } | State::Over => {
+                Err(Violation::OutOfTurn)
+            }
         }
     }
 
@@ -230,24 +266,50 @@ impl TargetLogin {
         };
         let leading = self.leading.unwrap_or_default();
         let identity = Identity::from_names(&pairs, &leading)?;
+        self.state = State::ExpectAuthentication {
+            identity: identity.clone(),
+            stage,
+            pairs,
+            asked: position,
+        };
+        Ok(TargetStep::Identified(identity))
+    }
+
+    /// Answers the first text.
+    fn begin(
+        &mut self,
+        identity: Identity,
+        stage: Stage,
+        pairs: &[(String, String)],
+        asked: Position,
+        authentication: Authentication,
+    ) -> Result<TargetStep, Violation> {
         let negotiation =
             Negotiation::new(Sender::Target, identity.session_type, self.offer.wishes());
         let mut talk = Talk {
             tsih: identity.tsih,
-            identity: identity.clone(),
+            identity,
+            admitted: false,
+            security: Security {
+                none: authentication.none,
+                account: None,
+            },
             stage,
             negotiation,
             outgoing: Outgoing::default(),
             granted: None,
             declared_segment: None,
         };
-        let answers = talk.take(&pairs)?;
-        self.state = State::ExpectDecision {
-            talk,
-            answers,
-            asked: position,
-        };
-        Ok(TargetStep::Ask(identity))
+        let mut answers = vec![(
+            Key::TargetPortalGroupTag.to_string(),
+            authentication.portal_group_tag.to_string(),
+        )];
+        let alias = sendable_alias(self.offer.target_alias.as_ref());
+        if let (Some(alias), SessionType::Normal) = (alias, talk.identity.session_type) {
+            answers.push((Key::TargetAlias.to_string(), alias));
+        }
+        answers.extend(talk.take(pairs)?);
+        self.respond(talk, answers, asked)
     }
 
     fn take_request(
@@ -311,7 +373,19 @@ impl TargetLogin {
             }
         }
         talk.outgoing = Outgoing::new(&pairs);
-        Ok(self.send(talk, asked))
+        let proven = talk.granted.is_some() || talk.stage == Stage::Operational;
+        if talk.admitted || !proven {
+            return Ok(self.send(talk, asked));
+        }
+        if !talk.security.none {
+            return Err(Violation::Authentication);
+        }
+        let step = TargetStep::Authenticated {
+            identity: talk.identity.clone(),
+            account: talk.security.account.clone(),
+        };
+        self.state = State::ExpectAdmission { talk, asked };
+        Ok(step)
     }
 
     /// Sends the next piece of what is to be said; with the last piece the stage changes, if that was granted and is

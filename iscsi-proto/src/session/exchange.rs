@@ -22,8 +22,16 @@ pub struct TaskId {
 /// What the driver of a [`TargetSession`](crate::session::TargetSession) has to act upon.
 #[derive(Clone, Debug)]
 pub enum TargetEvent {
-    /// Somebody wants in: answer with `admit` or `refuse`.
+    /// Somebody wants in: answer with `authenticate`, `refuse` or `redirect`.
     Login(Identity),
+    /// It has proven itself as it had to: answer with `admit`, `refuse` or `redirect`. Only now may an older session
+    /// be ended in favour of the new one.
+    Authenticated {
+        /// Who wants in.
+        identity: Identity,
+        /// The account that was proven; nothing if AuthMethod None had to do.
+        account: Option<String>,
+    },
     /// The login phase is over and commands may come.
     LoggedIn {
         /// Who logged in, and to what.

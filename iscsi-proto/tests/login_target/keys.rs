@@ -4,7 +4,7 @@ use iscsi_proto::login::{DigestPolicy, TargetLogin, TargetOffer};
 use iscsi_proto::params::SessionType;
 
 use crate::{
-    ADMISSION, NAMES, ask, failed, finished, flags, login, one_request, reply, request, text,
+    NAMES, admit, ask, failed, finished, flags, handle, login, one_request, reply, request, text,
 };
 
 /// What is answered to keys in a first operational request, without what the target always says.
@@ -20,7 +20,10 @@ fn answers(keys: &str) -> String {
 
 /// What becomes of keys that break the rules, in a first operational request.
 fn refused(keys: &str) -> (u8, u8) {
-    failed(login().handle(&request(0x87, &format!("{NAMES}{keys}"))))
+    failed(handle(
+        &mut login(),
+        &request(0x87, &format!("{NAMES}{keys}")),
+    ))
 }
 
 #[test]
@@ -99,7 +102,7 @@ fn discovery_needs_no_target_and_finds_much_irrelevant() {
         (identity.session_type, identity.target_name),
         (SessionType::Discovery, None)
     );
-    let (pdu, outcome) = finished(login.admit(ADMISSION));
+    let (pdu, outcome) = finished(admit(&mut login));
     let expected = "TargetPortalGroupTag=3\0MaxBurstLength=Irrelevant\0DataDigest=None\0\
         MaxRecvDataSegmentLength=262144\0";
     assert_eq!(text(&pdu), expected);
@@ -126,7 +129,10 @@ fn keys_against_the_rules_end_the_login() {
     ] {
         assert_eq!(refused(keys), (0x02, 0x00), "{keys:?}");
     }
-    let early = failed(login().handle(&request(0x81, &format!("{NAMES}MaxBurstLength=65536\0"))));
+    let early = failed(handle(
+        &mut login(),
+        &request(0x81, &format!("{NAMES}MaxBurstLength=65536\0")),
+    ));
     assert_eq!(
         early,
         (0x02, 0x00),
@@ -141,11 +147,7 @@ fn keys_may_not_come_again_in_a_later_request_either() {
         &mut login,
         &request(0x04, &format!("{NAMES}MaxBurstLength=65536\0")),
     );
-    assert_eq!(
-        flags(&reply(login.admit(ADMISSION))),
-        0x04,
-        "no T without T"
-    );
+    assert_eq!(flags(&reply(admit(&mut login))), 0x04, "no T without T");
     assert_eq!(
         failed(login.handle(&request(0x87, "MaxBurstLength=65536\0"))),
         (0x02, 0x00)
@@ -163,7 +165,7 @@ fn a_restrictive_target_proposes() {
     };
     let mut login = TargetLogin::new(offer.clone());
     ask(&mut login, &request(0x83, NAMES));
-    let first = reply(login.admit(ADMISSION));
+    let first = reply(admit(&mut login));
     assert_eq!(
         flags(&first),
         0x81,
@@ -197,7 +199,7 @@ fn a_restrictive_target_proposes() {
             &mut login,
             &request(0x87, &format!("{NAMES}InitialR2T=No\0")),
         );
-        reply(login.admit(ADMISSION));
+        reply(admit(&mut login));
         assert_eq!(
             failed(login.handle(&request(0x87, answer))),
             (0x02, 0x00),
@@ -229,5 +231,5 @@ fn a_digest_that_is_required_or_refused() {
             &format!("{NAMES}HeaderDigest=None\0DataDigest=CRC32C\0"),
         ),
     );
-    assert_eq!(failed(login.admit(ADMISSION)), (0x02, 0x00));
+    assert_eq!(failed(admit(&mut login)), (0x02, 0x00));
 }

@@ -1,6 +1,6 @@
 //! Texts longer than a PDU, and texts without end (RFC 7143 §6.1, §6.2).
 
-use crate::{ADMISSION, NAMES, ask, failed, finished, flags, login, reply, request, text};
+use crate::{NAMES, admit, ask, failed, finished, flags, login, reply, request, text};
 
 /// Keys may span PDUs (RFC 7143 §6.1); each piece is answered by an empty response (§6.2).
 #[test]
@@ -16,7 +16,7 @@ fn a_long_request_is_put_together() {
         assert_eq!((flags(&answer), answer.data.len()), (0x04, 0));
     }
     ask(&mut login, &request(0x87, pieces[2]));
-    let (pdu, _) = finished(login.admit(ADMISSION));
+    let (pdu, _) = finished(admit(&mut login));
     let expected = "TargetPortalGroupTag=3\0X-com.example.long=NotUnderstood\0MaxBurstLength=65536\0\
         MaxRecvDataSegmentLength=262144\0";
     assert_eq!(text(&pdu), expected);
@@ -32,7 +32,7 @@ fn a_long_response_is_sent_in_pieces() {
     let unknown: String = (0..600).map(|number| format!("X-{number}=1\0")).collect();
     let mut login = login();
     ask(&mut login, &request(0x87, &format!("{NAMES}{unknown}")));
-    let first = reply(login.admit(ADMISSION));
+    let first = reply(admit(&mut login));
     assert_eq!((flags(&first), first.data.len()), (0x44, 8192));
     let (last, _) = finished(login.handle(&request(0x87, "")));
     let whole = [&first.data[..], &last.data[..]].concat();
@@ -50,7 +50,7 @@ fn while_a_long_response_is_fetched_requests_are_empty() {
     let unknown: String = (0..600).map(|number| format!("X-{number}=1\0")).collect();
     let mut login = login();
     ask(&mut login, &request(0x87, &format!("{NAMES}{unknown}")));
-    reply(login.admit(ADMISSION));
+    reply(admit(&mut login));
     assert_eq!(
         failed(login.handle(&request(0x87, "MaxBurstLength=65536\0"))),
         (0x02, 0x00)
@@ -72,7 +72,7 @@ fn endless_texts_and_logins_end() {
 
     let mut slow = login();
     ask(&mut slow, &request(0x04, NAMES));
-    reply(slow.admit(ADMISSION));
+    reply(admit(&mut slow));
     for _ in 1..128 {
         reply(slow.handle(&request(0x04, "")));
     }

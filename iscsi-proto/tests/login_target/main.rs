@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use iscsi_proto::login::{
-    Admission, Identity, LoginStatus, Outcome, TargetLogin, TargetOffer, TargetStep, Violation,
+    Admission, Authentication, Identity, LoginStatus, Outcome, TargetLogin, TargetOffer,
+    TargetStep, Violation,
 };
 use iscsi_proto::params::SessionType;
 use iscsi_proto::wire::framer::{self, Digests};
@@ -18,8 +19,12 @@ use proptest::prelude::{any, prop, proptest};
 const NAMES: &str = "InitiatorName=iqn.1999-07.com.os:hostid.77\0TargetName=iqn.1999-07.com.example:diskarray.sn.88\0";
 const ADMISSION: Admission = Admission {
     tsih: 0x0102,
-    portal_group_tag: 3,
     command_window: 32,
+};
+const OPEN: Authentication = Authentication {
+    portal_group_tag: 3,
+    none: true,
+    chap: None,
 };
 
 /// A Login Request: immediate, ISID 80 00 00 00 00 01, task tag 0a0b0c0d, CID 2, CmdSN 123 (the number of RFC 7143
@@ -65,8 +70,28 @@ fn flags(pdu: &Pdu) -> u8 {
 
 fn ask(login: &mut TargetLogin, pdu: &Pdu) -> Identity {
     match login.handle(pdu) {
-        TargetStep::Ask(identity) => identity,
+        TargetStep::Identified(identity) => identity,
         other => panic!("did not ask: {other:?}"),
+    }
+}
+
+/// Lets everybody in, in answer to both questions.
+fn admit(login: &mut TargetLogin) -> TargetStep {
+    let step = login.authenticate(OPEN);
+    settle(login, step)
+}
+
+/// A request, and what comes of it when everybody is let in.
+fn handle(login: &mut TargetLogin, pdu: &Pdu) -> TargetStep {
+    let step = login.handle(pdu);
+    settle(login, step)
+}
+
+fn settle(login: &mut TargetLogin, step: TargetStep) -> TargetStep {
+    match step {
+        TargetStep::Identified(_) => admit(login),
+        TargetStep::Authenticated { .. } => login.admit(ADMISSION),
+        step => step,
     }
 }
 
@@ -107,7 +132,7 @@ fn login() -> TargetLogin {
 fn one_request(offer: TargetOffer, keys: &str) -> (String, Outcome) {
     let mut login = TargetLogin::new(offer);
     ask(&mut login, &request(0x87, &format!("{NAMES}{keys}")));
-    let (pdu, outcome) = finished(login.admit(ADMISSION));
+    let (pdu, outcome) = finished(admit(&mut login));
     (text(&pdu).to_owned(), outcome)
 }
 
@@ -135,7 +160,7 @@ fn two_stages_byte_for_byte() {
     );
     assert_eq!(identity.isid, [0x80, 0, 0, 0, 0, 1]);
 
-    let first = wire(&reply(login.admit(ADMISSION)));
+    let first = wire(&reply(admit(&mut login)));
     let header = [
         0x23, 0x81, 0x00, 0x00, 0x00, 0x00, 0x00, 0x27, 0x80, 0x00, 0x00, 0x00, 0x00, 0x01, 0x00,
         0x00, //
@@ -202,7 +227,7 @@ fn the_shortest_login_gives_the_defaults() {
 fn security_may_lead_straight_to_full_feature() {
     let mut login = login();
     ask(&mut login, &request(0x83, NAMES));
-    let (pdu, outcome) = finished(login.admit(ADMISSION));
+    let (pdu, outcome) = finished(admit(&mut login));
     assert_eq!(
         (flags(&pdu), text(&pdu)),
         (0x83, "TargetPortalGroupTag=3\0")
@@ -252,7 +277,10 @@ fn names_are_needed_and_checked() {
 
 #[test]
 fn authentication_that_we_lack_fails() {
-    let step = login().handle(&request(0x81, &format!("{NAMES}AuthMethod=CHAP\0")));
+    let step = handle(
+        &mut login(),
+        &request(0x81, &format!("{NAMES}AuthMethod=CHAP\0")),
+    );
     let TargetStep::Failed {
         reply: Some(pdu),
         status,
@@ -286,7 +314,7 @@ fn stages_follow_the_rules_of_the_standard() {
     }
     let mut skipped = login();
     ask(&mut skipped, &request(0x00, NAMES));
-    reply(skipped.admit(ADMISSION));
+    reply(admit(&mut skipped));
     assert_eq!(
         failed(skipped.handle(&request(0x87, ""))),
         (0x02, 0x00),
@@ -304,13 +332,13 @@ fn what_belongs_to_another_login_ends_this_one() {
     for offset in [13, 15, 19, 21] {
         let mut login = login();
         ask(&mut login, &request(0x81, NAMES));
-        reply(login.admit(ADMISSION));
+        reply(admit(&mut login));
         let other = edited(&request(0x87, ""), offset, 0x55);
         assert_eq!(failed(login.handle(&other)), (0x02, 0x00), "byte {offset}");
     }
     let mut newer = login();
     ask(&mut newer, &edited(&request(0x87, NAMES), 2, 9));
-    let (pdu, _) = finished(newer.admit(ADMISSION));
+    let (pdu, _) = finished(admit(&mut newer));
     assert_eq!(
         pdu.header.as_bytes()[2..4],
         [0, 0],
@@ -331,7 +359,7 @@ fn other_pdus_are_invalid_during_login() {
     );
     let mut login = login();
     ask(&mut login, &request(0x81, NAMES));
-    reply(login.admit(ADMISSION));
+    reply(admit(&mut login));
     assert_eq!(failed(login.handle(&nop)), (0x02, 0x0b));
     let after = login.handle(&request(0x87, ""));
     assert!(
@@ -397,9 +425,8 @@ proptest! {
         for (flags, text) in &requests {
             let pdu = request(*flags, text);
             let pdu = opcode.map_or_else(|| pdu.clone(), |opcode| edited(&pdu, 0, opcode));
-            if let TargetStep::Ask(_) = login.handle(&pdu) {
-                let _ = if admits { login.admit(ADMISSION) } else { login.refuse(LoginStatus::NOT_FOUND) };
-            }
+            let step = login.handle(&pdu);
+            let _ = if admits { settle(&mut login, step) } else { login.refuse(LoginStatus::NOT_FOUND) };
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use iscsi_proto::login::Admission;
+use iscsi_proto::login::{Admission, Authentication};
 use iscsi_proto::session::{
     Command, Response, SessionLimits, TargetConfig, TargetEvent, TargetSession, TaskId,
 };
@@ -202,9 +202,17 @@ impl Wire {
         let mut wire = Self::new(config);
         wire.say(&login(keys));
         assert!(matches!(wire.event(), Some(TargetEvent::Login(_))));
+        wire.session.authenticate(Authentication {
+            portal_group_tag: 1,
+            none: true,
+            chap: None,
+        });
+        assert!(matches!(
+            wire.event(),
+            Some(TargetEvent::Authenticated { account: None, .. })
+        ));
         wire.session.admit(Admission {
             tsih: 5,
-            portal_group_tag: 1,
             command_window: 64,
         });
         assert!(matches!(wire.event(), Some(TargetEvent::LoggedIn { .. })));

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use crate::discovery::TargetRecord;
-use crate::login::{Admission, LoginStatus, Outcome, TargetLogin, TargetStep};
+use crate::login::{Admission, Authentication, LoginStatus, Outcome, TargetLogin, TargetStep};
 use crate::session::connection::{ConnectionEvent, ConnectionState};
 use crate::session::outbox::Outbox;
 use crate::session::{
@@ -29,9 +29,9 @@ use full_feature::FullFeature;
 /// One iSCSI session as its target sees it.
 ///
 /// The driver feeds bytes and time (`handle_*`), then drains `poll_event`, acts on the events with the verbs
-/// (`admit`, `receive`, `complete`, ...), then drains `poll_transmit` to the socket before it reads again, and
-/// sleeps until `poll_timeout` at the latest. When `is_closed` is true, what `poll_transmit` still gives is sent and
-/// the connection is closed. Verbs about tasks that are gone do nothing.
+/// (`authenticate`, `admit`, `receive`, `complete`, ...), then drains `poll_transmit` to the socket before it reads
+/// again, and sleeps until `poll_timeout` at the latest. When `is_closed` is true, what `poll_transmit` still gives is
+/// sent and the connection is closed. Verbs about tasks that are gone do nothing.
 #[derive(Debug)]
 pub struct TargetSession {
     config: TargetConfig,
@@ -51,12 +51,19 @@ enum Phase {
 struct LoginPhase {
     login: TargetLogin,
     deadline: Instant,
-    /// The driver was asked whether to admit the initiator.
+    /// The driver was asked for a decision and has not answered.
     asked: bool,
     command_window: u32,
     /// When the latest bytes came.
     now: Instant,
     out: Outbox,
+}
+
+impl LoginPhase {
+    fn ask(&mut self, question: TargetEvent) {
+        self.asked = true;
+        self.out.events.push_back(question);
+    }
 }
 
 impl TargetSession {
@@ -118,8 +125,13 @@ impl TargetSession {
         self.end(ConnectionEvent::Dropped, CloseReason::Disconnected);
     }
 
-    /// Lets the initiator of the pending login in. The command window is the smaller of the admission's and the
-    /// configuration's.
+    /// Says how the initiator of the pending login has to prove itself, in answer to [`TargetEvent::Login`].
+    pub fn authenticate(&mut self, authentication: Authentication) {
+        self.decide(|login| login.login.authenticate(authentication));
+    }
+
+    /// Lets the initiator of the pending login in, in answer to [`TargetEvent::Authenticated`]. The command window is
+    /// the smaller of the admission's and the configuration's.
     pub fn admit(&mut self, admission: Admission) {
         let command_window = admission
             .command_window
@@ -302,9 +314,9 @@ impl TargetSession {
         };
         match step {
             TargetStep::Reply(pdu) => login.out.send_pdu(&pdu),
-            TargetStep::Ask(identity) => {
-                login.asked = true;
-                login.out.events.push_back(TargetEvent::Login(identity));
+            TargetStep::Identified(identity) => login.ask(TargetEvent::Login(identity)),
+            TargetStep::Authenticated { identity, account } => {
+                login.ask(TargetEvent::Authenticated { identity, account });
             }
             TargetStep::Finished { reply, outcome } => {
                 login.out.send_pdu(&reply);
