@@ -56,6 +56,46 @@ pub(crate) fn succeed_with(
 }
 
 fn output_with(command: &mut Command, stdin: Stdio, limit: Duration) -> Result<Finished> {
+    let ran = run(command, stdin, limit)?;
+    match ran.status {
+        Some(status) => Ok(Finished {
+            status,
+            stdout: ran.stdout,
+            stderr: ran.stderr,
+        }),
+        None => bail!("{}: not done after {} s", spell(command), limit.as_secs()),
+    }
+}
+
+/// What a program left behind that may have been ended for taking too long.
+pub(crate) struct Ran {
+    /// Nothing when it was ended.
+    pub(crate) status: Option<ExitStatus>,
+    stdout: Vec<u8>,
+    pub(crate) stderr: String,
+}
+
+impl Ran {
+    /// Standard output as text.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// How it ended, in words.
+    pub(crate) fn ending(&self) -> String {
+        self.status.map_or_else(
+            || "being ended: it took too long".to_owned(),
+            |status| status.to_string(),
+        )
+    }
+}
+
+/// Runs a program and keeps what it prints, also when it takes longer than `limit` and is ended.
+pub(crate) fn until(command: &mut Command, limit: Duration) -> Result<Ran> {
+    run(command, Stdio::null(), limit)
+}
+
+fn run(command: &mut Command, stdin: Stdio, limit: Duration) -> Result<Ran> {
     let name = spell(command);
     command
         .stdin(stdin)
@@ -66,10 +106,13 @@ fn output_with(command: &mut Command, stdin: Stdio, limit: Duration) -> Result<F
         .with_context(|| format!("cannot start {name}"))?;
     let stdout = drain(child.stdout.take());
     let stderr = drain(child.stderr.take());
-    let status = wait(&mut child, limit).with_context(|| name.clone())?;
+    let status = poll(&mut child, limit)?;
+    if status.is_none() {
+        end(&mut child)?;
+    }
     let stdout = stdout.join().unwrap_or_default();
     let stderr = String::from_utf8_lossy(&stderr.join().unwrap_or_default()).into_owned();
-    Ok(Finished {
+    Ok(Ran {
         status,
         stdout,
         stderr,
@@ -193,6 +236,14 @@ mod tests {
     fn a_program_that_hangs_is_ended() {
         let error = output(Command::new("sleep").arg("1000"), Duration::from_millis(50)).err();
         assert!(format!("{:#}", error.unwrap()).contains("sleep 1000: not done"));
+    }
+
+    #[test]
+    fn what_a_hanging_program_printed_is_kept() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo hello; exec sleep 1000"]);
+        let ran = until(&mut command, Duration::from_millis(300)).unwrap();
+        assert_eq!((ran.status, ran.text().as_str()), (None, "hello\n"));
     }
 
     #[test]

@@ -13,8 +13,11 @@ mod layers;
 mod nodes;
 mod packages;
 mod repo;
+mod rfc;
 mod step;
+mod suite;
 mod tally;
+mod tgt;
 mod tidy;
 mod unit;
 
@@ -55,13 +58,19 @@ enum Command {
     Tidy,
     /// Does the documentation build without a warning?
     Doc,
+    /// Does docs/rfc7143.md say what the tests show?
+    Rfc {
+        /// Write the page anew.
+        #[arg(long)]
+        write: bool,
+    },
     /// Unit and integration tests of every crate.
     Unit,
     /// Install the foreign programs that judge this one, as root, or print the line to type.
     Packages,
     /// QEMU, libiscsi and tgt against this program; every check by name.
     Foreign {
-        /// Only the checks whose names begin like this, for example `qemu` or `suite-Read10`.
+        /// Only the checks whose names begin like this, for example `qemu` or `suite-plain-Read10`.
         names: Vec<String>,
     },
     /// Chores that are too slow, or need too much, for every test run: see lab/README.md.
@@ -90,6 +99,8 @@ fn main() -> Result<ExitCode> {
         Command::Tidy => step::run_all(&repo, &[tidy::STEP]),
         Command::Doc => step::run_all(&repo, &[doc::STEP]),
         Command::Packages => step::run_all(&repo, &[packages::STEP]),
+        Command::Rfc { write: false } => step::run_all(&repo, &[rfc::STEP]),
+        Command::Rfc { write: true } => step::alone(|| rfc::run(&repo, true)),
         Command::Unit => step::run_all(&repo, &[unit::STEP]),
         Command::Foreign { names } if names.is_empty() => step::run_all(&repo, &[foreign::STEP]),
         Command::Foreign { names } => step::alone(|| foreign::run(&repo, &names)),

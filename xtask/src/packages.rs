@@ -80,7 +80,7 @@ fn missing() -> Vec<String> {
 }
 
 /// The installed version of a Debian package.
-fn installed(name: &str) -> Option<String> {
+pub(crate) fn installed(name: &str) -> Option<String> {
     let mut query = Command::new("dpkg-query");
     query.args([
         "--show",

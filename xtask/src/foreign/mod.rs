@@ -1,7 +1,6 @@
 //! Step `foreign`: other people's initiators against this target, and this initiator against another people's target.
 
 mod bench;
-mod cunit;
 mod demo;
 mod libiscsi;
 mod node;
@@ -19,8 +18,6 @@ use crate::packages;
 use crate::repo::Repo;
 use crate::step::Step;
 use crate::tally::Tally;
-
-pub(crate) use crate::foreign::suite::report as report_suite;
 
 pub(crate) const STEP: Step = Step {
     name: "foreign",

@@ -12,9 +12,10 @@ use tempfile::TempDir;
 use crate::bounded;
 use crate::daemon::Daemon;
 use crate::foreign::bench::{Bench, DISK_BYTES, IMAGE_BYTES, LIMIT, write_disk};
-use crate::foreign::tgt::Tgt;
+use crate::foreign::tgt;
 use crate::foreign::{Check, qemu};
 use crate::nodes::{self, Node};
+use crate::tgt::Tgt;
 
 pub(crate) const CHECKS: &[Check] = &[
     Check {
@@ -56,8 +57,11 @@ impl<'a> Cluster<'a> {
         let folder = bench.folder()?;
         let disk = folder.path().join("disk.raw");
         write_disk(&disk)?;
-        let tgt = Tgt::start(folder.path(), &disk)?;
-        let image = format!("[[image]]\nname = \"disk\"\norigin = \"{}\"\n", tgt.url);
+        let served = tgt::serve(folder.path(), &disk)?;
+        let image = format!(
+            "[[image]]\nname = \"disk\"\norigin = \"{}\"\n",
+            served.url(0, tgt::IQN)
+        );
         let addresses = nodes::free_addresses(nodes)?;
         let members = addresses
             .into_iter()
@@ -67,7 +71,7 @@ impl<'a> Cluster<'a> {
             bench,
             folder,
             disk,
-            tgt,
+            tgt: served,
             image,
             members: members.collect(),
         })
@@ -79,7 +83,7 @@ impl<'a> Cluster<'a> {
         let mut import = self.bench.vmthunder();
         bounded::succeed(
             import
-                .args(["image", "import", &self.tgt.url, "--manifest"])
+                .args(["image", "import", &self.tgt.url(0, tgt::IQN), "--manifest"])
                 .arg(&manifest),
             LIMIT,
         )?;

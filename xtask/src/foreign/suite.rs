@@ -1,106 +1,96 @@
-//! libiscsi's test suite against our target, a family at a time.
+//! libiscsi's test suite against our target: all of it on a plain LUN, and what says more on others.
 
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::bounded;
 use crate::foreign::bench::Bench;
-use crate::foreign::cunit::{self, Verdict};
 use crate::foreign::missing;
 use crate::packages;
+use crate::suite::{self, Configuration, PROGRAM, Test, Tool, Verdict};
 use crate::tally::Tally;
 
-/// The families in which nothing may fail or be skipped.
-const FAMILIES: &[&str] = &[
-    "Read10",
-    "Read16",
-    "Write10",
-    "Write16",
-    "Inquiry",
-    "Mandatory",
-    "TestUnitReady",
-    "ReadCapacity10",
-    "ReadCapacity16",
-    "iSCSIcmdsn",
-    "iSCSIdatasn",
+/// Where the suite is run in every test run; `cargo xtask lab suite` runs it everywhere.
+const CONFIGURATIONS: [Configuration; 3] = [
+    Configuration::Plain,
+    Configuration::LongBlocks,
+    Configuration::ReadOnly,
 ];
 
-const PROGRAM: &str = "iscsi-test-cu";
-/// The longest family waits for a NOP or two.
-const LIMIT: Duration = Duration::from_secs(180);
-
-/// Runs the wanted families, each against a target of its own; every test counts, and a skipped one counts as failed.
+/// Runs the wanted families, `suite-CONFIGURATION-FAMILY`; every test counts, and what was not shown counts as failed.
 pub(crate) fn run(
     bench: &Bench,
     is_wanted: impl Fn(&str) -> bool,
     skipped: &mut Vec<String>,
 ) -> Result<Tally> {
+    if missing(&[PROGRAM]).is_some() {
+        if packages::is_ci() {
+            bail!("{PROGRAM} is not installed");
+        }
+        skipped.push(format!("SKIPPED suite: {PROGRAM} is not installed"));
+        return Ok(Tally::default());
+    }
+    let tool = Tool::new(None);
+    let families = tool.families()?;
     let mut tally = Tally::default();
-    for family in FAMILIES {
-        let name = format!("suite-{family}");
-        if !is_wanted(&name) {
-            continue;
+    for configuration in CONFIGURATIONS {
+        let wanted: Vec<&String> = families
+            .iter()
+            .filter(|family| configuration.applies(family))
+            .filter(|family| is_wanted(&name(configuration, family)))
+            .collect();
+        if !wanted.is_empty() {
+            tally += judge(bench, &tool, configuration, &wanted).unwrap_or_else(|error| {
+                println!("suite-{}: {error:#}", configuration.name());
+                Tally::ONE_FAILED
+            });
         }
-        if missing(&[PROGRAM]).is_some() && !packages::is_ci() {
-            skipped.push(format!("SKIPPED {name}: {PROGRAM} is not installed"));
-            continue;
-        }
-        let started = Instant::now();
-        let outcome = serve_and_judge(bench, family).unwrap_or_else(|error| {
-            println!("{error:#}");
-            Tally::ONE_FAILED
-        });
-        println!(
-            "{name}: {outcome} ({:.1} s)",
-            started.elapsed().as_secs_f64()
-        );
-        if outcome.failed > 0 {
-            println!("repeat with: cargo xtask foreign {name}");
-        }
-        tally += outcome;
     }
     Ok(tally)
 }
 
-fn serve_and_judge(bench: &Bench, family: &str) -> Result<Tally> {
-    let served = bench.serve()?;
-    let tally = report(&served.url, &format!("ALL.{family}"))?;
-    if tally.failed > 0 {
-        println!("{}", served.daemon.last_lines());
+fn name(configuration: Configuration, family: &str) -> String {
+    format!("suite-{}-{family}", configuration.name())
+}
+
+/// Runs families against one target, as an initiator would meet it that others used before.
+fn judge(
+    bench: &Bench,
+    tool: &Tool,
+    configuration: Configuration,
+    families: &[&String],
+) -> Result<Tally> {
+    let started = Instant::now();
+    let running = configuration.start(&bench.vmthunder)?;
+    let (mut tally, mut excused) = (Tally::default(), 0);
+    for family in families {
+        let tests = tool.run(family, running.subject())?;
+        let (waived, counted): (Vec<Test>, Vec<Test>) = tests
+            .into_iter()
+            .partition(|test| is_excused(configuration, test));
+        excused += waived.len();
+        suite::complain(&counted);
+        let passed = |test: &&Test| test.verdict == Verdict::Passed;
+        let failed = counted.iter().filter(|test| !passed(test)).count();
+        for test in &counted {
+            tally.count(passed(&test));
+        }
+        if failed > 0 {
+            println!(
+                "repeat with: cargo xtask foreign {}",
+                name(configuration, family)
+            );
+        }
     }
-    served.daemon.stop()?;
+    let title = configuration.name();
+    let seconds = started.elapsed().as_secs_f64();
+    println!("suite-{title}: {tally}, {excused} left out with a reason ({seconds:.1} s)");
+    running.stop()?;
     Ok(tally)
 }
 
-/// Runs part of the suite against a LUN, whose content is lost, and prints what did not pass.
-pub(crate) fn report(url: &str, part: &str) -> Result<Tally> {
-    // The suite's output is fully buffered in a pipe: a suite that dies would take its last lines along.
-    let mut command = Command::new("stdbuf");
-    command.args(["-oL", PROGRAM, "--dataloss", "--test", part, url]);
-    let finished = bounded::output(&mut command, LIMIT)?;
-    let tests = cunit::parse(&finished.text());
-    if tests.is_empty() {
-        bail!(
-            "{}: no test ran\n{}{}",
-            bounded::spell(&command),
-            finished.text(),
-            finished.stderr
-        );
-    }
-    let mut tally = Tally::default();
-    for test in &tests {
-        tally.count(test.verdict == Verdict::Passed);
-        match &test.verdict {
-            Verdict::Passed => {}
-            Verdict::Skipped(why) => println!("  skipped {}: {why}", test.name),
-            Verdict::Failed(why) => println!("  failed {}: {why}", test.name),
-            Verdict::Missing => println!(
-                "  no verdict {}: the suite ended with {}",
-                test.name, finished.status
-            ),
-        }
-    }
-    Ok(tally)
+/// True for a test that is known, with its reason, not to be shown by this configuration. One that passes nevertheless
+/// counts.
+fn is_excused(configuration: Configuration, test: &Test) -> bool {
+    test.verdict != Verdict::Passed && suite::remaining(configuration, &test.name).is_some()
 }

@@ -1,18 +1,14 @@
 //! Our initiator against tgt, another people's target.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::Path;
-use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 
 use crate::bounded;
-use crate::daemon::Daemon;
 use crate::foreign::Check;
 use crate::foreign::bench::{Bench, LIMIT, expect, write_disk};
+use crate::tgt::Tgt;
 
 pub(crate) const CHECKS: &[Check] = &[
     Check {
@@ -38,84 +34,31 @@ pub(crate) const CHECKS: &[Check] = &[
 ];
 
 /// The name that tgt's target gets here.
-const IQN: &str = "iqn.2026-11.test.vmthunder:tgt";
-/// tgt numbers its control sockets; this one lies in a folder of its own.
-const CONTROL: &str = "1";
-/// How long tgt may take until its control socket answers.
-const START: Duration = Duration::from_secs(10);
+pub(crate) const IQN: &str = "iqn.2026-11.test.vmthunder:tgt";
 
-/// A tgt daemon of our own: own port, own control socket.
-pub(crate) struct Tgt {
-    pub(crate) portal: String,
-    pub(crate) url: String,
-    daemon: Daemon,
-}
-
-impl Tgt {
-    /// Starts tgt on a free port with the file as LUN 1 (tgt keeps LUN 0 to itself).
-    pub(crate) fn start(folder: &Path, disk: &Path) -> Result<Self> {
-        // Another program may take the port between here and tgt's start; then the target cannot be made.
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let portal = format!("127.0.0.1:{port}");
-        let mut command = Command::new("/usr/sbin/tgtd");
-        command.args(["-f", "-C", CONTROL, "--iscsi", &format!("portal={portal}")]);
-        command.env("TGT_IPC_SOCKET", folder.join("tgt"));
-        let mut daemon = Daemon::start(&mut command, folder, "tgt.log")?;
-        let admin = |line: &str| {
-            let mut command = Command::new("/usr/sbin/tgtadm");
-            command
-                .env("TGT_IPC_SOCKET", folder.join("tgt"))
-                .args(["-C", CONTROL, "--lld", "iscsi"]);
-            bounded::succeed(command.args(line.split(' ')), LIMIT)
-        };
-        let deadline = Instant::now() + START;
-        while admin("--op show --mode sys").is_err() {
-            daemon.check()?;
-            if Instant::now() > deadline {
-                bail!("tgt does not answer\n{}", daemon.last_lines());
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
-        admin(&format!(
-            "--op new --mode target --tid 1 --targetname {IQN}"
-        ))?;
-        admin(&format!(
-            "--op new --mode logicalunit --tid 1 --lun 1 --backing-store {}",
-            disk.display()
-        ))?;
-        admin("--op bind --mode target --tid 1 --initiator-address ALL")?;
-        let url = format!("iscsi://{portal}/{IQN}/1");
-        Ok(Self {
-            portal,
-            url,
-            daemon,
-        })
-    }
-}
-
-impl Drop for Tgt {
-    fn drop(&mut self) {
-        // tgt pays no attention to SIGTERM while it has targets.
-        let _ended = self.daemon.kill();
-    }
+/// tgt with one disk, as LUN 1.
+pub(crate) fn serve(folder: &Path, disk: &Path) -> Result<Tgt> {
+    let tgt = Tgt::start(folder, 1)?;
+    tgt.export(1, IQN, disk)?;
+    Ok(tgt)
 }
 
 fn discover(bench: &Bench) -> Result<()> {
     let folder = bench.folder()?;
     let disk = folder.path().join("disk.raw");
     write_disk(&disk)?;
-    let tgt = Tgt::start(folder.path(), &disk)?;
-    let url = format!("iscsi://{}", tgt.portal);
+    let tgt = serve(folder.path(), &disk)?;
+    let url = format!("iscsi://{}", tgt.portals[0]);
     let text = bounded::succeed(bench.vmthunder().args(["iscsi", "discover", &url]), LIMIT)?.text();
     expect(&text, IQN)?;
-    expect(&text, &tgt.portal)
+    expect(&text, &tgt.portals[0])
 }
 
 fn read(bench: &Bench) -> Result<()> {
     let folder = bench.folder()?;
     let disk = folder.path().join("disk.raw");
     write_disk(&disk)?;
-    let tgt = Tgt::start(folder.path(), &disk)?;
+    let tgt = serve(folder.path(), &disk)?;
     let bytes = fs::read(&disk)?;
     // One block, a run that is longer than a burst, and the last block.
     for (lba, blocks) in [(0, 1), (777, 9000), (bytes.len() / 512 - 1, 1)] {
@@ -123,7 +66,7 @@ fn read(bench: &Bench) -> Result<()> {
         command.args([
             "iscsi",
             "read",
-            &tgt.url,
+            &tgt.url(0, IQN),
             "--lba",
             &lba.to_string(),
             "--blocks",
@@ -148,9 +91,9 @@ fn write(bench: &Bench) -> Result<()> {
     let input = folder.path().join("new.raw");
     fs::write(&input, &new)?;
     {
-        let tgt = Tgt::start(folder.path(), &disk)?;
+        let tgt = serve(folder.path(), &disk)?;
         let mut command = bench.vmthunder();
-        command.args(["iscsi", "write", &tgt.url, "--lba", "2049"]);
+        command.args(["iscsi", "write", &tgt.url(0, IQN), "--lba", "2049"]);
         bounded::succeed_with(&mut command, fs::File::open(&input)?.into(), LIMIT)?;
     }
     expected[2049 * 512..][..new.len()].copy_from_slice(&new);
@@ -165,12 +108,12 @@ fn copy(bench: &Bench) -> Result<()> {
     let folder = bench.folder()?;
     let disk = folder.path().join("disk.raw");
     write_disk(&disk)?;
-    let tgt = Tgt::start(folder.path(), &disk)?;
+    let tgt = serve(folder.path(), &disk)?;
     let out = folder.path().join("copy.raw");
     bounded::succeed(
         bench
             .vmthunder()
-            .args(["iscsi", "copy", &tgt.url])
+            .args(["iscsi", "copy", &tgt.url(0, IQN)])
             .arg(&out),
         LIMIT,
     )?;

@@ -7,16 +7,18 @@
 use std::mem;
 
 /// One test of the suite.
-#[derive(Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Test {
     pub(crate) name: String,
     pub(crate) verdict: Verdict,
 }
 
 /// How a test ended.
-#[derive(Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Verdict {
     Passed,
+    /// The suite left out an aside, the look into REPORT SUPPORTED OPERATION CODES, and passed the rest.
+    Partial(String),
     /// What the suite says it skipped.
     Skipped(String),
     /// What the suite says is wrong.
@@ -24,6 +26,13 @@ pub(crate) enum Verdict {
     /// The suite ended or hung in the middle.
     Missing,
 }
+
+/// What the suite prints when it skips nothing but the look into REPORT SUPPORTED OPERATION CODES.
+const ASIDES: [&str; 3] = [
+    "REPORT_SUPPORTED_OPCODES is not implemented",
+    "REPORT SUPPORTED OPCODES is not implemented",
+    "REPORT_SUPPORTED_OPCODES not implemented",
+];
 
 /// Reads the output of a run.
 pub(crate) fn parse(output: &str) -> Vec<Test> {
@@ -48,6 +57,7 @@ struct Open {
     name: String,
     passed: Option<bool>,
     skipped: Option<String>,
+    aside: Option<String>,
     log: Vec<String>,
 }
 
@@ -97,7 +107,13 @@ impl Open {
     fn log(&mut self, line: &str) {
         let line = line.trim();
         if line.contains("[SKIPPED]") && self.passed.is_none() {
-            self.skipped.get_or_insert_with(|| line.to_owned());
+            let is_aside = ASIDES.iter().any(|aside| line.contains(aside));
+            let place = if is_aside {
+                &mut self.aside
+            } else {
+                &mut self.skipped
+            };
+            place.get_or_insert_with(|| line.to_owned());
         }
         if !line.is_empty() {
             self.log.push(line.to_owned());
@@ -105,12 +121,13 @@ impl Open {
     }
 
     fn verdict(self) -> Verdict {
-        match (self.passed, self.skipped) {
-            (Some(true), None) => Verdict::Passed,
-            (Some(true), Some(why)) => Verdict::Skipped(why),
+        match (self.passed, self.skipped, self.aside) {
+            (Some(true), None, None) => Verdict::Passed,
+            (Some(true), None, Some(aside)) => Verdict::Partial(aside),
+            (Some(true), Some(why), _) => Verdict::Skipped(why),
             // The log lines before the verdict and the broken assertions behind it.
-            (Some(false), _) => Verdict::Failed(self.log.join("\n      ")),
-            (None, _) => Verdict::Missing,
+            (Some(false), ..) => Verdict::Failed(self.log.join("\n      ")),
+            (None, ..) => Verdict::Missing,
         }
     }
 }
@@ -157,6 +174,19 @@ mod tests {
                     "Read10.ReadProtect".to_owned(),
                     Verdict::Skipped("[SKIPPED] LUN is not SBC.".to_owned())
                 ),
+            ]
+        );
+    }
+
+    #[test]
+    fn an_aside_that_was_skipped_is_partial() {
+        let aside = "[SKIPPED] REPORT_SUPPORTED_OPCODES is not implemented on this target.";
+        let output = format!("Suite: S\n  Test: A ...    {aside}\npassed\n  Test: B ...passed\n");
+        assert_eq!(
+            verdicts(&output),
+            [
+                ("S.A".to_owned(), Verdict::Partial(aside.to_owned())),
+                ("S.B".to_owned(), Verdict::Passed)
             ]
         );
     }

@@ -1,11 +1,10 @@
-//! Chores of the laboratory: what is too slow, or needs too much, for every test run.
+//! `cargo xtask lab boot`: Debian boots from two nodes in turn.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use clap::Subcommand;
 use tempfile::TempDir;
 
 use crate::bounded;
@@ -22,34 +21,7 @@ const BOOT_LIMIT: Duration = Duration::from_secs(400);
 /// Hashing an image of some GiB.
 const IMPORT_LIMIT: Duration = Duration::from_secs(300);
 
-/// A chore of the laboratory.
-#[derive(Subcommand)]
-pub(crate) enum Lab {
-    /// Boot Debian under QEMU from the instance of one node, then of another, and tell where the bytes came from.
-    Boot {
-        /// The folder with golden.raw; it is built there if it is missing (as root, with mmdebstrap).
-        #[arg(long, value_name = "FOLDER")]
-        golden: Option<PathBuf>,
-    },
-    /// Run libiscsi's test suite against a LUN, whose content is lost. A skipped test counts as failed.
-    Suite {
-        /// `iscsi://HOST[:PORT]/TARGET/LUN`
-        url: String,
-        /// A family such as ALL, iSCSI, ALL.Read10 or ALL.Read10.Simple.
-        #[arg(default_value = "ALL")]
-        family: String,
-    },
-}
-
-/// Runs a chore.
-pub(crate) fn run(repo: &Repo, chore: &Lab) -> Result<Tally> {
-    match chore {
-        Lab::Boot { golden } => boot(repo, golden.as_deref()),
-        Lab::Suite { url, family } => foreign::report_suite(url, family),
-    }
-}
-
-fn boot(repo: &Repo, golden: Option<&Path>) -> Result<Tally> {
+pub(crate) fn run(repo: &Repo, golden: Option<&Path>) -> Result<Tally> {
     packages::program("qemu-system-x86_64").context("see lab/README.md, Packages")?;
     let image = golden_image(repo, golden)?;
     let mut swarm = Swarm::start(repo, &image)?;

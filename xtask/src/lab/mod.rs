@@ -1,0 +1,50 @@
+//! Chores of the laboratory: what is too slow, or needs too much, for every test run.
+
+mod boot;
+mod suite;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+use crate::foreign;
+use crate::repo::Repo;
+use crate::tally::Tally;
+
+/// A chore of the laboratory.
+#[derive(Subcommand)]
+pub(crate) enum Lab {
+    /// Boot Debian under QEMU from the instance of one node, then of another, and tell where the bytes came from.
+    Boot {
+        /// The folder with golden.raw; it is built there if it is missing (as root, with mmdebstrap).
+        #[arg(long, value_name = "FOLDER")]
+        golden: Option<PathBuf>,
+    },
+    /// libiscsi's test suite against our target in every configuration, and against tgt; writes docs/conformance.md.
+    Suite(suite::SuiteArgs),
+}
+
+/// Runs a chore.
+pub(crate) fn run(repo: &Repo, chore: &Lab) -> Result<Tally> {
+    match chore {
+        Lab::Boot { golden } => boot::run(repo, golden.as_deref()),
+        Lab::Suite(args) => suite::run(repo, args),
+    }
+}
+
+/// The program that is judged.
+#[derive(Args)]
+pub(crate) struct Program {
+    /// A `vmthunder` that is built already; without it the tree's own is built.
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
+}
+
+impl Program {
+    fn build(&self, repo: &Repo) -> Result<PathBuf> {
+        self.program
+            .clone()
+            .map_or_else(|| foreign::build(repo), Ok)
+    }
+}
