@@ -80,20 +80,28 @@ impl Repeat {
     /// What holds for a command.
     pub(crate) fn of(command: &Command) -> Self {
         match command {
-            Command::Write { range, .. } | Command::WriteAndVerify { range, .. } => {
-                Self::blocks(range.lba(), range.blocks())
-            }
+            Command::Write { range, .. }
+            | Command::WriteAndVerify { range, .. }
+            | Command::WriteAtomic { range, .. }
+            | Command::OrWrite { range, .. } => Self::blocks(range.lba(), range.blocks()),
             Command::WriteSame(same) if same.range.blocks() != 0 => {
                 Self::blocks(same.range.lba(), same.range.blocks())
             }
+            // Carried out twice they fail, or do something else: a comparison meets its own blocks, a key is gone.
+            Command::CompareAndWrite { .. }
+            | Command::ExtendedCopy { .. }
+            | Command::Sanitize { .. }
+            | Command::ModeSelect { .. }
+            | Command::Reserve { .. }
+            | Command::Release { .. }
+            | Command::PersistentReserveOut { .. }
+            | Command::StartStopUnit { .. }
+            | Command::PreventAllowMediumRemoval { .. } => Self::Never,
             // Its blocks are in the parameter list, or reach to the end: any change may overlap.
             change if change.alters_medium() => Self::Changes {
                 first: 0,
                 end: u64::MAX,
             },
-            Command::StartStopUnit { .. } | Command::PreventAllowMediumRemoval { .. } => {
-                Self::Never
-            }
             _ => Self::Always,
         }
     }
@@ -122,7 +130,7 @@ impl Repeat {
 
 #[cfg(test)]
 mod tests {
-    use iscsi_proto::scsi::{Command, LbaRange};
+    use iscsi_proto::scsi::{ByteCheck, Caching, Command, LbaRange};
 
     use super::Repeat;
 
@@ -136,12 +144,18 @@ mod tests {
         let range = LbaRange::sixteen(7, 1);
         assert!(of(0, 8).overlaps(Repeat::of(&Command::WriteAndVerify {
             range,
-            compare: false
+            check: ByteCheck::Readable
         })));
         assert!(of(1 << 40, 1).overlaps(Repeat::of(&Command::Unmap {
             anchor: false,
             parameter_length: 24
         })));
         assert!(!Repeat::Never.overlaps(Repeat::Never));
+        let compare = Command::CompareAndWrite {
+            lba: 7,
+            blocks: 1,
+            caching: Caching::default(),
+        };
+        assert_eq!(Repeat::of(&compare), Repeat::Never);
     }
 }

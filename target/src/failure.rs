@@ -1,6 +1,6 @@
 //! Why a command failed, and the one place that turns a volume's error into SCSI.
 
-use iscsi_proto::scsi::{Sense, Status};
+use iscsi_proto::scsi::{Sense, SenseData, Status};
 use iscsi_proto::session::Response;
 use vmthunder_volume::Error;
 
@@ -8,7 +8,7 @@ use vmthunder_volume::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
     /// CHECK CONDITION with this sense.
-    Check(Sense),
+    Check(SenseData),
     /// Too much is under way; the initiator shall ask again.
     Busy,
     /// Somebody else has reserved the unit.
@@ -25,7 +25,7 @@ pub(crate) enum Access {
 impl Failure {
     /// What an initiator is told of a volume's error.
     pub(crate) fn of(error: &Error, access: Access) -> Self {
-        Self::Check(match (error, access) {
+        let sense = match (error, access) {
             (Error::Busy, _) => return Self::Busy,
             (Error::OutOfRange, _) => Sense::LBA_OUT_OF_RANGE,
             (Error::ReadOnly, _) => Sense::WRITE_PROTECTED,
@@ -36,7 +36,8 @@ impl Failure {
             (Error::Device { key, asc, ascq }, _) => Sense::new(*key, *asc, *ascq),
             (_, Access::Reading) => Sense::INTERNAL_TARGET_FAILURE,
             (_, Access::Writing) => Sense::WRITE_ERROR,
-        })
+        };
+        sense.into()
     }
 
     /// The response; `alone` if nothing else of the session is under way. An initiator that got TASK SET FULL waits
@@ -61,6 +62,12 @@ pub(crate) fn is_fault(error: &Error) -> bool {
 
 impl From<Sense> for Failure {
     fn from(sense: Sense) -> Self {
+        Self::Check(sense.into())
+    }
+}
+
+impl From<SenseData> for Failure {
+    fn from(sense: SenseData) -> Self {
         Self::Check(sense)
     }
 }

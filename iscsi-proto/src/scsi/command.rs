@@ -3,12 +3,14 @@
 //! [`Command::parse`] and [`Command::cdb`] are inverse on everything that a [`Command`] can hold. A block address or
 //! count that a form cannot carry cannot be written down: see [`LbaRange`].
 
-use super::Sense;
-use super::cdb::{
-    CDB_BYTES, CONTROL_NACA, DPO, FUA, SIX_LBA_MASK, SIX_ZERO_MEANS, WRITE_SAME_ANCHOR,
-    WRITE_SAME_NDOB, WRITE_SAME_UNMAP, bit,
-};
+use super::cdb::{CDB_BYTES, CONTROL_NACA};
 use super::opcodes;
+use super::operands::{
+    ByteCheck, CopyResults, LogControl, ModeForm, OpcodeQuery, PageControl, ReserveIn, ReserveOut,
+    SanitizeAction, WriteSame,
+};
+use super::range::{Caching, Form, LbaRange};
+use super::sense::SenseData;
 
 /// What a command descriptor block asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,15 +71,40 @@ pub enum Command {
     WriteAndVerify {
         /// Which blocks.
         range: LbaRange,
-        /// Compare them with what was sent (BYTCHK 01b).
-        compare: bool,
+        /// What is compared.
+        check: ByteCheck,
     },
     /// Check that blocks can be read.
     Verify {
         /// Which blocks.
         range: LbaRange,
-        /// Compare them with the data that is sent along (BYTCHK 01b).
-        compare: bool,
+        /// What is compared.
+        check: ByteCheck,
+    },
+    /// Write the bitwise OR of what is there and what is sent; ORWRITE(16) only.
+    OrWrite {
+        /// Which blocks.
+        range: LbaRange,
+        /// What caches shall do.
+        caching: Caching,
+    },
+    /// Compare blocks with the first half of what is sent; if they are the same, write the second half.
+    CompareAndWrite {
+        /// The first block.
+        lba: u64,
+        /// The number of blocks.
+        blocks: u8,
+        /// What caches shall do.
+        caching: Caching,
+    },
+    /// Write all blocks or none; WRITE ATOMIC(16) only, which has 16 bits for the count.
+    WriteAtomic {
+        /// Which blocks.
+        range: LbaRange,
+        /// What caches shall do.
+        caching: Caching,
+        /// Blocks between two boundaries that each atomic write stays within; zero: the whole is one.
+        boundary: u16,
     },
     /// Make written blocks survive the loss of power.
     SynchronizeCache {
@@ -141,11 +168,120 @@ pub enum Command {
         /// Bytes that the initiator can take.
         allocation: u32,
     },
+    /// Change mode pages.
+    ModeSelect {
+        /// MODE SELECT(6) or (10), where long block descriptors have no bit.
+        form: ModeForm,
+        /// The parameter list is made of pages as SPC has them (PF).
+        page_format: bool,
+        /// Save the pages, too (SP).
+        save: bool,
+        /// Length of the parameter list; at most 255 in the six-byte form.
+        parameter_length: u16,
+    },
+    /// Report a log page.
+    LogSense {
+        /// Thresholds or counts, present or default ones.
+        control: LogControl,
+        /// The page; zero lists the pages.
+        page: u8,
+        /// The subpage; FFh for all.
+        subpage: u8,
+        /// Parameters from this one on.
+        pointer: u16,
+        /// Save the counters (SP).
+        save: bool,
+        /// Bytes that the initiator can take.
+        allocation: u16,
+    },
+    /// Reserve the unit for this nexus (SPC-2).
+    Reserve {
+        /// Six or ten bytes.
+        form: Form,
+    },
+    /// Give the reservation of RESERVE up (SPC-2).
+    Release {
+        /// Six or ten bytes.
+        form: Form,
+    },
+    /// Report persistent reservations.
+    PersistentReserveIn {
+        /// What of them.
+        action: ReserveIn,
+        /// Bytes that the initiator can take.
+        allocation: u16,
+    },
+    /// Change persistent reservations.
+    PersistentReserveOut {
+        /// How.
+        action: ReserveOut,
+        /// SCOPE, four bits; zero is the logical unit.
+        scope: u8,
+        /// TYPE, four bits.
+        kind: u8,
+        /// Length of the parameter list.
+        parameter_length: u32,
+    },
+    /// Which target port groups are there?
+    ReportTargetPortGroups {
+        /// With an extended header.
+        extended: bool,
+        /// Bytes that the initiator can take.
+        allocation: u32,
+    },
+    /// Which task management functions are there?
+    ReportTaskManagement {
+        /// With timeouts (REPD).
+        extended: bool,
+        /// Bytes that the initiator can take.
+        allocation: u32,
+    },
+    /// Copy blocks without the initiator: EXTENDED COPY(LID1).
+    ExtendedCopy {
+        /// Length of the parameter list.
+        parameter_length: u32,
+    },
+    /// How copies ended, or which ones can be asked for.
+    ReceiveCopyResults {
+        /// What of it.
+        action: CopyResults,
+        /// The list identifier of the copy.
+        list_id: u8,
+        /// Bytes that the initiator can take.
+        allocation: u32,
+    },
+    /// Make all data unrecoverable.
+    Sanitize {
+        /// How.
+        action: SanitizeAction,
+        /// Answer before it is done.
+        immediate: bool,
+        /// The unit may leave a failure without a successful SANITIZE (AUSE).
+        unrestricted: bool,
+        /// Length of the parameter list.
+        parameter_length: u16,
+    },
+    /// Report defects of the medium.
+    ReadDefectData {
+        /// Ten or twelve bytes.
+        form: Form,
+        /// The defects that the manufacturer found (REQ_PLIST).
+        primary: bool,
+        /// The defects that were found later (REQ_GLIST).
+        grown: bool,
+        /// DEFECT LIST FORMAT, three bits.
+        format: u8,
+        /// From this address descriptor on; zero in the ten-byte form.
+        index: u32,
+        /// Bytes that the initiator can take; at most 65535 in the ten-byte form.
+        allocation: u32,
+    },
 }
 
 impl Command {
-    /// Reads a command descriptor block. What is not supported is refused with the sense to answer.
-    pub fn parse(cdb: &[u8; CDB_BYTES]) -> Result<Self, Sense> {
+    /// Reads a command descriptor block. What is not supported is refused with the sense to answer, which points at
+    /// the field.
+    pub fn parse(cdb: &[u8; CDB_BYTES]) -> Result<Self, SenseData> {
         let format = opcodes::find(cdb)?;
         let control = format.usage.len() - 1;
         // NACA is refused: no auto-contingent allegiance is ever established (SAM-5 §5.2).
@@ -153,7 +289,7 @@ impl Command {
             .get(control)
             .is_some_and(|byte| byte & CONTROL_NACA != 0)
         {
-            return Err(Sense::INVALID_FIELD_IN_CDB);
+            return Err(SenseData::cdb_field(control, 2));
         }
         (format.parse)(cdb)
     }
@@ -190,187 +326,11 @@ impl Command {
                 | Self::WriteAndVerify { .. }
                 | Self::Unmap { .. }
                 | Self::WriteSame(_)
+                | Self::OrWrite { .. }
+                | Self::CompareAndWrite { .. }
+                | Self::WriteAtomic { .. }
+                | Self::ExtendedCopy { .. }
+                | Self::Sanitize { .. }
         )
-    }
-}
-
-/// MODE SENSE(6) or (10).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ModeForm {
-    /// MODE SENSE(6): a header of four bytes.
-    Six,
-    /// MODE SENSE(10): a header of eight bytes.
-    Ten {
-        /// Long block descriptors are welcome (LLBAA).
-        long_lba: bool,
-    },
-}
-
-/// Which values of mode pages are asked for (SPC-4 §6.11.1, PC).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PageControl {
-    /// The values in force.
-    Current,
-    /// A mask of what can be changed.
-    Changeable,
-    /// The values after a reset.
-    Default,
-    /// The values that were saved.
-    Saved,
-}
-
-impl PageControl {
-    pub(super) fn from_byte(byte: u8) -> Self {
-        match byte >> 6 {
-            0 => Self::Current,
-            1 => Self::Changeable,
-            2 => Self::Default,
-            _ => Self::Saved,
-        }
-    }
-
-    pub(super) fn bits(self) -> u8 {
-        match self {
-            Self::Current => 0x00,
-            Self::Changeable => 0x40,
-            Self::Default => 0x80,
-            Self::Saved => 0xc0,
-        }
-    }
-}
-
-/// What is asked of REPORT SUPPORTED OPERATION CODES (SPC-4 §6.35).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OpcodeQuery {
-    /// All commands.
-    All,
-    /// One operation code that has no service actions.
-    One(u8),
-    /// One operation code with one of its service actions.
-    Action(u8, u16),
-    /// One operation code, with a service action if it has them (reporting options 011b).
-    Either(u8, u16),
-}
-
-/// What caches shall do with the blocks of a command.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Caching {
-    /// The blocks will not be needed again soon (DPO).
-    pub disable_page_out: bool,
-    /// Read from, or write to the medium itself (FUA).
-    pub force_unit_access: bool,
-}
-
-impl Caching {
-    pub(super) fn from_byte(byte: u8) -> Self {
-        Self {
-            disable_page_out: byte & DPO != 0,
-            force_unit_access: byte & FUA != 0,
-        }
-    }
-
-    pub(super) fn bits(self) -> u8 {
-        bit(self.disable_page_out, DPO) | bit(self.force_unit_access, FUA)
-    }
-}
-
-/// WRITE SAME(10) or (16).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WriteSame {
-    /// Which blocks.
-    pub range: LbaRange,
-    /// The space may be given back if the block is zero.
-    pub unmap: bool,
-    /// Anchor the blocks.
-    pub anchor: bool,
-    /// No block is sent: zeros are meant (NDOB). The ten-byte form cannot say this; there it is dropped.
-    pub no_data_out: bool,
-}
-
-impl WriteSame {
-    pub(super) fn bits(self) -> u8 {
-        let ndob = self.no_data_out && self.range.form == Form::Sixteen;
-        bit(self.unmap, WRITE_SAME_UNMAP)
-            | bit(self.anchor, WRITE_SAME_ANCHOR)
-            | bit(ndob, WRITE_SAME_NDOB)
-    }
-}
-
-/// The length of a command descriptor block that names blocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// Six bytes: 21 bits of address, 1 to 256 blocks.
-    Six,
-    /// Ten bytes: 32 bits of address, 16 bits of count.
-    Ten,
-    /// Twelve bytes: 32 bits of address and of count.
-    Twelve,
-    /// Sixteen bytes: 64 bits of address, 32 bits of count.
-    Sixteen,
-}
-
-/// A run of blocks, and the form of command that carries it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LbaRange {
-    form: Form,
-    lba: u64,
-    blocks: u32,
-}
-
-impl LbaRange {
-    /// The six-byte form; the address is cut to 21 bits and a count of zero means 256, as on the wire.
-    pub fn six(lba: u32, blocks: u8) -> Self {
-        let blocks = if blocks == 0 {
-            SIX_ZERO_MEANS
-        } else {
-            u32::from(blocks)
-        };
-        Self {
-            form: Form::Six,
-            lba: u64::from(lba & SIX_LBA_MASK),
-            blocks,
-        }
-    }
-
-    /// The ten-byte form.
-    pub fn ten(lba: u32, blocks: u16) -> Self {
-        Self {
-            form: Form::Ten,
-            lba: lba.into(),
-            blocks: blocks.into(),
-        }
-    }
-
-    /// The twelve-byte form.
-    pub fn twelve(lba: u32, blocks: u32) -> Self {
-        Self {
-            form: Form::Twelve,
-            lba: lba.into(),
-            blocks,
-        }
-    }
-
-    /// The sixteen-byte form.
-    pub fn sixteen(lba: u64, blocks: u32) -> Self {
-        Self {
-            form: Form::Sixteen,
-            lba,
-            blocks,
-        }
-    }
-
-    /// The form.
-    pub fn form(&self) -> Form {
-        self.form
-    }
-
-    /// The first block.
-    pub fn lba(&self) -> u64 {
-        self.lba
-    }
-
-    /// The number of blocks.
-    pub fn blocks(&self) -> u32 {
-        self.blocks
     }
 }

@@ -14,16 +14,20 @@ pub mod lba_status;
 pub mod luns;
 pub mod mode;
 pub mod opcodes;
-mod parse;
+mod operands;
+mod range;
 mod sense;
 mod status;
 pub mod unmap;
 pub mod vpd;
 
-pub use command::{
-    Caching, Command, Form, LbaRange, ModeForm, OpcodeQuery, PageControl, WriteSame,
+pub use command::Command;
+pub use operands::{
+    ByteCheck, CopyResults, LogControl, ModeForm, OpcodeQuery, PageControl, ReserveIn, ReserveOut,
+    SanitizeAction, WriteSame,
 };
-pub use sense::Sense;
+pub use range::{Caching, Form, LbaRange};
+pub use sense::{Sense, SenseData, SenseSpecific};
 pub use status::Status;
 
 #[cfg(test)]

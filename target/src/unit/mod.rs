@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use iscsi_proto::scsi::{Command, Sense, WriteSame, unmap};
+use iscsi_proto::scsi::{ByteCheck, Command, Sense, WriteSame, unmap};
 use iscsi_proto::session::Response;
 use tracing::warn;
 use vmthunder_volume::{Class, Error, Geometry, Span, Volume};
@@ -147,11 +147,19 @@ impl<V: Volume> LogicalUnit<V> {
             return Err(Sense::WRITE_PROTECTED.into());
         }
         match *command {
+            Command::Verify {
+                check: ByteCheck::CompareOne,
+                ..
+            }
+            | Command::WriteAndVerify {
+                check: ByteCheck::CompareOne,
+                ..
+            } => Err(Sense::INVALID_FIELD_IN_CDB.into()),
             Command::Write { range, .. }
             | Command::WriteAndVerify { range, .. }
             | Command::Verify {
                 range,
-                compare: true,
+                check: ByteCheck::Compare,
             } => bytes_32(self.transfer(range.lba(), range.blocks())?),
             Command::WriteSame(same) => {
                 self.write_same_span(&same)?;
@@ -191,13 +199,15 @@ impl<V: Volume> LogicalUnit<V> {
                 let span = self.transfer(range.lba(), range.blocks())?;
                 self.write(span, data, caching.force_unit_access).await
             }
-            Command::WriteAndVerify { range, compare } => {
+            Command::WriteAndVerify { range, check } => {
+                let compare = check == ByteCheck::Compare;
                 let span = self.transfer(range.lba(), range.blocks())?;
                 self.write(span, data.clone(), true).await?;
                 self.verify(span, compare.then_some(data), class).await?;
                 Ok(Response::written(bytes_32(span)?))
             }
-            Command::Verify { range, compare } => {
+            Command::Verify { range, check } => {
+                let compare = check == ByteCheck::Compare;
                 let span = self.transfer(range.lba(), range.blocks())?;
                 self.verify(span, compare.then_some(data), class).await
             }

@@ -4,6 +4,10 @@ use std::fmt;
 
 use bytes::Bytes;
 
+pub use detailed::{SenseData, SenseSpecific};
+
+mod detailed;
+
 /// Sense key, additional sense code and its qualifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Sense {
@@ -15,52 +19,25 @@ pub struct Sense {
     pub ascq: u8,
 }
 
-/// Bytes of fixed format sense without vendor-specific tail.
-const FIXED_SENSE_BYTES: usize = 18;
-
-const FIXED_CURRENT: u8 = 0x70;
-const DESCRIPTOR_CURRENT: u8 = 0x72;
-
 impl Sense {
     /// Sense of the given codes.
     pub const fn new(key: u8, asc: u8, ascq: u8) -> Self {
         Self { key, asc, ascq }
     }
 
-    /// Current sense in fixed format (SPC-4 §4.5.3).
+    /// Current sense in fixed format, without details.
     pub fn to_fixed_bytes(self) -> Bytes {
-        let mut bytes = [0u8; FIXED_SENSE_BYTES];
-        bytes[0] = FIXED_CURRENT;
-        bytes[2] = self.key;
-        // The additional sense length counts what follows byte 7.
-        bytes[7] = 10;
-        bytes[12] = self.asc;
-        bytes[13] = self.ascq;
-        Bytes::copy_from_slice(&bytes)
+        SenseData::from(self).to_fixed_bytes()
     }
 
-    /// Current sense in descriptor format without descriptors (SPC-4 §4.5.2).
+    /// Current sense in descriptor format, without descriptors.
     pub fn to_descriptor_bytes(self) -> Bytes {
-        Bytes::copy_from_slice(&[
-            DESCRIPTOR_CURRENT,
-            self.key,
-            self.asc,
-            self.ascq,
-            0,
-            0,
-            0,
-            0,
-        ])
+        SenseData::from(self).to_descriptor_bytes()
     }
 
-    /// Reads current or deferred sense of either format; bytes that are missing read as zero, as SPC-4 has it.
+    /// Reads current or deferred sense of either format, leaving out details.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let at = |index: usize| bytes.get(index).copied().unwrap_or(0);
-        match at(0) & 0x7f {
-            0x70 | 0x71 => Some(Self::new(at(2) & 0x0f, at(12), at(13))),
-            0x72 | 0x73 => Some(Self::new(at(1) & 0x0f, at(2), at(3))),
-            _ => None,
-        }
+        SenseData::parse(bytes).map(|detailed| detailed.sense)
     }
 }
 
@@ -87,10 +64,16 @@ senses! {
     NO_SENSE = 0x0 / 0x00 / 0x00,
     /// The unit waits to be started.
     BECOMING_READY = 0x2 / 0x04 / 0x01,
+    /// SANITIZE is going on.
+    SANITIZE_IN_PROGRESS = 0x2 / 0x04 / 0x1b,
+    /// The medium was ejected.
+    MEDIUM_NOT_PRESENT = 0x2 / 0x3a / 0x00,
     /// The medium was stopped by the initiator.
     INITIALIZING_COMMAND_REQUIRED = 0x2 / 0x04 / 0x02,
     /// What was read is not what was written.
     UNRECOVERED_READ_ERROR = 0x3 / 0x11 / 0x00,
+    /// SANITIZE failed.
+    SANITIZE_FAILED = 0x3 / 0x31 / 0x03,
     /// Writing failed.
     WRITE_ERROR = 0x3 / 0x0c / 0x00,
     /// The device is broken inside.
@@ -107,6 +90,24 @@ senses! {
     LOGICAL_UNIT_NOT_SUPPORTED = 0x5 / 0x25 / 0x00,
     /// A field of the parameter list has a value that is not supported.
     INVALID_FIELD_IN_PARAMETER_LIST = 0x5 / 0x26 / 0x00,
+    /// SAVING PARAMETERS NOT SUPPORTED.
+    SAVING_NOT_SUPPORTED = 0x5 / 0x39 / 0x00,
+    /// A release that is not the holder's.
+    INVALID_RELEASE = 0x5 / 0x26 / 0x04,
+    /// More CSCD descriptors than a copy may have.
+    TOO_MANY_CSCD_DESCRIPTORS = 0x5 / 0x26 / 0x06,
+    /// A CSCD descriptor of a type that is not supported.
+    UNSUPPORTED_CSCD_DESCRIPTOR = 0x5 / 0x26 / 0x07,
+    /// More segment descriptors than a copy may have.
+    TOO_MANY_SEGMENT_DESCRIPTORS = 0x5 / 0x26 / 0x08,
+    /// A segment descriptor of a type that is not supported.
+    UNSUPPORTED_SEGMENT_DESCRIPTOR = 0x5 / 0x26 / 0x09,
+    /// Inline data longer than supported.
+    INLINE_DATA_EXCEEDED = 0x5 / 0x26 / 0x0b,
+    /// Nothing is left to register with.
+    INSUFFICIENT_REGISTRATION_RESOURCES = 0x5 / 0x55 / 0x04,
+    /// Nothing is left to do the command with.
+    INSUFFICIENT_RESOURCES = 0x5 / 0x55 / 0x03,
     /// The initiator forbade the removal of the medium.
     MEDIUM_REMOVAL_PREVENTED = 0x5 / 0x53 / 0x02,
     /// Power on, reset, or bus device reset occurred.
@@ -115,6 +116,16 @@ senses! {
     DEVICE_RESET = 0x6 / 0x29 / 0x03,
     /// The nexus was lost.
     NEXUS_LOST = 0x6 / 0x29 / 0x07,
+    /// Another initiator changed mode pages.
+    MODE_PARAMETERS_CHANGED = 0x6 / 0x2a / 0x01,
+    /// Another initiator preempted the own reservation.
+    RESERVATIONS_PREEMPTED = 0x6 / 0x2a / 0x03,
+    /// A reservation was released.
+    RESERVATIONS_RELEASED = 0x6 / 0x2a / 0x04,
+    /// Another initiator removed the own registration.
+    REGISTRATIONS_PREEMPTED = 0x6 / 0x2a / 0x05,
+    /// The medium may have changed.
+    MEDIUM_MAY_HAVE_CHANGED = 0x6 / 0x28 / 0x00,
     /// The capacity has changed.
     CAPACITY_CHANGED = 0x6 / 0x2a / 0x09,
     /// Another initiator cleared the commands.
@@ -125,6 +136,10 @@ senses! {
     WRITE_PROTECTED = 0x7 / 0x27 / 0x00,
     /// A thin volume has no space left.
     SPACE_ALLOCATION_FAILED = 0x7 / 0x27 / 0x07,
+    /// Software write protected.
+    SOFTWARE_WRITE_PROTECTED = 0x7 / 0x27 / 0x02,
+    /// A copy cannot reach what it names.
+    COPY_TARGET_NOT_REACHABLE = 0xa / 0x0d / 0x02,
     /// Data digest error on the wire (RFC 7143 §11.4.7.2).
     PROTOCOL_SERVICE_CRC_ERROR = 0xb / 0x47 / 0x05,
     /// Unexpected unsolicited data (RFC 7143 §11.4.7.2).
@@ -148,6 +163,9 @@ mod tests {
             (Sense::INITIALIZING_COMMAND_REQUIRED, [0x02, 0x04, 0x02]),
             (Sense::UNRECOVERED_READ_ERROR, [0x03, 0x11, 0x00]),
             (Sense::WRITE_ERROR, [0x03, 0x0c, 0x00]),
+            (Sense::SANITIZE_IN_PROGRESS, [0x02, 0x04, 0x1b]),
+            (Sense::MEDIUM_NOT_PRESENT, [0x02, 0x3a, 0x00]),
+            (Sense::SANITIZE_FAILED, [0x03, 0x31, 0x03]),
             (Sense::INTERNAL_TARGET_FAILURE, [0x04, 0x44, 0x00]),
             (Sense::PARAMETER_LIST_LENGTH_ERROR, [0x05, 0x1a, 0x00]),
             (Sense::INVALID_OPERATION_CODE, [0x05, 0x20, 0x00]),
@@ -155,15 +173,34 @@ mod tests {
             (Sense::INVALID_FIELD_IN_CDB, [0x05, 0x24, 0x00]),
             (Sense::LOGICAL_UNIT_NOT_SUPPORTED, [0x05, 0x25, 0x00]),
             (Sense::INVALID_FIELD_IN_PARAMETER_LIST, [0x05, 0x26, 0x00]),
+            (Sense::SAVING_NOT_SUPPORTED, [0x05, 0x39, 0x00]),
+            (Sense::INVALID_RELEASE, [0x05, 0x26, 0x04]),
+            (Sense::TOO_MANY_CSCD_DESCRIPTORS, [0x05, 0x26, 0x06]),
+            (Sense::UNSUPPORTED_CSCD_DESCRIPTOR, [0x05, 0x26, 0x07]),
+            (Sense::TOO_MANY_SEGMENT_DESCRIPTORS, [0x05, 0x26, 0x08]),
+            (Sense::UNSUPPORTED_SEGMENT_DESCRIPTOR, [0x05, 0x26, 0x09]),
+            (Sense::INLINE_DATA_EXCEEDED, [0x05, 0x26, 0x0b]),
+            (
+                Sense::INSUFFICIENT_REGISTRATION_RESOURCES,
+                [0x05, 0x55, 0x04],
+            ),
+            (Sense::INSUFFICIENT_RESOURCES, [0x05, 0x55, 0x03]),
             (Sense::MEDIUM_REMOVAL_PREVENTED, [0x05, 0x53, 0x02]),
             (Sense::POWER_ON_OR_RESET, [0x06, 0x29, 0x00]),
             (Sense::DEVICE_RESET, [0x06, 0x29, 0x03]),
             (Sense::NEXUS_LOST, [0x06, 0x29, 0x07]),
+            (Sense::MODE_PARAMETERS_CHANGED, [0x06, 0x2a, 0x01]),
+            (Sense::RESERVATIONS_PREEMPTED, [0x06, 0x2a, 0x03]),
+            (Sense::RESERVATIONS_RELEASED, [0x06, 0x2a, 0x04]),
+            (Sense::REGISTRATIONS_PREEMPTED, [0x06, 0x2a, 0x05]),
+            (Sense::MEDIUM_MAY_HAVE_CHANGED, [0x06, 0x28, 0x00]),
             (Sense::CAPACITY_CHANGED, [0x06, 0x2a, 0x09]),
             (Sense::COMMANDS_CLEARED, [0x06, 0x2f, 0x00]),
             (Sense::REPORTED_LUNS_CHANGED, [0x06, 0x3f, 0x0e]),
             (Sense::WRITE_PROTECTED, [0x07, 0x27, 0x00]),
             (Sense::SPACE_ALLOCATION_FAILED, [0x07, 0x27, 0x07]),
+            (Sense::SOFTWARE_WRITE_PROTECTED, [0x07, 0x27, 0x02]),
+            (Sense::COPY_TARGET_NOT_REACHABLE, [0x0a, 0x0d, 0x02]),
             (Sense::PROTOCOL_SERVICE_CRC_ERROR, [0x0b, 0x47, 0x05]),
             (Sense::UNEXPECTED_UNSOLICITED_DATA, [0x0b, 0x0c, 0x0c]),
             (Sense::INCORRECT_AMOUNT_OF_DATA, [0x0b, 0x0c, 0x0d]),

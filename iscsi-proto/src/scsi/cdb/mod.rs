@@ -4,6 +4,12 @@ use zerocopy::byteorder::big_endian::{U16, U32, U64};
 
 use super::layout::layout;
 
+pub(super) mod copy;
+pub(super) mod medium;
+pub(super) mod mode;
+pub(super) mod primary;
+pub(super) mod reserve;
+
 /// Bytes of a command descriptor block in a SCSI Command PDU.
 pub(super) const CDB_BYTES: usize = 16;
 
@@ -28,33 +34,6 @@ layout! {
         3 => allocation: U16,
         5 => control: u8,
         6 => _tail: [u8; 10],
-    }
-}
-
-layout! {
-    /// MODE SENSE(6).
-    ModeSix = 16 {
-        0 => opcode: u8,
-        1 => flags: u8,
-        2 => page: u8,
-        3 => subpage: u8,
-        4 => allocation: u8,
-        5 => control: u8,
-        6 => _tail: [u8; 10],
-    }
-}
-
-layout! {
-    /// MODE SENSE(10).
-    ModeTen = 16 {
-        0 => opcode: u8,
-        1 => flags: u8,
-        2 => page: u8,
-        3 => subpage: u8,
-        4 => _reserved: [u8; 3],
-        7 => allocation: U16,
-        9 => control: u8,
-        10 => _tail: [u8; 6],
     }
 }
 
@@ -97,8 +76,8 @@ layout! {
 }
 
 layout! {
-    /// REPORT SUPPORTED OPERATION CODES.
-    SupportedOpcodes = 16 {
+    /// MAINTENANCE IN; only REPORT SUPPORTED OPERATION CODES asks for an operation code.
+    Maintenance = 16 {
         0 => opcode: u8,
         1 => action: u8,
         2 => options: u8,
@@ -121,14 +100,11 @@ pub(super) const SIX_ZERO_MEANS: u32 = 256;
 pub(super) const CONTROL_NACA: u8 = 0x04;
 pub(super) const REQUEST_SENSE_DESC: u8 = 0x01;
 pub(super) const INQUIRY_EVPD: u8 = 0x01;
-pub(super) const MODE_SENSE_DBD: u8 = 0x08;
-pub(super) const MODE_SENSE_LLBAA: u8 = 0x10;
-pub(super) const MODE_PAGE: u8 = 0x3f;
 pub(super) const DPO: u8 = 0x10;
 pub(super) const FUA: u8 = 0x08;
 pub(super) const PROTECT: u8 = 0xe0;
 pub(super) const VERIFY_BYTCHK: u8 = 0x06;
-pub(super) const VERIFY_BYTCHK_1: u8 = 0x02;
+pub(super) const BYTCHK_SHIFT: u8 = 1;
 pub(super) const IMMED_1: u8 = 0x02;
 pub(super) const UNMAP_ANCHOR: u8 = 0x01;
 pub(super) const WRITE_SAME_ANCHOR: u8 = 0x10;
