@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::params::Params;
 use crate::scsi::Sense;
@@ -20,6 +20,8 @@ pub(crate) struct WriteTransfer {
     max_outstanding: usize,
     received: u32,
     parts: Vec<Bytes>,
+    /// Short parts, copied together: what follows `parts`.
+    joined: BytesMut,
     /// Everything before this offset came, is on its way unsolicited, or was asked for.
     asked: u32,
     unsolicited: Option<Sequence>,
@@ -86,6 +88,7 @@ impl WriteTransfer {
             max_outstanding: usize::from(params.max_outstanding_r2t.max(1)),
             received: 0,
             parts: Vec::new(),
+            joined: BytesMut::new(),
             asked: length.min(allowed),
             unsolicited: None,
             solicited: VecDeque::new(),
@@ -169,6 +172,7 @@ impl WriteTransfer {
             .filter(|&wanted| self.fault.is_none() && self.received >= wanted)?;
         self.wanted = None;
         let mut left = usize::try_from(wanted).unwrap_or(usize::MAX);
+        self.close_joined();
         let mut parts = std::mem::take(&mut self.parts);
         parts.retain_mut(|part| {
             part.truncate(left);
@@ -200,7 +204,8 @@ impl WriteTransfer {
 
     /// Bytes held or on their way.
     pub(crate) fn reserved(&self) -> u64 {
-        let held: u64 = self.parts.iter().map(|part| part.len() as u64).sum();
+        let held =
+            self.joined.len() as u64 + self.parts.iter().map(|part| part.len() as u64).sum::<u64>();
         let coming = |sequence: &Sequence| u64::from(sequence.end.saturating_sub(sequence.next));
         held + self
             .solicited
@@ -278,14 +283,24 @@ impl WriteTransfer {
     fn fail(&mut self, fault: Fault) {
         self.fault.get_or_insert(fault);
         self.parts.clear();
+        self.joined = BytesMut::new();
     }
 
     fn keep(&mut self, data: Bytes) {
         self.received = self
             .received
             .saturating_add(u32::try_from(data.len()).unwrap_or(u32::MAX));
-        if !data.is_empty() {
+        if data.len() < MIN_PART {
+            self.joined.extend_from_slice(&data);
+        } else {
+            self.close_joined();
             self.parts.push(data);
+        }
+    }
+
+    fn close_joined(&mut self) {
+        if !self.joined.is_empty() {
+            self.parts.push(std::mem::take(&mut self.joined).freeze());
         }
     }
 }
@@ -300,3 +315,7 @@ impl Fault {
         }
     }
 }
+
+/// Shorter parts are copied together: each would hold on to the whole buffer that it came in, and an initiator may
+/// send its data byte by byte.
+const MIN_PART: usize = 4096;

@@ -24,6 +24,13 @@ pub(crate) struct TextExchange {
     pub(crate) is_final: bool,
     /// The driver was asked for target records.
     pub(crate) awaits_records: bool,
+    /// Keys that were said so far; each may be negotiated once (RFC 7143 §6.2).
+    pub(crate) said: BTreeSet<String>,
+    /// Bytes of complete requests, all together.
+    pub(crate) taken: usize,
+    /// The initiator's new MaxRecvDataSegmentLength. It holds from the end of the exchange on: one that is begun anew
+    /// or fails changes nothing (RFC 7143 §6.4).
+    pub(crate) segment: Option<u32>,
 }
 
 impl TextExchange {
@@ -35,6 +42,9 @@ impl TextExchange {
             reply: Bytes::new(),
             is_final: false,
             awaits_records: false,
+            said: BTreeSet::new(),
+            taken: 0,
+            segment: None,
         }
     }
 }
@@ -54,17 +64,17 @@ pub(crate) struct Answer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BadText;
 
-/// Answers a complete text request.
+/// Answers a complete text request of an exchange in which the keys of `said` had their turn.
 pub(crate) fn answer(
     request: &[u8],
     session: SessionType,
     own: Option<&IscsiName>,
+    said: &mut BTreeSet<String>,
 ) -> Result<Answer, BadText> {
     let pairs = text::parse(request).map_err(|_| BadText)?;
-    let mut seen = BTreeSet::new();
     let (mut answers, mut scope, mut segment) = (Vec::new(), None, None);
     for (key, value) in &pairs {
-        if !seen.insert(key.as_str()) {
+        if !said.insert(key.as_str().to_owned()) {
             return Err(BadText);
         }
         match settle(key, value, session, own) {
@@ -125,13 +135,15 @@ fn segment(value: &str, least: u32, most: u32) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::{Answer, BadText, answer};
     use crate::discovery::DiscoverScope;
     use crate::params::SessionType;
 
     fn said(request: &[u8], session: SessionType) -> Answer {
         let own = "iqn.2026-01.org.example:disk".parse().ok();
-        answer(request, session, own.as_ref()).expect("a lawful request")
+        answer(request, session, own.as_ref(), &mut BTreeSet::new()).expect("a lawful request")
     }
 
     #[test]
@@ -207,7 +219,10 @@ mod tests {
             b"X=1\0X=2\0",
             b"no text",
         ] {
-            assert_eq!(answer(request, SessionType::Normal, None), Err(BadText));
+            assert_eq!(
+                answer(request, SessionType::Normal, None, &mut BTreeSet::new()),
+                Err(BadText)
+            );
         }
     }
 }

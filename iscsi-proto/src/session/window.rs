@@ -65,11 +65,6 @@ impl<T> CommandWindow<T> {
         self.depth = depth.clamp(1, MAX_DEPTH);
     }
 
-    /// True if no command may come before one is released.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.max() == before(self.expected)
-    }
-
     /// True if a command of this number may come.
     pub(crate) fn contains(&self, number: Serial) -> bool {
         self.expected.le(number) && number.le(self.max())

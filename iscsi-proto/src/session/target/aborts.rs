@@ -259,7 +259,7 @@ impl FullFeature {
     /// Another nexus took tasks of this session away; nobody waits for the write data that still comes for them (RFC
     /// 7143 §4.2.3.3).
     pub(super) fn purge(&mut self, lun: Option<Lun>) -> Vec<TaskId> {
-        let was_closed = self.window.is_closed();
+        let before = self.window.max();
         let gone = |task: &&Task| {
             matches!(task.kind, Kind::Scsi(_)) && lun.is_none_or(|lun| task.lun == lun)
         };
@@ -269,7 +269,7 @@ impl FullFeature {
         for _ in 0..places {
             self.window.release();
         }
-        self.announce_window(was_closed);
+        self.announce_window(before);
         known
     }
 
@@ -306,12 +306,24 @@ impl FullFeature {
 
     /// Remembers that data still comes. What is forgotten to make room is rejected when it comes.
     fn drain_later(&mut self, drain: Drain) {
-        self.drains
-            .retain(|old| old.initiator_task_tag != drain.initiator_task_tag);
-        if self.drains.len() >= MAX_DRAINS {
-            self.drains.pop_front();
+        self.forget_drain(drain.initiator_task_tag);
+        let oldest = self.drains.front().map(|oldest| oldest.initiator_task_tag);
+        if let Some(oldest) = oldest.filter(|_| self.drains.len() >= MAX_DRAINS) {
+            self.forget_drain(oldest);
         }
         self.drains.push_back(drain);
+    }
+
+    /// Nothing comes any more for a task that is gone: its tag is in use again, or there is no room to remember it.
+    pub(super) fn forget_drain(&mut self, tag: u32) {
+        let of_tag = |drain: &Drain| drain.initiator_task_tag == tag;
+        let Some(index) = self.drains.iter().position(of_tag) else {
+            return;
+        };
+        let awaited_by = self.drains.remove(index).and_then(|old| old.awaited_by);
+        if let Some(management) = awaited_by {
+            self.try_answer_management(management);
+        }
     }
 
     fn insert_management(
@@ -389,4 +401,4 @@ impl ManagementFunction {
 }
 
 /// Aborted tasks whose data may still come.
-const MAX_DRAINS: usize = 256;
+const MAX_DRAINS: usize = 1024;

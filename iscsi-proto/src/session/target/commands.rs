@@ -62,6 +62,8 @@ impl FullFeature {
             progress,
         };
         let lun = lun_of(header.lun);
+        // Who uses a tag again has sent all that it will ever send for the old task.
+        self.forget_drain(request.initiator_task_tag);
         if scsi.is_with_driver() {
             self.out.stats.commands += 1;
             self.out.events.push_back(TargetEvent::Command(Command {

@@ -38,7 +38,7 @@ pub struct SessionLimits {
     pub management_requests: u32,
     /// Bytes of write data held or asked for, all tasks together; one task may always exceed it alone.
     pub write_bytes: u64,
-    /// Bytes of one text request, continuations included.
+    /// Bytes of the text requests of one exchange.
     pub text_bytes: usize,
     /// How long a task management answer waits for write data that the affected tasks asked for.
     pub abort_grace: Duration,

@@ -113,6 +113,8 @@ impl FullFeature {
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         self.expire_drains(now);
         if self.keepalive.logout_until.is_some_and(|due| due <= now) {
+            // Time is up: said before it is done, if the initiator still listens (RFC 7143 §11.9.1).
+            self.announce_drop(0);
             self.ending = Some(CloseReason::LogoutTimeout);
         } else if self.keepalive.pinged_until.is_some_and(|due| due <= now) {
             self.ending = Some(CloseReason::Silent);

@@ -6,6 +6,7 @@ use crate::session::AsyncNotice;
 use crate::session::target::full_feature::FullFeature;
 use crate::wire::bhs::{AsyncMessage, FINAL, NopIn, RESERVED_TAG};
 use crate::wire::opcode::AsyncEvent;
+use crate::wire::serial::Serial;
 
 impl FullFeature {
     /// In discovery sessions nothing is said (RFC 7143 §7.4.3). A drop is announced to everybody: who does not
@@ -45,15 +46,18 @@ impl FullFeature {
     }
 
     pub(super) fn set_window(&mut self, commands: u32) {
-        let was_closed = self.window.is_closed();
+        let before = self.window.max();
         self.window.set_depth(commands);
-        self.announce_window(was_closed);
+        self.announce_window(before);
     }
 
-    /// An initiator that waits for an answer to see the window open might wait forever if the answer is never given.
-    /// This NOP-In asks for nothing, so it goes to initiators that never pinged, too.
-    pub(super) fn announce_window(&mut self, was_closed: bool) {
-        if was_closed && !self.window.is_closed() && self.is_normal() {
+    /// The initiator learns how wide the window is from the next answer. Where none is due, or where it may send
+    /// nothing until it knows, a NOP-In says it (RFC 7143 §11.4.11). It asks for nothing, so it goes to initiators that
+    /// never pinged, too.
+    pub(super) fn announce_window(&mut self, before: Serial) {
+        let was_closed = before.lt(self.window.expected());
+        let changed = before != self.window.max();
+        if changed && (was_closed || self.tasks.is_empty()) && self.is_normal() {
             self.remark(NopIn {
                 flags: FINAL,
                 initiator_task_tag: RESERVED_TAG.into(),

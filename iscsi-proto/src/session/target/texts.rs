@@ -33,7 +33,7 @@ impl FullFeature {
         if !exchange.reply.is_empty() && !data.is_empty() {
             return self.drop_exchange(request, RejectReason::PROTOCOL_ERROR, &header.into());
         }
-        if exchange.gathered.len() + data.len() > limit {
+        if exchange.taken + exchange.gathered.len() + data.len() > limit {
             return self.drop_exchange(
                 request,
                 RejectReason::LONG_OPERATION_REJECT,
@@ -44,12 +44,23 @@ impl FullFeature {
         if goes_on || !exchange.reply.is_empty() {
             return self.send_text(tag, request.delivery);
         }
+        self.answer_text(request, header);
+    }
+
+    /// Answers what the exchange gathered, now that it is whole.
+    fn answer_text(&mut self, request: Request, header: TextRequest) {
+        let tag = request.initiator_task_tag;
+        let Some(Task {
+            kind: Kind::Text(exchange),
+            ..
+        }) = self.tasks.get_mut(&tag)
+        else {
+            return self.release(request.delivery);
+        };
         let gathered = std::mem::take(&mut exchange.gathered);
-        match text::answer(
-            &gathered,
-            self.params.session_type,
-            self.target_name.as_ref(),
-        ) {
+        exchange.taken += gathered.len();
+        let own = self.target_name.as_ref();
+        match text::answer(&gathered, self.params.session_type, own, &mut exchange.said) {
             Ok(answer) => self.take_text_answer(tag, request.delivery, answer),
             Err(text::BadText) => {
                 self.drop_exchange(request, RejectReason::PROTOCOL_ERROR, &header.into());
@@ -125,9 +136,6 @@ impl FullFeature {
     }
 
     fn take_text_answer(&mut self, tag: u32, delivery: Delivery, answer: text::Answer) {
-        if let Some(length) = answer.max_send_data_segment_length {
-            self.params.max_send_data_segment_length = length;
-        }
         let Some(Task {
             kind: Kind::Text(exchange),
             id,
@@ -137,6 +145,7 @@ impl FullFeature {
             return;
         };
         exchange.reply = answer.text;
+        exchange.segment = answer.max_send_data_segment_length.or(exchange.segment);
         match answer.scope {
             Some(scope) => {
                 exchange.awaits_records = true;
@@ -173,11 +182,15 @@ impl FullFeature {
             target_transfer_tag: exchange.tag.into(),
             ..TextResponse::default()
         };
+        let segment = exchange.segment.filter(|_| ends);
         if ends {
             self.tasks.remove(&tag);
         }
         self.release(delivery);
         self.respond(header, part);
+        if let Some(length) = segment {
+            self.params.max_send_data_segment_length = length;
+        }
     }
 
     fn drop_exchange(&mut self, request: Request, reason: RejectReason, header: &Header) {
