@@ -44,6 +44,8 @@ const ROOT: &[&str] = &[
     "volume",
     "xtask",
 ];
+/// So do terms of the SCSI standards end with one.
+const BEFORE_DATA: &[&str] = &["sense", "defect", "parameter"];
 
 struct File {
     path: PathBuf,
@@ -221,10 +223,11 @@ fn camel_words(name: &str) -> Vec<String> {
 
 fn is_banned(words: &[String]) -> bool {
     words.iter().enumerate().any(|(at, word)| {
+        let next = words.get(at + 1).map(String::as_str);
+        let before = at.checked_sub(1).map(|before| words[before].as_str());
         let term = word == "data"
-            && words
-                .get(at + 1)
-                .is_some_and(|next| AFTER_DATA.contains(&next.as_str()));
+            && (next.is_some_and(|next| AFTER_DATA.contains(&next))
+                || before.is_some_and(|before| BEFORE_DATA.contains(&before)));
         BANNED.contains(&word.as_str()) && !term
     })
 }
@@ -235,6 +238,7 @@ fn banned_words_are_told_from_terms() {
     assert!(banned("SessionManager") && banned("UserData") && banned("DataBlob"));
     assert!(
         !banned("DataIn")
+            && !banned("SenseData")
             && !banned("ScsiDataOut")
             && !banned("Database")
             && !banned("Information")

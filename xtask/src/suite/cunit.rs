@@ -34,6 +34,9 @@ const ASIDES: [&str; 3] = [
     "REPORT_SUPPORTED_OPCODES not implemented",
 ];
 
+/// How much of a failed test's log is kept: one of them breaks four thousand assertions.
+const LOG_LINES: usize = 14;
+
 /// Reads the output of a run.
 pub(crate) fn parse(output: &str) -> Vec<Test> {
     let mut reader = Reader::default();
@@ -59,6 +62,7 @@ struct Open {
     skipped: Option<String>,
     aside: Option<String>,
     log: Vec<String>,
+    unlogged: usize,
 }
 
 impl Reader {
@@ -115,12 +119,17 @@ impl Open {
             };
             place.get_or_insert_with(|| line.to_owned());
         }
-        if !line.is_empty() {
+        if self.log.len() == LOG_LINES {
+            self.unlogged += 1;
+        } else if !line.is_empty() {
             self.log.push(line.to_owned());
         }
     }
 
-    fn verdict(self) -> Verdict {
+    fn verdict(mut self) -> Verdict {
+        if self.unlogged > 0 {
+            self.log.push(format!("and {} lines more", self.unlogged));
+        }
         match (self.passed, self.skipped, self.aside) {
             (Some(true), None, None) => Verdict::Passed,
             (Some(true), None, Some(aside)) => Verdict::Partial(aside),
@@ -206,6 +215,16 @@ mod tests {
                 ("Read10.Simple".to_owned(), Verdict::Passed),
             ]
         );
+    }
+
+    #[test]
+    fn a_long_log_is_cut() {
+        let output = "Suite: S\n  Test: A ...\n".to_owned() + &"line\n".repeat(1000) + "FAILED\n";
+        let Verdict::Failed(why) = &parse(&output)[0].verdict else {
+            panic!("it failed");
+        };
+        assert_eq!(why.lines().count(), 15);
+        assert!(why.ends_with("and 986 lines more"));
     }
 
     #[test]
