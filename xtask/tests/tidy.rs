@@ -11,6 +11,8 @@ const BANNED: &[&str] = &[
 ];
 /// RFC 7143's own terms begin with a banned word.
 const AFTER_DATA: &[&str] = &["in", "out", "segment", "digest", "sn", "pdu"];
+/// Terms of the SCSI standards end with one.
+const BEFORE_DATA: &[&str] = &["sense", "defect", "parameter"];
 /// All that may lie in the root.
 const ROOT: &[&str] = &[
     ".cargo",
@@ -44,8 +46,6 @@ const ROOT: &[&str] = &[
     "volume",
     "xtask",
 ];
-/// So do terms of the SCSI standards end with one.
-const BEFORE_DATA: &[&str] = &["sense", "defect", "parameter"];
 
 struct File {
     path: PathBuf,

@@ -119,10 +119,13 @@ impl Open {
             };
             place.get_or_insert_with(|| line.to_owned());
         }
-        if self.log.len() == LOG_LINES {
-            self.unlogged += 1;
-        } else if !line.is_empty() {
+        if line.is_empty() {
+            return;
+        }
+        if self.log.len() < LOG_LINES {
             self.log.push(line.to_owned());
+        } else {
+            self.unlogged += 1;
         }
     }
 
