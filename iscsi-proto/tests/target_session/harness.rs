@@ -199,8 +199,17 @@ impl Wire {
     }
 
     pub(crate) fn logged_in_with(config: TargetConfig, keys: &str) -> Self {
+        Self::after(config, &login(keys))
+    }
+
+    /// A session whose first CmdSN is this one.
+    pub(crate) fn logged_in_at(cmd_sn: u32, keys: &str) -> Self {
+        Self::after(config(), &login(keys).cmd_sn(cmd_sn))
+    }
+
+    fn after(config: TargetConfig, login: &Say) -> Self {
         let mut wire = Self::new(config);
-        wire.say(&login(keys));
+        wire.say(login);
         assert!(matches!(wire.event(), Some(TargetEvent::Login(_))));
         wire.session.authenticate(Authentication {
             portal_group_tag: 1,

@@ -12,6 +12,8 @@ mod harness;
 mod keepalive;
 mod login;
 mod management;
+mod notices;
 mod numbering;
+mod purge;
 mod texts;
 mod writes;

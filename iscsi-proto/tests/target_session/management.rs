@@ -203,3 +203,116 @@ fn a_warm_reset_waits_for_no_command_and_a_cold_one_ends_the_session() {
         Some(TargetEvent::Closed(CloseReason::Reset))
     ));
 }
+
+/// RFC 7143 §11.5.1 and §11.5.5: an immediate command is named by the number that the request itself carries.
+#[test]
+fn an_immediate_command_can_be_aborted() {
+    let mut wire = Wire::logged_in(EAGER);
+    wire.say(&read(1, 100, 512).byte(0, 0x41));
+    let task = wire.command().task;
+    wire.say(&manage(1, 9, 100, 1, 100));
+    let (management, _, affected) = asked(&mut wire);
+    assert_eq!(affected, [task]);
+    wire.session
+        .answer_management(management, ManagementAnswer::Complete);
+    hear_answer(&mut wire, 9, 0);
+}
+
+/// RFC 7143 §11.6.1: no task for what lies outside the window, or under another unit.
+#[test]
+fn what_cannot_be_aborted_does_not_exist() {
+    let mut wire = Wire::logged_in(EAGER);
+    wire.say(&read(1, 100, 512).lun(2));
+    wire.command();
+    // Another unit; beyond the window; before it; not before the request itself.
+    for (referenced, number) in [(1, 100), (5, 200), (5, 99), (5, 101)] {
+        wire.say(&manage(1, 9, 101, referenced, number));
+        hear_answer(&mut wire, 9, 1);
+    }
+    assert!(wire.event().is_none());
+}
+
+/// RFC 7143 §11.5.1: resets take later commands along, too; CLEAR ACA takes none.
+#[test]
+fn a_reset_takes_what_came_after_it_and_clear_aca_takes_nothing() {
+    let mut wire = Wire::logged_in(EAGER);
+    wire.say(&read(1, 100, 0));
+    wire.say(&read(2, 101, 0));
+    let tasks = [wire.command().task, wire.command().task];
+    wire.say(&manage(3, 8, 102, NO_TAG, 0));
+    let (aca, _, affected) = asked(&mut wire);
+    assert!(affected.is_empty());
+    wire.session
+        .answer_management(aca, ManagementAnswer::Unsupported);
+    hear_answer(&mut wire, 8, 5);
+    // Its number says that it was sent before the second command.
+    wire.say(&manage(5, 9, 101, NO_TAG, 0));
+    let (reset, function, affected) = asked(&mut wire);
+    assert_eq!(function, ManagementFunction::LogicalUnitReset);
+    assert_eq!(affected, tasks);
+    wire.session
+        .answer_management(reset, ManagementAnswer::Complete);
+    hear_answer(&mut wire, 9, 0);
+}
+
+/// RFC 7143 §4.2.2.1: a request that is not immediate has its turn, and its place.
+#[test]
+fn a_numbered_request_has_its_turn() {
+    let mut wire = Wire::logged_in(EAGER);
+    wire.say(&manage(2, 9, 101, NO_TAG, 0).byte(0, 0x02));
+    assert!(wire.event().is_none());
+    wire.say(&read(1, 100, 0));
+    let task = wire.command().task;
+    let (management, _, affected) = asked(&mut wire);
+    assert_eq!(affected, [task]);
+    wire.session
+        .answer_management(management, ManagementAnswer::Complete);
+    let heard = wire.hear_one();
+    assert_eq!((heard.word(28), heard.word(32)), (102, 105));
+}
+
+/// RFC 7143 §11.5.1: a cold reset is answered as far as that is possible, and then every connection ends; one that was
+/// refused ends none.
+#[test]
+fn only_a_cold_reset_that_was_done_ends_the_connection() {
+    let mut wire = Wire::logged_in(PATIENT);
+    wire.say(&write(1, 100, 512, true, b""));
+    let task = wire.command().task;
+    wire.session.receive(task, 512);
+    wire.hear_one();
+    wire.say(&manage(7, 9, 101, NO_TAG, 0));
+    let (refused, ..) = asked(&mut wire);
+    wire.session
+        .answer_management(refused, ManagementAnswer::Unauthorized);
+    assert!(wire.hear().is_empty(), "the data is still awaited");
+    wire.pass(Duration::from_secs(2));
+    hear_answer(&mut wire, 9, 6);
+    assert!(!wire.session.is_closed());
+    wire.say(&read(2, 101, 0));
+    wire.command();
+    wire.say(&manage(7, 10, 102, NO_TAG, 0));
+    let (done, ..) = asked(&mut wire);
+    wire.session
+        .answer_management(done, ManagementAnswer::Complete);
+    hear_answer(&mut wire, 10, 0);
+    assert!(wire.session.is_closed());
+}
+
+/// RFC 7143 §4.2.3.3 a: an initiator that uses a tag again has sent everything for the old task, so that nobody waits
+/// for it any longer.
+#[test]
+fn a_tag_that_is_used_again_ends_the_wait() {
+    let mut wire = Wire::logged_in(PATIENT);
+    wire.say(&write(1, 100, 512, true, b""));
+    let task = wire.command().task;
+    wire.session.receive(task, 512);
+    wire.hear_one();
+    wire.say(&manage(2, 9, 101, NO_TAG, 0));
+    let (management, ..) = asked(&mut wire);
+    wire.session
+        .answer_management(management, ManagementAnswer::Complete);
+    assert!(wire.hear().is_empty());
+    wire.say(&read(1, 101, 0));
+    hear_answer(&mut wire, 9, 0);
+    wire.command();
+}

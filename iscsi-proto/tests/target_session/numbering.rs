@@ -181,3 +181,72 @@ fn outside_the_window_not_even_a_running_tag_is_rejected() {
     assert!(wire.hear().is_empty() && wire.event().is_none());
     assert_eq!(wire.session.stats().ignored, 2);
 }
+
+/// RFC 7143 §4.2.2.1: an immediate command carries the present number and does not use it; it comes whatever the
+/// window is.
+#[test]
+fn an_immediate_command_needs_no_window() {
+    let mut wire = Wire::logged_in(EAGER);
+    for number in 0..4 {
+        wire.say(&read(number, 100 + number, 0));
+        wire.command();
+    }
+    wire.say(&read(9, 104, 0).byte(0, 0x41));
+    wire.command();
+    wire.say(&read(10, 400, 0).byte(0, 0x41));
+    wire.command();
+    wire.say(&ping(50, 104, b""));
+    let heard = wire.hear_one();
+    assert_eq!((heard.word(28), heard.word(32)), (104, 103));
+}
+
+/// RFC 7143 §10.1: reserved fields and bits are ignored by who receives them.
+#[test]
+fn reserved_bits_are_ignored() {
+    let mut wire = Wire::logged_in(EAGER);
+    // Bit 7 of byte 0, the reserved bits of the flags, bytes 2 and 3.
+    wire.say(
+        &read(1, 100, 0)
+            .byte(0, 0x81)
+            .byte(1, 0xd9)
+            .byte(2, 0xff)
+            .byte(3, 0xff),
+    );
+    let task = wire.command().task;
+    wire.good(task);
+    assert_eq!(wire.hear_one().head[3], 0x00);
+    wire.say(
+        &ping(2, 101, b"x")
+            .byte(1, 0xff)
+            .byte(2, 0xff)
+            .word(36, 0xdead_beef),
+    );
+    assert_eq!(wire.hear_one().data, b"x");
+    wire.say(
+        &Say::new(0x42, 0x81, 3)
+            .byte(2, 0xff)
+            .word(20, 77)
+            .cmd_sn(101)
+            .word(32, 99)
+            .word(44, 0xffff_ffff),
+    );
+    assert_eq!(wire.hear_one().head[2], 1);
+    wire.say(
+        &Say::new(0xc6, 0x80, 4)
+            .byte(3, 0xff)
+            .cmd_sn(101)
+            .word(36, 1),
+    );
+    assert_eq!(wire.hear_one().opcode(), 0x26);
+}
+
+/// RFC 7143 §11.16: without recovery no SNACK of any kind is honoured.
+#[test]
+fn snacks_are_refused() {
+    let mut wire = Wire::logged_in(EAGER);
+    for kind in 0..4 {
+        let snack = Say::new(0x10, 0x80 | kind, 1).word(20, NO_TAG);
+        wire.say(&snack);
+        wire.hear_reject(0x04, &snack);
+    }
+}

@@ -201,3 +201,132 @@ fn a_request_for_an_exchange_that_is_over_when_its_turn_comes_is_rejected() {
     );
     assert_eq!(heard[1].data, late.bytes()[..48]);
 }
+
+/// RFC 7143 §11.10.3 and §11.10.4: an exchange goes on under its own task tag alone.
+#[test]
+fn a_transfer_tag_belongs_to_its_task_tag() {
+    let mut wire = Wire::logged_in(EAGER);
+    wire.say(&text(3, 100, NO_TAG, 0x00, b""));
+    let transfer = wire.hear_one().word(20);
+    let stranger = text(4, 101, transfer, 0x80, b"");
+    wire.say(&stranger);
+    wire.hear_reject(0x09, &stranger);
+    wire.say(&text(3, 102, transfer, 0x80, b""));
+    assert_eq!(wire.hear_one().head[1], 0x80);
+}
+
+/// RFC 7143 §6.2: a key is negotiated once in an exchange, in one PDU or in two.
+#[test]
+fn a_key_is_negotiated_once_in_an_exchange() {
+    let mut wire = Wire::logged_in(EAGER);
+    wire.say(&text(
+        3,
+        100,
+        NO_TAG,
+        0x00,
+        b"MaxRecvDataSegmentLength=512\0",
+    ));
+    let transfer = wire.hear_one().word(20);
+    let again = text(3, 101, transfer, 0x80, b"MaxRecvDataSegmentLength=1024\0");
+    wire.say(&again);
+    wire.hear_reject(0x04, &again);
+    wire.say(&ping(50, 102, &[1; 3_000]));
+    assert_eq!(
+        wire.hear_one().data.len(),
+        2_048,
+        "as it was agreed upon at login"
+    );
+}
+
+/// RFC 7143 §6.4 and §11.10.4: what an exchange negotiates holds from its end on; one that is begun anew never was.
+#[test]
+fn a_new_segment_length_holds_from_the_end_of_the_exchange_on() {
+    let mut wire = Wire::logged_in(EAGER);
+    wire.say(&text(
+        3,
+        100,
+        NO_TAG,
+        0x00,
+        b"MaxRecvDataSegmentLength=512\0",
+    ));
+    let first = wire.hear_one();
+    assert_eq!(
+        (first.head[1], first.data.len()),
+        (0x00, 0),
+        "declared, so nothing is said to it"
+    );
+    wire.say(&ping(50, 101, &[1; 3_000]));
+    assert_eq!(wire.hear_one().data.len(), 2_048);
+    wire.say(&text(3, 101, NO_TAG, 0x00, b""));
+    let anew = wire.hear_one().word(20);
+    wire.say(&text(3, 102, anew, 0x80, b""));
+    assert_eq!(wire.hear_one().head[1], 0x80);
+    wire.say(&ping(50, 103, &[1; 3_000]));
+    assert_eq!(
+        wire.hear_one().data.len(),
+        2_048,
+        "the exchange was begun anew"
+    );
+    wire.say(&text(
+        3,
+        103,
+        NO_TAG,
+        0x80,
+        b"MaxRecvDataSegmentLength=512\0",
+    ));
+    assert_eq!(wire.hear_one().head[1], 0x80);
+    wire.say(&ping(50, 104, &[1; 3_000]));
+    assert_eq!(wire.hear_one().data.len(), 512);
+}
+
+/// RFC 7143 §6.2: an exchange that never ends gathers no more than one request may have.
+#[test]
+fn an_endless_exchange_is_cut_off() {
+    let mut wire = Wire::logged_in(EAGER);
+    let mut transfer = NO_TAG;
+    for number in 0..9 {
+        let key = format!("X-org.example.{number}={}\0", "v".repeat(8_000));
+        let request = text(3, 100 + number, transfer, 0x00, key.as_bytes());
+        wire.say(&request);
+        let heard = wire.hear_one();
+        if heard.opcode() == 0x3f {
+            assert_eq!((heard.head[2], number), (0x0a, 8));
+            return;
+        }
+        transfer = heard.word(20);
+    }
+    panic!("72 KB of text were taken");
+}
+
+/// RFC 7143 §6.4: keys that belong to the login are refused here, and the session goes on.
+#[test]
+fn what_the_login_settled_is_not_negotiated_anew() {
+    let mut wire = Wire::logged_in(EAGER);
+    wire.say(&text(
+        3,
+        100,
+        NO_TAG,
+        0x80,
+        b"HeaderDigest=CRC32C\0MaxConnections=4\0ErrorRecoveryLevel=2\0TaskReporting=FastAbort\0\
+          InitiatorAlias=me\0",
+    ));
+    assert_eq!(
+        wire.hear_one().data,
+        b"HeaderDigest=Reject\0MaxConnections=Reject\0ErrorRecoveryLevel=Reject\0TaskReporting=Reject\0"
+    );
+    wire.say(&read(1, 101, 0));
+    wire.command();
+}
+
+/// RFC 7143 §4.3: in a discovery session there is nothing to manage.
+#[test]
+fn a_discovery_session_has_no_tasks_to_manage() {
+    let mut wire = Wire::logged_in("SessionType=Discovery");
+    let request = crate::harness::manage(5, 9, 100, NO_TAG, 0);
+    wire.say(&request);
+    wire.hear_reject(0x04, &request);
+    let recovery = Say::new(0x46, 0x82, 5).cmd_sn(100).byte(21, 7);
+    wire.say(&recovery);
+    wire.hear_reject(0x04, &recovery);
+    assert!(!wire.session.is_closed());
+}

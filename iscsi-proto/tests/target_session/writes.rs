@@ -266,3 +266,128 @@ fn data_for_another_unit_is_rejected_and_fails_the_command() {
     assert_eq!((heard[0].opcode(), heard[0].head[2]), (0x3f, 0x09));
     assert_eq!((heard[1].opcode(), heard[1].head[3]), (0x21, 0x02));
 }
+
+/// RFC 7143 §11.3.4: an expected length of 0 with W set: there is nothing to ask for, and nothing may come.
+#[test]
+fn a_write_of_nothing() {
+    let mut wire = Wire::logged_in(EAGER);
+    wire.say(&write(1, 100, 0, true, b""));
+    let task = wire.command().task;
+    wire.session.receive(task, 512);
+    assert_eq!(wire.data_ready(), (task, Vec::new()));
+    wire.session
+        .complete(task, iscsi_proto::session::Response::written(512));
+    let heard = wire.hear_one();
+    assert_eq!(
+        (heard.opcode(), heard.head[1], heard.word(44)),
+        (0x21, 0x84, 512),
+        "overflow: the command moves more than the initiator has room for"
+    );
+    wire.say(&write(2, 101, 0, true, &bytes(0..4)));
+    wire.hear_sense(2, 0x0b, 0x0c, 0x0c);
+    assert!(wire.event().is_none());
+}
+
+/// RFC 7143 §11.4.7.2: more unsolicited Data-Out than FirstBurstLength; the answer waits for the final bit (§7.8).
+#[test]
+fn more_unsolicited_data_than_the_first_burst() {
+    let mut wire = Wire::logged_in(EAGER);
+    wire.say(&write(1, 100, 8_192, false, b""));
+    let task = wire.command().task;
+    wire.say(&data_out(1, NO_TAG, 0, 0, false, &bytes(0..4_096)));
+    assert!(wire.hear().is_empty());
+    let beyond = data_out(1, NO_TAG, 1, 4_096, false, &bytes(0..4));
+    wire.say(&beyond);
+    wire.hear_reject(0x09, &beyond);
+    wire.say(&data_out(1, NO_TAG, 2, 4_100, true, b""));
+    wire.hear_sense(1, 0x0b, 0x0c, 0x0d);
+    assert!(matches!(wire.event(), Some(TargetEvent::Aborted(tasks)) if tasks == [task]));
+}
+
+/// RFC 7143 §11.3.1: with F=0 a final Data-Out follows, even if the immediate data was all there is.
+#[test]
+fn an_empty_final_pdu_ends_the_first_burst() {
+    let mut wire = Wire::logged_in(EAGER);
+    wire.say(&write(1, 100, 512, false, &bytes(0..512)));
+    let task = wire.command().task;
+    wire.good(task);
+    assert!(wire.hear().is_empty(), "the final bit is still to come");
+    wire.say(&data_out(1, NO_TAG, 0, 512, true, b""));
+    assert_eq!(wire.hear_one().head[3], 0x00);
+}
+
+/// RFC 7143 §11.8: more data than the R2T asked for.
+#[test]
+fn more_data_than_was_asked_for() {
+    let mut wire = Wire::logged_in(PATIENT);
+    wire.say(&write(1, 100, 1_024, true, b""));
+    let task = wire.command().task;
+    wire.session.receive(task, 512);
+    let r2t = wire.hear_one();
+    assert_eq!(r2t.word(44), 512);
+    let long = data_out(1, r2t.word(20), 0, 0, true, &bytes(0..516));
+    wire.say(&long);
+    let heard = wire.hear();
+    assert_eq!((heard[0].opcode(), heard[0].head[2]), (0x3f, 0x09));
+    assert_eq!((heard[1].opcode(), heard[1].head[3]), (0x21, 0x02));
+    assert_eq!(heard[1].data[14..18], [0x0c, 0x0d, 0, 0]);
+}
+
+/// RFC 7143 §11.8: within a task R2Ts are fulfilled in the order in which they came.
+#[test]
+fn r2ts_are_answered_in_order() {
+    let mut wire = Wire::logged_in(PATIENT);
+    wire.say(&write(1, 100, 16_384, true, b""));
+    let task = wire.command().task;
+    wire.session.receive(task, 16_384);
+    let transfers: Vec<u32> = wire.hear().iter().map(|r2t| r2t.word(20)).collect();
+    let early = data_out(1, transfers[1], 0, 8_192, true, &bytes(8_192..16_384));
+    wire.say(&early);
+    wire.hear_reject(0x09, &early);
+    wire.say(&data_out(1, transfers[0], 0, 0, true, &bytes(0..8_192)));
+    wire.hear_sense(1, 0x0b, 0x0c, 0x0d);
+}
+
+/// RFC 7143 §7.9: a DataSN out of order means that a PDU was lost, whichever way it is off.
+#[test]
+fn a_data_pdu_that_comes_twice_is_a_crc_error() {
+    let mut wire = Wire::logged_in(PATIENT);
+    wire.say(&write(1, 100, 8_192, true, b""));
+    let task = wire.command().task;
+    wire.session.receive(task, 8_192);
+    let transfer = wire.hear_one().word(20);
+    wire.say(&data_out(1, transfer, 0, 0, false, &bytes(0..4_096)));
+    wire.say(&data_out(1, transfer, 0, 0, false, &bytes(0..4_096)));
+    wire.say(&data_out(1, transfer, 1, 4_096, true, &bytes(4_096..8_192)));
+    wire.hear_sense(1, 0x0b, 0x47, 0x05);
+}
+
+/// RFC 7143 §11.7.7: data segments of any length are received, empty ones among them; the data is the same.
+#[test]
+fn data_may_come_byte_by_byte() {
+    let mut wire = Wire::logged_in(PATIENT);
+    wire.say(&write(1, 100, 5_000, true, b""));
+    let task = wire.command().task;
+    wire.session.receive(task, 5_000);
+    let transfer = wire.hear_one().word(20);
+    let (mut offset, mut data_sn) = (0, 0);
+    for length in [1, 0, 2, 3, 4_096, 1, 897] {
+        let data = bytes(offset..offset + length);
+        let at = u32::try_from(offset).unwrap();
+        offset += length;
+        wire.say(&data_out(1, transfer, data_sn, at, offset == 5_000, &data));
+        data_sn += 1;
+    }
+    assert_eq!(wire.data_ready(), (task, bytes(0..5_000)));
+}
+
+/// RFC 7143 §11.3.1: a Data-Out for a task that is no write, or for none, is rejected and changes nothing.
+#[test]
+fn data_for_a_read_fails_the_read() {
+    let mut wire = Wire::logged_in(EAGER);
+    wire.say(&crate::harness::read(1, 100, 512));
+    let task = wire.command().task;
+    wire.say(&data_out(1, NO_TAG, 0, 0, true, &bytes(0..4)));
+    wire.hear_sense(1, 0x0b, 0x0c, 0x0c);
+    assert!(matches!(wire.event(), Some(TargetEvent::Aborted(tasks)) if tasks == [task]));
+}
