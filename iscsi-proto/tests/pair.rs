@@ -360,6 +360,7 @@ fn good(data: &[u8]) -> (Status, Vec<u8>, Residual) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
+    /// RFC 7143 §4.2.5: the bytes that go in are the bytes that come out, whatever was negotiated.
     #[test]
     fn what_is_written_is_what_is_read(
         limits in limits(),
@@ -408,6 +409,7 @@ proptest! {
     }
 }
 
+/// RFC 7143 §11.18 and §11.19: pings of both sides are answered.
 #[test]
 fn both_sides_keep_an_idle_session_alive() {
     let limits = Limits {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use iscsi_proto::scsi::Status;
-use iscsi_proto::session::{ManagementAnswer, Response, TargetEvent, TaskId};
+use iscsi_proto::session::{AsyncNotice, ManagementAnswer, Response, TargetEvent, TaskId};
+use iscsi_proto::wire::lun::Lun;
 use proptest::prelude::{
     Just, Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest,
 };
@@ -54,6 +55,11 @@ enum Turn {
     Receive(usize, u32),
     Manage(usize),
     Pass(u64),
+    /// Another nexus ends the tasks of a unit, or of all.
+    Purge(Option<u64>),
+    Window(u32),
+    /// A SCSI event of a unit.
+    Notify(u64),
 }
 
 fn turn() -> impl Strategy<Value = Turn> {
@@ -64,6 +70,9 @@ fn turn() -> impl Strategy<Value = Turn> {
         4 => (any::<usize>(), 0u32..20_000).prop_map(|(pick, length)| Turn::Receive(pick, length)),
         2 => any::<usize>().prop_map(Turn::Manage),
         1 => (0u64..5).prop_map(Turn::Pass),
+        1 => prop::option::of(0u64..3).prop_map(Turn::Purge),
+        1 => (0u32..5).prop_map(Turn::Window),
+        1 => (0u64..3).prop_map(Turn::Notify),
     ]
 }
 
@@ -183,12 +192,22 @@ fn act(wire: &mut Wire, watch: &mut Watch, turn: Turn) {
             wire.session
                 .answer_management(task, ManagementAnswer::Complete);
         }
+        Turn::Purge(unit) => {
+            let gone = wire.session.purge(unit.map(|number| Lun(number << 48)));
+            watch.running.retain(|running| !gone.contains(running));
+        }
+        Turn::Window(commands) => wire.session.set_window(commands),
+        Turn::Notify(unit) => wire.session.notify(AsyncNotice::Scsi {
+            lun: Lun(unit << 48),
+            sense: Bytes::from_static(&[0x70, 0, 0x06, 0, 0, 0, 0, 10]),
+        }),
         Turn::Pass(seconds) => wire.pass(Duration::from_secs(seconds)),
         Turn::Complete(_) | Turn::Receive(..) | Turn::Manage(_) => {}
     }
 }
 
 proptest! {
+    /// RFC 7143 §4.2.2: StatSN has no gaps, MaxCmdSN never goes back, no command is answered twice, whatever is said.
     #[test]
     fn whatever_is_said_the_numbers_hold(
         keys in prop_oneof![Just(EAGER), Just(PATIENT), Just("SessionType=Discovery")],
@@ -212,6 +231,7 @@ proptest! {
         }
     }
 
+    /// RFC 7143 §7.7: what cannot be cut into PDUs ends the connection and nothing else.
     #[test]
     fn bytes_without_shape_harm_nobody(bytes in prop::collection::vec(any::<u8>(), 0..2_000), cut in 1usize..200) {
         let mut wire = Wire::logged_in(EAGER);

@@ -8,6 +8,8 @@ use crate::harness::{EAGER, PATIENT, Wire, read, write};
 
 static BLOCKS: [u8; 10_000] = [0x5a; 10_000];
 
+/// RFC 7143 §11.7.1, §11.7.3 and §11.7.5: PDUs no longer than MaxRecvDataSegmentLength, sequences no longer than
+/// MaxBurstLength, DataSN from 0, the status in the last.
 #[test]
 fn read_data_is_cut_to_segments_and_bursts_and_ends_with_the_status() {
     let mut wire = Wire::logged_in(EAGER);
@@ -49,6 +51,7 @@ fn read_data_is_cut_to_segments_and_bursts_and_ends_with_the_status() {
     assert_eq!((last.word(28), last.word(32)), (101, 104));
 }
 
+/// RFC 7143 §11.4.5.2: overflow and underflow of what is read.
 #[test]
 fn residuals_of_reads() {
     // Bytes expected, bytes there, bytes sent, flags of the PDU with the status, residual.
@@ -70,6 +73,7 @@ fn residuals_of_reads() {
     }
 }
 
+/// RFC 7143 §11.4.5.2: residuals count what the command moves, whatever its direction.
 #[test]
 fn residuals_without_data() {
     // Flags of the command, bytes expected, bytes that the command moves, flags of the response, residual.
@@ -95,6 +99,7 @@ fn residuals_without_data() {
     }
 }
 
+/// RFC 7143 §11.4.5.2: no data in a direction that the initiator did not announce.
 #[test]
 fn a_read_command_marked_as_write_gets_no_data_but_a_residual() {
     let mut wire = Wire::logged_in(PATIENT);
@@ -108,6 +113,7 @@ fn a_read_command_marked_as_write_gets_no_data_but_a_residual() {
     );
 }
 
+/// RFC 7143 §11.4.7, §11.4.8 and §11.7.3: sense data behind its length, never in a Data-In PDU.
 #[test]
 fn sense_goes_into_a_response_of_its_own() {
     let mut wire = Wire::logged_in(EAGER);
@@ -143,6 +149,7 @@ fn sense_goes_into_a_response_of_its_own() {
     assert_eq!(response.data, [&[0x00, 0x12][..], &sense].concat());
 }
 
+/// RFC 7143 §11.4: one response for each command.
 #[test]
 fn an_answer_is_given_once() {
     let mut wire = Wire::logged_in(EAGER);
@@ -160,6 +167,7 @@ fn an_answer_is_given_once() {
     );
 }
 
+/// RFC 7143 §11.4.1, §11.4.5.1 and §11.2.2.4: a residual for each direction, the status in a response of its own.
 #[test]
 fn a_bidirectional_command_reports_both_residuals() {
     let mut wire = Wire::logged_in(EAGER);

@@ -8,6 +8,7 @@ use iscsi_proto::wire::framer::FrameError;
 
 use crate::harness::{EAGER, NO_TAG, Say, Wire, data_out, ping, read, write};
 
+/// RFC 7143 §11.18.3, §11.19: the echo carries as much of the data as the initiator takes.
 #[test]
 fn a_ping_is_echoed() {
     let mut wire = Wire::logged_in(EAGER);
@@ -29,6 +30,7 @@ fn a_ping_is_echoed() {
     assert!(wire.hear().is_empty(), "an acknowledgement is not answered");
 }
 
+/// RFC 7143 §11.19: a ping of the target, its answer, and the end of who does not answer.
 #[test]
 fn only_initiators_that_know_pings_are_pinged() {
     let mut wire = Wire::logged_in(EAGER);
@@ -58,6 +60,7 @@ fn only_initiators_that_know_pings_are_pinged() {
     ));
 }
 
+/// RFC 7143 §11.14.1 and §11.15.1: an unknown connection, recovery that is not supported, the end.
 #[test]
 fn logout_ends_the_session() {
     let mut wire = Wire::logged_in(EAGER);
@@ -80,6 +83,7 @@ fn logout_ends_the_session() {
     assert_eq!(wire.session.state(), ConnectionState::Free);
 }
 
+/// RFC 7143 §11.9.1, event 1: logout within Parameter3 seconds.
 #[test]
 fn an_initiator_is_asked_to_log_out() {
     let mut wire = Wire::logged_in(EAGER);
@@ -125,6 +129,7 @@ fn hear_digested(wire: &mut Wire) -> Vec<u8> {
     bytes
 }
 
+/// RFC 7143 §7.8: after a damaged header nobody knows where the next PDU begins.
 #[test]
 fn a_damaged_header_ends_the_connection() {
     let mut wire = Wire::logged_in(DIGESTS);
@@ -139,6 +144,7 @@ fn a_damaged_header_ends_the_connection() {
     ));
 }
 
+/// RFC 7143 §7.8: a command with damaged immediate data is rejected and discarded; it may come again.
 #[test]
 fn a_damaged_command_counts_as_not_received() {
     let mut wire = Wire::logged_in(DIGESTS);
@@ -155,6 +161,7 @@ fn a_damaged_command_counts_as_not_received() {
     wire.command();
 }
 
+/// RFC 7143 §7.8 b: Reject at once, CHECK CONDITION when the final PDU is there.
 #[test]
 fn damaged_write_data_is_rejected_and_then_reported() {
     let mut wire = Wire::logged_in(DIGESTS);

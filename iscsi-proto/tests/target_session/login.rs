@@ -14,6 +14,7 @@ fn closed(wire: &mut Wire) -> CloseReason {
     }
 }
 
+/// RFC 7143 §8.1: from the connection to S5.
 #[test]
 fn a_login_leads_to_the_full_feature_phase() {
     let mut wire = Wire::new(config());
@@ -25,6 +26,7 @@ fn a_login_leads_to_the_full_feature_phase() {
     assert_eq!(wire.session.state(), ConnectionState::LoggedIn);
 }
 
+/// RFC 7143 §4.2.4: nothing but a Login Request begins a connection.
 #[test]
 fn before_the_first_login_request_nothing_is_answered() {
     let mut wire = Wire::new(config());
@@ -38,6 +40,7 @@ fn before_the_first_login_request_nothing_is_answered() {
     assert!(wire.hear().is_empty() && wire.session.is_closed());
 }
 
+/// RFC 7143 §11.13.5, status 020Bh: a PDU that has no place in a login.
 #[test]
 fn another_pdu_during_login_is_refused_as_such() {
     let mut wire = Wire::new(config());
@@ -51,6 +54,7 @@ fn another_pdu_during_login_is_refused_as_such() {
     assert!(wire.session.is_closed());
 }
 
+/// RFC 7143 §11.13.5: the status says why, then the connection ends.
 #[test]
 fn a_refused_login_is_answered_and_closed() {
     let mut wire = Wire::new(config());
@@ -69,6 +73,7 @@ fn a_refused_login_is_answered_and_closed() {
     assert_eq!(closed(&mut wire), reason);
 }
 
+/// RFC 7143 §6.3: a login that leads nowhere does not hold its connection.
 #[test]
 fn a_login_that_takes_too_long_is_dropped() {
     let mut wire = Wire::new(config());
@@ -80,6 +85,7 @@ fn a_login_that_takes_too_long_is_dropped() {
     assert_eq!(closed(&mut wire), CloseReason::LoginTimeout);
 }
 
+/// RFC 7143 §7.6: the tasks of a connection end with it.
 #[test]
 fn a_broken_connection_takes_its_tasks_along() {
     let mut wire = Wire::logged_in(EAGER);

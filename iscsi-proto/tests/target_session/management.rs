@@ -28,6 +28,7 @@ fn hear_answer(wire: &mut Wire, tag: u32, code: u8) {
     );
 }
 
+/// RFC 7143 §11.5.1: no response for a task after the answer to its abort.
 #[test]
 fn an_aborted_task_is_never_answered() {
     let mut wire = Wire::logged_in(EAGER);
@@ -50,6 +51,7 @@ fn an_aborted_task_is_never_answered() {
     assert!(wire.hear().is_empty());
 }
 
+/// RFC 7143 §11.6.1 b and c: a command that may still come counts as received.
 #[test]
 fn a_task_that_is_not_there() {
     let mut wire = Wire::logged_in(EAGER);
@@ -75,6 +77,7 @@ fn a_task_that_is_not_there() {
     wire.command();
 }
 
+/// RFC 7143 §11.6.1 b: so does one that came ahead of its turn.
 #[test]
 fn a_command_that_waits_for_its_turn_can_be_aborted() {
     let mut wire = Wire::logged_in(EAGER);
@@ -88,6 +91,7 @@ fn a_command_that_waits_for_its_turn_can_be_aborted() {
     wire.command();
 }
 
+/// RFC 7143 §11.5.1 and §11.6.1: TASK REASSIGN, unknown functions, the abort of a task management request.
 #[test]
 fn what_cannot_be_done_is_answered_honestly() {
     let mut wire = Wire::logged_in(EAGER);
@@ -104,6 +108,7 @@ fn what_cannot_be_done_is_answered_honestly() {
     hear_answer(&mut wire, 9, 2);
 }
 
+/// RFC 7143 §4.2.3.2 and §4.2.3.3 b: the tasks of the unit, once all earlier commands have come.
 #[test]
 fn a_task_set_is_one_unit_and_what_came_before() {
     let mut wire = Wire::logged_in(EAGER);
@@ -136,6 +141,7 @@ fn a_task_set_is_one_unit_and_what_came_before() {
     assert_eq!(wire.hear().len(), 2);
 }
 
+/// RFC 7143 §4.2.3.3 a: the answer comes after the data of all valid transfer tags.
 #[test]
 fn the_answer_waits_for_data_that_was_asked_for() {
     let mut wire = Wire::logged_in(PATIENT);
@@ -154,6 +160,7 @@ fn the_answer_waits_for_data_that_was_asked_for() {
     assert!(wire.event().is_none());
 }
 
+/// RFC 7143 §4.2.3.3 a, bounded: some initiators send nothing more for a task that they gave up.
 #[test]
 fn but_not_forever() {
     let mut wire = Wire::logged_in(PATIENT);
@@ -175,6 +182,7 @@ fn but_not_forever() {
     assert!(wire.hear().is_empty(), "late data is swallowed");
 }
 
+/// RFC 7143 §4.2.3.3 b and §11.6.1: target resets plug the numbers before them; a cold one ends the connections.
 #[test]
 fn a_warm_reset_waits_for_no_command_and_a_cold_one_ends_the_session() {
     let mut wire = Wire::logged_in(EAGER);

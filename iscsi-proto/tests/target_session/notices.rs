@@ -169,7 +169,7 @@ fn a_wider_window_is_told_where_nobody_else_tells_it() {
     assert_eq!(wire.hear_one().word(32), 116);
 }
 
-/// RFC 7143 §4.2.2.1 and RFC 1982: the numbers wrap, and a promise from before the wrap does not come back.
+/// RFC 7143 §4.2.2.1, with RFC 1982: the numbers wrap, and a promise from before the wrap does not come back.
 #[test]
 fn the_window_wraps() {
     let mut wire = Wire::logged_in_at(0xffff_fffe, EAGER);

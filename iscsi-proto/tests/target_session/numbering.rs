@@ -1,9 +1,10 @@
 //! CmdSN, StatSN and the Reject PDU (RFC 7143 §4.2.2 and §11.17).
 
-use iscsi_proto::session::TargetEvent;
+use iscsi_proto::session::{Breach, CloseReason, SessionLimits, TargetEvent};
 
 use crate::harness::{EAGER, NO_TAG, Say, Wire, data_out, ping, read, text, write};
 
+/// RFC 7143 §4.2.2.1: ignored without a word.
 #[test]
 fn duplicates_and_strangers_to_the_window_are_ignored() {
     let mut wire = Wire::logged_in(EAGER);
@@ -24,6 +25,7 @@ fn duplicates_and_strangers_to_the_window_are_ignored() {
     );
 }
 
+/// RFC 7143 §4.2.2.1: the order of CmdSN is the order of delivery.
 #[test]
 fn commands_are_delivered_in_order_and_immediate_ones_at_once() {
     let mut wire = Wire::logged_in(EAGER);
@@ -39,6 +41,7 @@ fn commands_are_delivered_in_order_and_immediate_ones_at_once() {
     assert_eq!(wire.session.stats().commands, 4);
 }
 
+/// RFC 7143 §4.2.2.1: MaxCmdSN = ExpCmdSN - 1 closes the window.
 #[test]
 fn the_window_closes_with_the_tasks_and_opens_again() {
     let mut wire = Wire::logged_in(EAGER);
@@ -62,6 +65,7 @@ fn the_window_closes_with_the_tasks_and_opens_again() {
     wire.command();
 }
 
+/// RFC 7143 §4.2.2.2, §11.8.3 and §11.17.3: what advances StatSN and what does not.
 #[test]
 fn stat_sn_counts_what_it_has_to_count() {
     let mut wire = Wire::logged_in(EAGER);
@@ -87,6 +91,7 @@ fn stat_sn_counts_what_it_has_to_count() {
     assert_eq!(wire.hear_one().stat_sn(), start + 3);
 }
 
+/// RFC 7143 §11.17: the reason, and the header of the PDU that is refused.
 #[test]
 fn what_is_no_request_is_rejected_with_its_header() {
     let mut wire = Wire::logged_in(EAGER);
@@ -120,6 +125,7 @@ fn what_is_no_request_is_rejected_with_its_header() {
     assert_eq!(wire.session.stats().rejects, 12);
 }
 
+/// RFC 7143 §11.17.1: what may not be sent again leaves no gap.
 #[test]
 fn a_rejected_request_keeps_its_number_and_stops_nobody() {
     let mut wire = Wire::logged_in(EAGER);
@@ -142,6 +148,7 @@ fn a_rejected_request_keeps_its_number_and_stops_nobody() {
     );
 }
 
+/// RFC 7143 §4.2.2.1: the first PDU of a number counts.
 #[test]
 fn a_bad_duplicate_does_not_push_a_waiting_command_out() {
     let mut wire = Wire::logged_in(EAGER);
@@ -153,6 +160,7 @@ fn a_bad_duplicate_does_not_push_a_waiting_command_out() {
     assert!(wire.hear().is_empty());
 }
 
+/// RFC 7143 §4.2.2.1: room for one task management request and one other immediate request, always.
 #[test]
 fn immediate_commands_are_limited_but_there_is_always_room_for_one_of_each_kind() {
     let mut wire = Wire::logged_in(EAGER);
@@ -171,6 +179,7 @@ fn immediate_commands_are_limited_but_there_is_always_room_for_one_of_each_kind(
     assert_eq!(wire.hear_one().data, b"still here");
 }
 
+/// RFC 7143 §4.2.2.1: the window comes before everything else.
 #[test]
 fn outside_the_window_not_even_a_running_tag_is_rejected() {
     let mut wire = Wire::logged_in(EAGER);
@@ -200,7 +209,7 @@ fn an_immediate_command_needs_no_window() {
     assert_eq!((heard.word(28), heard.word(32)), (104, 103));
 }
 
-/// RFC 7143 §10.1: reserved fields and bits are ignored by who receives them.
+/// RFC 7143 §11: reserved fields and bits are ignored by who receives them.
 #[test]
 fn reserved_bits_are_ignored() {
     let mut wire = Wire::logged_in(EAGER);
@@ -249,4 +258,23 @@ fn snacks_are_refused() {
         wire.say(&snack);
         wire.hear_reject(0x04, &snack);
     }
+}
+
+/// RFC 7143 §4.2.2.1: commands ahead of their turn are kept, but not their data without end.
+#[test]
+fn commands_that_wait_hold_no_more_data_than_anybody_needs() {
+    let limits = SessionLimits {
+        write_bytes: 4_000,
+        ..SessionLimits::default()
+    };
+    let mut wire = Wire::limited(limits, EAGER);
+    wire.say(&write(2, 101, 2_048, true, &[7; 2_048]));
+    assert!(!wire.session.is_closed());
+    wire.say(&write(3, 102, 2_048, true, &[7; 2_048]));
+    assert!(matches!(
+        wire.event(),
+        Some(TargetEvent::Closed(CloseReason::ProtocolError(
+            Breach::EarlyData
+        )))
+    ));
 }

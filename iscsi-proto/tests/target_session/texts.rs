@@ -24,6 +24,8 @@ fn record(number: usize) -> TargetRecord {
     }
 }
 
+/// RFC 7143 §4.3, §7.4.3 and appendix C: SendTargets, addresses with their portal groups, and the logout of the whole
+/// session.
 #[test]
 fn a_discovery_session_answers_send_targets_and_nothing_else() {
     let mut wire = Wire::logged_in("SessionType=Discovery");
@@ -53,6 +55,7 @@ fn a_discovery_session_answers_send_targets_and_nothing_else() {
     assert!(wire.session.is_closed());
 }
 
+/// RFC 7143 appendix C: SendTargets works in normal sessions, and tells of no other target.
 #[test]
 fn a_normal_session_knows_its_own_target_only() {
     let mut wire = Wire::logged_in(EAGER);
@@ -66,6 +69,7 @@ fn a_normal_session_knows_its_own_target_only() {
     assert!(wire.event().is_none());
 }
 
+/// RFC 7143 §11.11.1 and §11.11.4: F=0 with a transfer tag until the last part.
 #[test]
 fn a_long_answer_comes_in_parts() {
     let mut wire = Wire::logged_in("SessionType=Discovery|MaxRecvDataSegmentLength=512");
@@ -90,6 +94,7 @@ fn a_long_answer_comes_in_parts() {
     assert_eq!(cmd_sn, 102);
 }
 
+/// RFC 7143 §11.10.2 and §6.2: a text that goes on is answered by an empty response.
 #[test]
 fn a_long_request_comes_in_parts() {
     let mut wire = Wire::logged_in(EAGER);
@@ -118,6 +123,7 @@ fn a_long_request_comes_in_parts() {
     );
 }
 
+/// RFC 7143 §11.11.4: what exceeds the resources is rejected as such (0Ah).
 #[test]
 fn endless_texts_and_exchanges_are_cut_off() {
     let mut wire = Wire::logged_in(EAGER);
@@ -138,6 +144,7 @@ fn endless_texts_and_exchanges_are_cut_off() {
     wire.hear_reject(0x0a, &ninth);
 }
 
+/// RFC 7143 §6.2: a key is negotiated once.
 #[test]
 fn the_same_key_twice_is_refused() {
     let mut wire = Wire::logged_in(EAGER);
@@ -146,6 +153,7 @@ fn the_same_key_twice_is_refused() {
     wire.hear_reject(0x04, &twice);
 }
 
+/// RFC 7143 §4.2.2.1: every request of an exchange has a place of its own.
 #[test]
 fn an_exchange_gives_back_the_place_of_its_latest_request() {
     let mut wire = Wire::logged_in(EAGER);
@@ -170,6 +178,7 @@ fn an_exchange_gives_back_the_place_of_its_latest_request() {
     );
 }
 
+/// RFC 7143 §4.2.2.1: the same when the exchange began with an immediate request.
 #[test]
 fn an_exchange_that_ends_with_a_numbered_request_gives_its_place_back() {
     let mut wire = Wire::logged_in(EAGER);
@@ -184,6 +193,7 @@ fn an_exchange_that_ends_with_a_numbered_request_gives_its_place_back() {
     assert_eq!((heard.word(28), heard.word(32)), (101, 104));
 }
 
+/// RFC 7143 §11.10.4: a request without a transfer tag begins anew, and what went on before is over.
 #[test]
 fn a_request_for_an_exchange_that_is_over_when_its_turn_comes_is_rejected() {
     let mut wire = Wire::logged_in(EAGER);

@@ -9,6 +9,7 @@ fn bytes(range: std::ops::Range<usize>) -> Vec<u8> {
     range.map(|at| u8::try_from(at % 251).unwrap()).collect()
 }
 
+/// RFC 7143 §4.2.5.2: data in the command itself.
 #[test]
 fn immediate_data_is_there_at_once() {
     let mut wire = Wire::logged_in(EAGER);
@@ -20,6 +21,7 @@ fn immediate_data_is_there_at_once() {
     assert_eq!(wire.hear_one().head[3], 0x00);
 }
 
+/// RFC 7143 §4.2.5.2, §11.7.5 and §11.8: three kinds of data, one order.
 #[test]
 fn immediate_then_unsolicited_then_asked_for() {
     let mut wire = Wire::logged_in(EAGER);
@@ -54,6 +56,7 @@ fn immediate_then_unsolicited_then_asked_for() {
     assert_eq!(wire.data_ready(), (task, bytes(0..14_000)));
 }
 
+/// RFC 7143 §13.17 and §11.8.4: MaxOutstandingR2T of them, each no longer than MaxBurstLength.
 #[test]
 fn as_many_r2ts_as_agreed_upon() {
     let mut wire = Wire::logged_in(PATIENT);
@@ -85,6 +88,7 @@ fn as_many_r2ts_as_agreed_upon() {
     );
 }
 
+/// RFC 7143 §11.4.3: no response before the final bit of the data that is on its way.
 #[test]
 fn a_command_that_failed_early_still_waits_for_its_data() {
     let mut wire = Wire::logged_in(EAGER);
@@ -101,6 +105,7 @@ fn a_command_that_failed_early_still_waits_for_its_data() {
     assert_eq!(wire.hear_one().head[3], 0x18);
 }
 
+/// RFC 7143 §4.2.5.2 and §11.4.7.2: FirstBurstLength exactly, or all there is.
 #[test]
 fn unsolicited_data_has_to_be_all_or_the_first_burst() {
     let mut wire = Wire::logged_in(EAGER);
@@ -114,6 +119,7 @@ fn unsolicited_data_has_to_be_all_or_the_first_burst() {
     assert!(wire.event().is_none(), "the driver never heard of it");
 }
 
+/// RFC 7143 §11.4.7.2: unexpected unsolicited data.
 #[test]
 fn unsolicited_data_where_none_is_allowed() {
     let mut wire = Wire::logged_in(PATIENT);
@@ -130,6 +136,7 @@ fn unsolicited_data_where_none_is_allowed() {
     assert!(wire.event().is_none());
 }
 
+/// RFC 7143 §11.7.6 and §11.17.1, note 2: a wrong buffer offset.
 #[test]
 fn data_beside_its_place_is_rejected_and_the_answer_waits_for_the_final_bit() {
     let mut wire = Wire::logged_in(PATIENT);
@@ -145,6 +152,7 @@ fn data_beside_its_place_is_rejected_and_the_answer_waits_for_the_final_bit() {
     assert!(matches!(wire.event(), Some(TargetEvent::Aborted(tasks)) if tasks == [task]));
 }
 
+/// RFC 7143 §11.17.1, note 2: a wrong transfer tag.
 #[test]
 fn an_unknown_transfer_tag_is_rejected_and_harms_nobody() {
     let mut wire = Wire::logged_in(PATIENT);
@@ -159,6 +167,7 @@ fn an_unknown_transfer_tag_is_rejected_and_harms_nobody() {
     assert_eq!(wire.data_ready(), (task, bytes(0..512)));
 }
 
+/// RFC 7143 §7.9: a gap in DataSN is a lost PDU.
 #[test]
 fn a_lost_data_pdu_is_a_crc_error() {
     let mut wire = Wire::logged_in(PATIENT);
@@ -170,6 +179,7 @@ fn a_lost_data_pdu_is_a_crc_error() {
     wire.hear_sense(1, 0x0b, 0x47, 0x05);
 }
 
+/// RFC 7143 §11.4.7.2: incorrect amount of data.
 #[test]
 fn too_little_data_for_an_r2t() {
     let mut wire = Wire::logged_in(PATIENT);
@@ -183,6 +193,7 @@ fn too_little_data_for_an_r2t() {
     assert!(wire.hear().is_empty());
 }
 
+/// RFC 7143 §11.8: the target asks when it is ready.
 #[test]
 fn memory_for_write_data_is_limited_but_the_oldest_command_goes_on() {
     let limits = SessionLimits {
@@ -233,6 +244,7 @@ fn memory_for_write_data_is_limited_but_the_oldest_command_goes_on() {
     );
 }
 
+/// RFC 7143 §11.8: an abort makes room.
 #[test]
 fn memory_that_an_abort_frees_goes_to_those_who_wait_for_it() {
     let limits = SessionLimits {
@@ -252,6 +264,7 @@ fn memory_that_an_abort_frees_goes_to_those_who_wait_for_it() {
     assert_eq!((r2t.opcode(), r2t.tag(), r2t.word(44)), (0x31, 2, 8_192));
 }
 
+/// RFC 7143 §11.7.4 and §11.17.1, note 2: the unit has to be that of the R2T.
 #[test]
 fn data_for_another_unit_is_rejected_and_fails_the_command() {
     let mut wire = Wire::logged_in(PATIENT);
