@@ -15,6 +15,7 @@ pub mod luns;
 pub mod mode;
 pub mod opcodes;
 mod operands;
+pub mod persistent;
 mod range;
 mod sense;
 mod status;
