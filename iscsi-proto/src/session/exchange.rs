@@ -81,7 +81,8 @@ pub struct Command {
     pub lun: Lun,
     /// The command descriptor block.
     pub cdb: [u8; 16],
-    /// How the task is ordered among others.
+    /// How the task is ordered among others; the session sees to it, so that a driver may execute in any order what it
+    /// was given.
     pub attribute: TaskAttribute,
     /// The bytes that the initiator expects to move, in the direction of `reads` or `writes`.
     pub expected_length: u32,
@@ -104,21 +105,24 @@ pub enum TaskAttribute {
     HeadOfQueue,
     /// Auto contingent allegiance.
     Aca,
-    /// A value that the RFC reserves.
-    Reserved(u8),
 }
 
 impl TaskAttribute {
-    /// Reads the three bits of the header.
-    pub(crate) fn from_bits(bits: u8) -> Self {
-        match bits & 0x07 {
+    /// Reads the three bits of the header; the rest is reserved.
+    pub(crate) fn from_bits(bits: u8) -> Option<Self> {
+        Some(match bits & 0x07 {
             0 => Self::Untagged,
             1 => Self::Simple,
             2 => Self::Ordered,
             3 => Self::HeadOfQueue,
             4 => Self::Aca,
-            reserved => Self::Reserved(reserved),
-        }
+            _ => return None,
+        })
+    }
+
+    /// True if commands that come later may have to wait for one of this kind.
+    pub(crate) fn holds_up(self) -> bool {
+        matches!(self, Self::Ordered | Self::HeadOfQueue)
     }
 }
 

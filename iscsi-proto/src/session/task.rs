@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use crate::session::data_out::WriteTransfer;
 use crate::session::text::TextExchange;
-use crate::session::{ManagementAnswer, ManagementFunction, Response, TaskId};
+use crate::session::{
+    Command, ManagementAnswer, ManagementFunction, Response, TaskAttribute, TaskId,
+};
 use crate::wire::lun::Lun;
 use crate::wire::serial::Serial;
 
@@ -45,6 +47,7 @@ pub(crate) struct ScsiTask {
     pub(crate) bidirectional: bool,
     /// The next DataSN or R2TSN; they share a sequence (RFC 7143 §4.2.2.4).
     pub(crate) input_sn: u32,
+    pub(crate) attribute: TaskAttribute,
     pub(crate) write: WriteTransfer,
     pub(crate) progress: Progress,
 }
@@ -54,6 +57,8 @@ pub(crate) struct ScsiTask {
 pub(crate) enum Progress {
     /// The driver does not know of it, or was told to forget it: its data is at fault.
     Withheld,
+    /// Others of its unit have to end before it begins.
+    Held(Command),
     /// The driver works on it.
     Running,
     /// The driver works on its write data.
@@ -63,6 +68,11 @@ pub(crate) enum Progress {
 }
 
 impl ScsiTask {
+    /// True if it did not end yet, as far as the unit is concerned.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.is_with_driver() || matches!(self.progress, Progress::Held(_))
+    }
+
     /// True if the driver works on it.
     pub(crate) fn is_with_driver(&self) -> bool {
         matches!(self.progress, Progress::Running | Progress::Writing)

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use iscsi_proto::scsi::Status;
-use iscsi_proto::session::{Response, TaskAttribute};
+use iscsi_proto::session::{Response, TargetConfig, TaskAttribute};
 
-use crate::harness::{EAGER, PATIENT, Wire, read, write};
+use crate::harness::{EAGER, PATIENT, Wire, config, manage, read, write};
 
 static BLOCKS: [u8; 10_000] = [0x5a; 10_000];
 
@@ -198,4 +198,78 @@ fn a_bidirectional_command_reports_both_residuals() {
         "bidirectional underflow"
     );
     assert_eq!((response.word(40), response.word(44)), (1024, 0));
+}
+
+/// RFC 7143 §11.3.1 and SAM-5 §8.6: ORDERED begins after everything older of its unit, and before everything newer.
+#[test]
+fn an_ordered_command_waits_for_the_older_and_holds_up_the_newer() {
+    let config = TargetConfig {
+        queue_depth: 16,
+        ..config()
+    };
+    let mut wire = Wire::logged_in_with(config, EAGER);
+    let with = |tag: u32, attribute: u8| read(tag, 99 + tag, 0).byte(1, 0xc0 | attribute);
+    wire.say(&with(1, 1));
+    wire.say(&with(2, 2));
+    wire.say(&with(3, 0));
+    wire.say(&with(4, 1).lun(1));
+    wire.say(&with(5, 3));
+    let (first, other, head) = (wire.command(), wire.command(), wire.command());
+    assert_eq!(other.lun.number(), Some(1), "another unit, another order");
+    assert_eq!(head.attribute, TaskAttribute::HeadOfQueue);
+    assert!(wire.event().is_none());
+    wire.good(first.task);
+    let ordered = wire.command();
+    assert_eq!(ordered.attribute, TaskAttribute::Ordered);
+    wire.good(ordered.task);
+    let third = wire.command();
+    assert_eq!(third.attribute, TaskAttribute::Untagged);
+    wire.say(&with(6, 1));
+    assert!(
+        wire.event().is_none(),
+        "the head of the queue is under way and came before it"
+    );
+    wire.good(head.task);
+    let sixth = wire.command();
+    for task in [third.task, sixth.task, other.task] {
+        wire.good(task);
+    }
+    let tags: Vec<u32> = wire.hear().iter().map(|heard| heard.tag()).collect();
+    assert_eq!(tags, [1, 2, 5, 3, 6, 4]);
+}
+
+/// RFC 7143 §11.5.1: what ends a command that others wait for, answer or abort, lets them begin; a command that waits
+/// can be aborted as if it were under way.
+#[test]
+fn an_aborted_command_holds_up_nobody() {
+    let mut wire = Wire::logged_in(EAGER);
+    wire.say(&read(1, 100, 0));
+    wire.say(&read(2, 101, 0).byte(1, 0xc2));
+    wire.say(&read(3, 102, 0));
+    wire.command();
+    wire.say(&manage(1, 9, 103, 2, 101));
+    assert_eq!(
+        (wire.hear_one().opcode(), wire.command().expected_length),
+        (0x22, 0)
+    );
+    wire.say(&read(4, 103, 0).byte(1, 0xc2));
+    assert!(wire.event().is_none());
+    assert_eq!(wire.session.purge(None).len(), 2);
+    assert!(wire.event().is_none(), "it went with the others");
+    wire.say(&read(5, 104, 0).byte(1, 0xc2));
+    wire.command();
+}
+
+/// RFC 7143 §11.3.1: ACA without the condition is an error of the command, a reserved attribute one of the protocol.
+#[test]
+fn attributes_that_cannot_be_honoured_are_refused() {
+    let mut wire = Wire::logged_in(EAGER);
+    wire.say(&read(1, 100, 0).byte(1, 0xc4));
+    wire.hear_sense(1, 0x05, 0x49, 0x00);
+    for (number, attribute) in [(101, 5), (102, 6), (103, 7)] {
+        let reserved = read(2, number, 0).byte(1, 0xc0 | attribute);
+        wire.say(&reserved);
+        wire.hear_reject(0x04, &reserved);
+    }
+    assert!(wire.event().is_none());
 }

@@ -300,6 +300,7 @@ impl FullFeature {
         if self.starved {
             self.ask_for_data();
         }
+        self.begin_held();
         known.sort_unstable();
         Taken { places, known }
     }

@@ -7,7 +7,7 @@ use crate::session::data_in::{Pieces, Residual};
 use crate::session::data_out::WriteTransfer;
 use crate::session::target::full_feature::{FullFeature, Request, lun_of};
 use crate::session::task::{Kind, Progress, ScsiTask, Task};
-use crate::session::{Command, Response, TargetEvent, TaskAttribute, TaskId};
+use crate::session::{Command, Response, TaskAttribute, TaskId};
 use crate::wire::ahs::{Segment, segments};
 use crate::wire::bhs::{
     DataIn, FINAL, READ, RESERVED_TAG, STATUS, ScsiCommand, ScsiResponse, WRITE,
@@ -15,13 +15,15 @@ use crate::wire::bhs::{
 use crate::wire::opcode::RejectReason;
 
 impl FullFeature {
-    /// At least one of F and W is set, and additional segments add up (RFC 7143 §11.3.1).
+    /// At least one of F and W is set, the attribute is one, and additional segments add up (RFC 7143 §11.3.1).
     pub(super) fn check_command(header: &ScsiCommand, ahs: &Bytes) -> Result<(), RejectReason> {
-        let lawful = header.flags & (FINAL | WRITE) != 0 && segments(ahs).is_ok();
-        if lawful {
-            Ok(())
-        } else {
-            Err(RejectReason::INVALID_PDU_FIELD)
+        if header.flags & (FINAL | WRITE) == 0 || segments(ahs).is_err() {
+            return Err(RejectReason::INVALID_PDU_FIELD);
+        }
+        // Reserved values of defined fields break the protocol (RFC 7143 §11).
+        match TaskAttribute::from_bits(header.flags) {
+            Some(_) => Ok(()),
+            None => Err(RejectReason::PROTOCOL_ERROR),
         }
     }
 
@@ -48,34 +50,35 @@ impl FullFeature {
             (true, false) => expected,
             (false, _) => 0,
         };
+        let lun = lun_of(header.lun);
+        // A reserved attribute was refused before the command had its turn.
+        let attribute = TaskAttribute::from_bits(header.flags).unwrap_or(TaskAttribute::Untagged);
+        // Who uses a tag again has sent all that it will ever send for the old task.
+        self.forget_drain(request.initiator_task_tag);
         let progress = if write.fault().is_some() {
             Progress::Withheld
+        } else if attribute == TaskAttribute::Aca {
+            Progress::Answered(Response::check_condition(NO_ACA.to_fixed_bytes()))
         } else {
-            Progress::Running
+            Progress::Held(Command {
+                task: id,
+                lun,
+                cdb: header.cdb,
+                attribute,
+                expected_length: expected,
+                reads,
+                writes,
+            })
         };
         let scsi = ScsiTask {
             expected,
             read_length,
             bidirectional: reads && writes,
             input_sn: 0,
+            attribute,
             write,
             progress,
         };
-        let lun = lun_of(header.lun);
-        // Who uses a tag again has sent all that it will ever send for the old task.
-        self.forget_drain(request.initiator_task_tag);
-        if scsi.is_with_driver() {
-            self.out.stats.commands += 1;
-            self.out.events.push_back(TargetEvent::Command(Command {
-                task: id,
-                lun,
-                cdb: header.cdb,
-                attribute: TaskAttribute::from_bits(header.flags),
-                expected_length: expected,
-                reads,
-                writes,
-            }));
-        }
         let task = Task {
             id,
             lun,
@@ -84,6 +87,7 @@ impl FullFeature {
             kind: Kind::Scsi(scsi),
         };
         self.tasks.insert(request.initiator_task_tag, task);
+        self.begin_in_order(id, lun, attribute);
         self.advance_command(request.initiator_task_tag);
     }
 
@@ -98,6 +102,7 @@ impl FullFeature {
         if scsi.is_with_driver() {
             scsi.progress = Progress::Answered(response);
             self.advance_command(id.initiator_task_tag);
+            self.begin_held();
         }
     }
 
@@ -196,6 +201,10 @@ fn bidirectional_read_length(ahs: &Bytes) -> u32 {
         .find_map(length)
         .unwrap_or(0)
 }
+
+/// INVALID MESSAGE ERROR, ILLEGAL REQUEST: the ACA attribute without the condition, which no unit here establishes
+/// (SAM-5 §8.6).
+const NO_ACA: Sense = Sense::new(0x05, 0x49, 0x00);
 
 /// The most that sense data may be (SPC-4 §4.5.1).
 const MAX_SENSE_BYTES: usize = 252;

@@ -40,6 +40,8 @@ pub(super) struct FullFeature {
     pub(super) management_waits: bool,
     /// Some command could not ask for its data for want of memory.
     pub(super) starved: bool,
+    /// Some command may have to wait for its place among the others of its unit.
+    pub(super) is_ordering: bool,
     pub(super) ending: Option<CloseReason>,
     pub(super) out: Outbox,
     next_serial: u64,
@@ -98,6 +100,7 @@ impl FullFeature {
             keepalive: Keepalive::new(now),
             management_waits: false,
             starved: false,
+            is_ordering: false,
             ending: None,
             out,
             next_serial: 0,

@@ -6,6 +6,7 @@ mod config;
 mod full_feature;
 mod keepalive;
 mod notices;
+mod ordering;
 mod texts;
 mod transfers;
 

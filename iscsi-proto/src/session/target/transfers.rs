@@ -123,12 +123,18 @@ impl FullFeature {
         else {
             return;
         };
-        if !matches!(scsi.progress, Progress::Running) {
-            return;
+        match scsi.progress {
+            Progress::Running => {}
+            Progress::Held(_) if scsi.write.fault().is_some() => {
+                scsi.progress = Progress::Withheld;
+                return self.begin_held();
+            }
+            _ => return,
         }
         if scsi.write.fault().is_some() {
             scsi.progress = Progress::Withheld;
             self.out.events.push_back(TargetEvent::Aborted(vec![*id]));
+            self.begin_held();
         } else if let Some(data) = scsi.write.take_wanted() {
             scsi.progress = Progress::Writing;
             self.out
@@ -214,7 +220,7 @@ impl ScsiTask {
     /// The answer that is ready to go, if nothing is awaited from the driver. A fault in the data outweighs what
     /// the driver says.
     fn take_answer(&mut self) -> Option<Response> {
-        if self.is_with_driver() {
+        if self.is_under_way() {
             return None;
         }
         let progress = std::mem::replace(&mut self.progress, Progress::Withheld);
