@@ -85,6 +85,8 @@ pub enum Kind {
     DeclaredNumber(u32, u32),
     /// Answered by text of its own: SendTargets.
     Request,
+    /// A step of an authentication method (RFC 7143 §12.1).
+    Authentication,
     /// Gone since RFC 7143; always answered by this (RFC 7143 §13.25).
     Obsolete(&'static str),
 }
@@ -176,6 +178,11 @@ const SEGMENT_MAX: u32 = (1 << 24) - 1;
 keys! {
     // key               name                        how it is settled         when            by whom  stage  discovery
     AuthMethod           "AuthMethod"                Kind::List,                InitializeOnly,  Both,      Security,    true;
+    ChapA                "CHAP_A"                    Kind::Authentication,      InitializeOnly,  Both,      Security,    true;
+    ChapI                "CHAP_I"                    Kind::Authentication,      InitializeOnly,  Both,      Security,    true;
+    ChapC                "CHAP_C"                    Kind::Authentication,      InitializeOnly,  Both,      Security,    true;
+    ChapN                "CHAP_N"                    Kind::Authentication,      InitializeOnly,  Both,      Security,    true;
+    ChapR                "CHAP_R"                    Kind::Authentication,      InitializeOnly,  Both,      Security,    true;
     HeaderDigest         "HeaderDigest"              Kind::List,                InitializeOnly,  Both,      Operational, true;
     DataDigest           "DataDigest"                Kind::List,                InitializeOnly,  Both,      Operational, true;
     MaxConnections       "MaxConnections"            Kind::Minimum(1, 65_535),  LeadingOnly,     Both,      Operational, false;
@@ -254,7 +261,11 @@ mod tests {
             Some(Key::NodeArchitecture)
         );
         assert_eq!(Key::from_name("headerdigest"), None);
-        assert_eq!(Key::ALL.len(), 30, "29 keys of RFC 7143 §13 and AuthMethod");
+        assert_eq!(
+            Key::ALL.len(),
+            35,
+            "29 keys of RFC 7143 §13, AuthMethod and five keys of CHAP"
+        );
         for &key in Key::ALL {
             assert_eq!(Key::from_name(&key.to_string()), Some(key));
         }

@@ -1,10 +1,12 @@
 //! The initiator's end of the login.
 
 use crate::discovery;
+use crate::login::chap::{Prover, Step, Unproven};
 use crate::login::ltds::{Incoming, Outgoing};
 use crate::login::negotiate::Negotiation;
 use crate::login::offer::sendable_alias;
 use crate::login::stage::{Position, Stage};
+use crate::login::value::NONE;
 use crate::login::{InitiatorOffer, LoginStatus, MAX_LOGIN_EXCHANGES, VERSION};
 use crate::params::{Key, Params, Sender, SessionType};
 use crate::wire::bhs::{IMMEDIATE, LoginRequest, LoginResponse};
@@ -75,6 +77,12 @@ pub enum LoginError {
     /// The target's answer is none of those possible.
     #[error("the target's answer to {0} is unacceptable")]
     BadAnswer(Key),
+    /// The target agrees to no authentication method.
+    #[error("the target agrees to no authentication method")]
+    NoMethod,
+    /// The target did not take part in the authentication as it must.
+    #[error(transparent)]
+    Unproven(#[from] Unproven),
     /// The target redirects us to nowhere.
     #[error("the target redirects without an address")]
     NoAddress,
@@ -92,6 +100,10 @@ pub struct InitiatorLogin {
     negotiation: Negotiation,
     incoming: Incoming,
     outgoing: Outgoing,
+    /// What is left to prove.
+    prover: Option<Prover>,
+    /// The last request asked for the next stage.
+    asked: bool,
     declared_segment: Option<u32>,
     exchanges: u32,
     exp_stat_sn: Serial,
@@ -100,7 +112,7 @@ pub struct InitiatorLogin {
 impl InitiatorLogin {
     /// A login that has not begun.
     pub fn new(offer: InitiatorOffer) -> Self {
-        let stage = if offer.skip_security {
+        let stage = if offer.skip_security && offer.chap.is_none() {
             Stage::Operational
         } else {
             Stage::Security
@@ -108,12 +120,14 @@ impl InitiatorLogin {
         Self {
             stage,
             negotiation: Negotiation::new(Sender::Initiator, offer.session_type, offer.wishes()),
-            offer,
             incoming: Incoming::default(),
             outgoing: Outgoing::default(),
+            prover: offer.chap.clone().map(Prover::new),
+            asked: false,
             declared_segment: None,
             exchanges: 0,
             exp_stat_sn: Serial(0),
+            offer,
         }
     }
 
@@ -171,7 +185,8 @@ impl InitiatorLogin {
         }
         self.exp_stat_sn = Serial(response.stat_sn.get()).next();
         let position = Position::decode(response.flags).map_err(|_| LoginError::BadTransition)?;
-        if position.current != self.stage || position.next.is_some_and(|next| next != self.goal()) {
+        let lawful = |next| self.asked && next == self.goal();
+        if position.current != self.stage || !position.next.is_none_or(lawful) {
             return Err(LoginError::BadTransition);
         }
         if self.outgoing.is_pending() {
@@ -180,10 +195,12 @@ impl InitiatorLogin {
         let Some(pairs) = self.incoming.take(&pdu.data, position.continues)? else {
             return Ok(InitiatorStep::Send(self.request(&[])));
         };
-        let answers = self.negotiation.receive(&pairs, self.stage)?;
+        let mut answers = self.negotiation.receive(&pairs, self.stage)?;
+        answers.extend(self.authenticate()?);
         match position.next {
             None => Ok(InitiatorStep::Send(self.request(&answers))),
             Some(Stage::FullFeature) => self.finish(response),
+            Some(_) if !self.is_proven() => Err(Unproven::Skipped.into()),
             Some(next) => {
                 self.stage = next;
                 let proposals = self.proposals();
@@ -202,6 +219,24 @@ impl InitiatorLogin {
             return Err(LoginError::BadTransition);
         }
         Ok(InitiatorStep::Send(self.next_request()))
+    }
+
+    /// Takes the keys of the authentication, and gives ours.
+    fn authenticate(&mut self) -> Result<Vec<(String, String)>, LoginError> {
+        let step = Step::new(self.negotiation.take_authentication());
+        let method = self.negotiation.choice(Key::AuthMethod);
+        if method == Some(NONE) {
+            self.prover = None;
+        }
+        match &mut self.prover {
+            None => Ok(step.finish().map(|()| Vec::new()).map_err(Unproven::from)?),
+            Some(_) if method.is_none() => Err(LoginError::NoMethod),
+            Some(prover) => Ok(prover.take(step)?),
+        }
+    }
+
+    fn is_proven(&self) -> bool {
+        self.prover.as_ref().is_none_or(Prover::is_done)
     }
 
     fn finish(&self, response: &LoginResponse) -> Result<InitiatorStep, LoginError> {
@@ -248,10 +283,12 @@ impl InitiatorLogin {
         self.next_request()
     }
 
-    /// The next piece of what is to be said; with the last piece we ask for the next stage.
+    /// The next piece of what is to be said; with the last piece we ask for the next stage, unless there is more to
+    /// prove: some targets take the wish for the deed.
     fn next_request(&mut self) -> Pdu {
         let (piece, continues) = self.outgoing.next_piece();
-        let next = if continues { None } else { Some(self.goal()) };
+        self.asked = !continues && self.prover.as_ref().is_none_or(Prover::is_last_step);
+        let next = self.asked.then(|| self.goal());
         let request = LoginRequest {
             opcode: LoginRequest::OPCODE | IMMEDIATE,
             flags: Position {

@@ -9,13 +9,17 @@ mod initiator;
 mod ltds;
 mod negotiate;
 mod offer;
+mod security;
 mod stage;
 mod status;
 mod target;
 mod value;
 mod violation;
 
-pub use chap::{Account, Algorithm, ChapPolicy, InitiatorChap, InvalidSecret, Secret};
+pub use chap::{
+    Account, Algorithm, ChapPolicy, InitiatorChap, InvalidSecret, Secret, Unproven, UnusableChap,
+    check_accounts,
+};
 pub use identity::Identity;
 pub use initiator::{InitiatorLogin, InitiatorOutcome, InitiatorStep, LoginError};
 pub use offer::{DigestChoice, DigestPolicy, InitiatorOffer, TargetOffer};

@@ -10,6 +10,7 @@ use crate::params::{Key, KeyStage, Kind, Params, Sender, SessionType, Use};
 /// What one end is ready to agree to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wishes {
+    pub(crate) auth_method: &'static [&'static str],
     pub(crate) header_digest: &'static [&'static str],
     pub(crate) data_digest: &'static [&'static str],
     pub(crate) initial_r2t: bool,
@@ -24,7 +25,7 @@ pub(crate) struct Wishes {
 impl Wishes {
     fn of(&self, key: Key) -> Option<Wish> {
         Some(match key {
-            Key::AuthMethod => Wish::List(&[NONE]),
+            Key::AuthMethod => Wish::List(self.auth_method),
             Key::HeaderDigest => Wish::List(self.header_digest),
             Key::DataDigest => Wish::List(self.data_digest),
             Key::MaxConnections => Wish::Number(1),
@@ -70,6 +71,8 @@ pub(crate) struct Negotiation {
     settled: BTreeMap<Key, Value>,
     declared: BTreeMap<Key, String>,
     peer_max_data_segment: Option<u32>,
+    /// Keys of an authentication method, until somebody takes them.
+    authentication: Vec<(Key, String)>,
 }
 
 impl Negotiation {
@@ -84,6 +87,7 @@ impl Negotiation {
             settled: BTreeMap::new(),
             declared: BTreeMap::new(),
             peer_max_data_segment: None,
+            authentication: Vec::new(),
         }
     }
 
@@ -141,6 +145,10 @@ impl Negotiation {
             }
             Kind::DeclaredNumber(low, high) => {
                 self.declare_number(key, value, low, high).map(|()| None)
+            }
+            Kind::Authentication => {
+                self.authentication.push((key, value.to_owned()));
+                Ok(None)
             }
             Kind::Obsolete(answer) => Ok(Some(answer.to_owned())),
             _ if RESERVED.contains(&value) => Err(Fault::Reserved(key)),
@@ -221,6 +229,19 @@ impl Negotiation {
         pairs
     }
 
+    /// What the peer sent of an authentication method since it was asked last.
+    pub(crate) fn take_authentication(&mut self) -> Vec<(Key, String)> {
+        std::mem::take(&mut self.authentication)
+    }
+
+    /// What was chosen from a list.
+    pub(crate) fn choice(&self, key: Key) -> Option<&'static str> {
+        match self.settled.get(&key) {
+            Some(Value::Choice(choice)) => Some(choice),
+            _ => None,
+        }
+    }
+
     /// True if a proposal of ours waits for its answer.
     pub(crate) fn awaits_answer(&self) -> bool {
         !self.proposed.is_empty()
@@ -229,11 +250,6 @@ impl Negotiation {
     /// True if the peer has sent this key.
     pub(crate) fn has_seen(&self, key: Key) -> bool {
         self.seen.contains(key.rule().name)
-    }
-
-    /// True if the key was settled to something else than what holds without any negotiation.
-    pub(crate) fn is_settled(&self, key: Key) -> bool {
-        self.settled.contains_key(&key)
     }
 
     /// What the peer declared.

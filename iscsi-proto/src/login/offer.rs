@@ -1,8 +1,8 @@
 //! What each end brings to the login.
 
-use crate::login::MAX_ALIAS_BYTES;
 use crate::login::negotiate::Wishes;
-use crate::login::value::{CRC32C, NONE};
+use crate::login::value::{CHAP, CRC32C, NONE};
+use crate::login::{InitiatorChap, MAX_ALIAS_BYTES};
 use crate::name::IscsiName;
 use crate::params::{Key, Kind, SessionType};
 use crate::wire::bhs::Isid;
@@ -79,8 +79,11 @@ pub struct InitiatorOffer {
     pub cid: u16,
     /// The CmdSN of the login and of the first command.
     pub cmd_sn: Serial,
-    /// Begin with the operational stage; targets that insist on authentication refuse that.
+    /// Begin with the operational stage, if there is nothing to prove; targets that insist on authentication refuse
+    /// that.
     pub skip_security: bool,
+    /// What to prove ourselves with. Without a target that must prove itself, too, AuthMethod None will do.
+    pub chap: Option<InitiatorChap>,
     /// Whether headers carry digests.
     pub header_digest: DigestChoice,
     /// Whether data carries digests.
@@ -124,6 +127,7 @@ impl InitiatorOffer {
             cid: 0,
             cmd_sn: Serial(1),
             skip_security: false,
+            chap: None,
             header_digest: DigestChoice::None,
             data_digest: DigestChoice::None,
             initial_r2t: false,
@@ -160,13 +164,14 @@ pub enum DigestChoice {
 }
 
 impl TargetOffer {
-    pub(crate) fn wishes(&self) -> Wishes {
+    pub(crate) fn wishes(&self, auth_method: &'static [&'static str]) -> Wishes {
         let digest = match self.digests {
             DigestPolicy::Refuse => ONLY_NONE,
             DigestPolicy::Accept => PREFER_NONE,
             DigestPolicy::Require => ONLY_CRC32C,
         };
         Wishes {
+            auth_method,
             header_digest: digest,
             data_digest: digest,
             initial_r2t: self.initial_r2t,
@@ -188,8 +193,20 @@ impl TargetOffer {
 }
 
 impl InitiatorOffer {
+    /// Who has credentials takes less, unless the target must prove itself, too.
+    fn methods(&self) -> &'static [&'static str] {
+        match &self.chap {
+            None => ONLY_NONE,
+            Some(InitiatorChap { mutual: None, .. }) => &[CHAP, NONE],
+            Some(InitiatorChap {
+                mutual: Some(_), ..
+            }) => &[CHAP],
+        }
+    }
+
     pub(crate) fn wishes(&self) -> Wishes {
         Wishes {
+            auth_method: self.methods(),
             header_digest: self.header_digest.list(),
             data_digest: self.data_digest.list(),
             initial_r2t: self.initial_r2t,

@@ -1,8 +1,10 @@
 //! The target's end of the login.
 
+use crate::login::chap::Step;
 use crate::login::ltds::{Incoming, Outgoing};
 use crate::login::negotiate::Negotiation;
 use crate::login::offer::sendable_alias;
+use crate::login::security::Security;
 use crate::login::stage::{Position, Stage};
 use crate::login::{
     ChapPolicy, Identity, LoginStatus, MAX_LOGIN_EXCHANGES, TargetOffer, VERSION, Violation,
@@ -129,14 +131,6 @@ struct Talk {
     declared_segment: Option<u32>,
 }
 
-/// How the initiator has to prove itself, and as whom it did.
-#[derive(Debug)]
-struct Security {
-    /// It need not.
-    none: bool,
-    account: Option<String>,
-}
-
 impl TargetLogin {
     /// Waits for the first Login Request.
     pub fn new(offer: TargetOffer) -> Self {
@@ -175,6 +169,10 @@ impl TargetLogin {
         else {
             return self.refuse(LoginStatus::TARGET_ERROR);
         };
+        let policy = authentication.chap.as_ref();
+        if policy.is_some_and(|policy| policy.check().is_err()) {
+            return self.refuse(LoginStatus::TARGET_ERROR);
+        }
         self.begin(identity, stage, &pairs, asked, authentication)
             .unwrap_or_else(|violation| self.fail(violation))
     }
@@ -284,16 +282,15 @@ impl TargetLogin {
         asked: Position,
         authentication: Authentication,
     ) -> Result<TargetStep, Violation> {
-        let negotiation =
-            Negotiation::new(Sender::Target, identity.session_type, self.offer.wishes());
+        let portal_group_tag = authentication.portal_group_tag;
+        let security = Security::new(authentication);
+        let wishes = self.offer.wishes(security.methods());
+        let negotiation = Negotiation::new(Sender::Target, identity.session_type, wishes);
         let mut talk = Talk {
             tsih: identity.tsih,
             identity,
             admitted: false,
-            security: Security {
-                none: authentication.none,
-                account: None,
-            },
+            security,
             stage,
             negotiation,
             outgoing: Outgoing::default(),
@@ -302,7 +299,7 @@ impl TargetLogin {
         };
         let mut answers = vec![(
             Key::TargetPortalGroupTag.to_string(),
-            authentication.portal_group_tag.to_string(),
+            portal_group_tag.to_string(),
         )];
         let alias = sendable_alias(self.offer.target_alias.as_ref());
         if let (Some(alias), SessionType::Normal) = (alias, talk.identity.session_type) {
@@ -354,12 +351,28 @@ impl TargetLogin {
                 segment.to_string(),
             ));
         }
-        talk.granted = asked.next;
         if asked.next.is_some() && talk.negotiation.awaits_answer() {
-            return Err(Violation::BadAnswer);
+            return Err(match talk.stage {
+                Stage::Security => Violation::Unauthenticated,
+                _ => Violation::BadAnswer,
+            });
+        }
+        talk.granted = asked.next;
+        if !talk.security.is_over() {
+            match talk.stage {
+                Stage::Security => talk.granted = None,
+                _ => return Err(Violation::Unauthenticated),
+            }
+            // Who leaves the choice of a method to us, and wants to go on, is told what we want (RFC 7143 §6.3.2).
+            if asked.next.is_some() && talk.security.is_open() {
+                if talk.security.methods().is_empty() {
+                    return Err(Violation::Unauthenticated);
+                }
+                pairs.extend(talk.negotiation.propose(&[Key::AuthMethod]));
+            }
         }
         let unacceptable = talk.negotiation.unacceptable();
-        if asked.next == Some(Stage::FullFeature) && !unacceptable.is_empty() {
+        if talk.granted == Some(Stage::FullFeature) && !unacceptable.is_empty() {
             if talk.stage == Stage::Security {
                 talk.granted = Some(Stage::Operational);
             } else if unacceptable
@@ -377,12 +390,9 @@ impl TargetLogin {
         if talk.admitted || !proven {
             return Ok(self.send(talk, asked));
         }
-        if !talk.security.none {
-            return Err(Violation::Authentication);
-        }
         let step = TargetStep::Authenticated {
             identity: talk.identity.clone(),
-            account: talk.security.account.clone(),
+            account: talk.security.account().map(str::to_owned),
         };
         self.state = State::ExpectAdmission { talk, asked };
         Ok(step)
@@ -491,16 +501,29 @@ impl TargetLogin {
 
 impl Talk {
     fn take(&mut self, pairs: &[(String, String)]) -> Result<Vec<(String, String)>, Violation> {
-        let answers = self.negotiation.receive(pairs, self.stage)?;
-        if self.negotiation.has_seen(Key::AuthMethod)
-            && !self.negotiation.is_settled(Key::AuthMethod)
-        {
-            return Err(Violation::Authentication);
+        let mut answers = self.negotiation.receive(pairs, self.stage)?;
+        if self.stage == Stage::Security {
+            answers.extend(self.take_security()?);
         }
         if let Some(alias) = self.negotiation.declared(Key::InitiatorAlias) {
             self.identity.initiator_alias = Some(alias.to_owned());
         }
         Ok(answers)
+    }
+
+    /// The method, once it is chosen, and then its steps, each of which has to come when it is due.
+    fn take_security(&mut self) -> Result<Vec<(String, String)>, Violation> {
+        let was_open = self.security.is_open();
+        if was_open && self.negotiation.has_seen(Key::AuthMethod) {
+            let method = self.negotiation.choice(Key::AuthMethod);
+            self.security
+                .settle(method.ok_or(Violation::Authentication)?);
+        }
+        let step = Step::new(self.negotiation.take_authentication());
+        if was_open && step.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.security.take(step)
     }
 }
 

@@ -109,3 +109,5 @@ const NO: &str = "No";
 /// The digest, and the list without one.
 pub(crate) const CRC32C: &str = "CRC32C";
 pub(crate) const NONE: &str = "None";
+/// The authentication method (RFC 7143 §12.1).
+pub(crate) const CHAP: &str = "CHAP";

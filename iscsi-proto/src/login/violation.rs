@@ -46,6 +46,27 @@ pub enum Violation {
     /// No authentication method in common.
     #[error("no authentication method in common")]
     Authentication,
+    /// AuthMethod None is not enough.
+    #[error("the initiator does not prove itself")]
+    Unauthenticated,
+    /// No CHAP algorithm in common.
+    #[error("no CHAP algorithm in common")]
+    ChapAlgorithm,
+    /// CHAP_N and CHAP_R do not go together; which of the two is wrong is nobody's business.
+    #[error("the name or the secret is wrong")]
+    Credentials,
+    /// The initiator sent our own challenge back (RFC 7143 §9.2.1).
+    #[error("the challenge is our own one")]
+    ReflectedChallenge,
+    /// We have nothing to prove ourselves with.
+    #[error("the initiator wants the target to prove itself, which it cannot")]
+    NoMutual,
+    /// A key that CHAP needs now is missing (RFC 7143 §9.2).
+    #[error("a key of CHAP is missing")]
+    MissingChapKey,
+    /// A key of CHAP came out of its step, or has a value that it never has (RFC 7143 §9.2).
+    #[error("a key of CHAP came out of its step, or with an impossible value")]
+    BadChapKey,
     /// A key was sent twice (RFC 7143 §6.3).
     #[error("a key was sent twice")]
     Redeclared,
@@ -72,10 +93,13 @@ impl From<Violation> for LoginStatus {
         match violation {
             V::NotALogin => Self::INVALID_DURING_LOGIN,
             V::Version => Self::UNSUPPORTED_VERSION,
-            V::MissingName => Self::MISSING_PARAMETER,
+            V::MissingName | V::MissingChapKey => Self::MISSING_PARAMETER,
             V::TargetName => Self::NOT_FOUND,
             V::SessionType => Self::SESSION_TYPE_NOT_SUPPORTED,
-            V::Authentication => Self::AUTHENTICATION_FAILURE,
+            V::Authentication | V::Unauthenticated | V::ChapAlgorithm | V::Credentials => {
+                Self::AUTHENTICATION_FAILURE
+            }
+            V::ReflectedChallenge | V::NoMutual => Self::AUTHENTICATION_FAILURE,
             V::Stage | V::ContinueAndTransit | V::AnotherLogin | V::OutOfTurn => {
                 Self::INITIATOR_ERROR
             }
@@ -83,7 +107,7 @@ impl From<Violation> for LoginStatus {
                 Self::INITIATOR_ERROR
             }
             V::KeyNotAllowed | V::ReservedValue | V::BadDeclaration => Self::INITIATOR_ERROR,
-            V::BadAnswer | V::Disagreement => Self::INITIATOR_ERROR,
+            V::BadAnswer | V::Disagreement | V::BadChapKey => Self::INITIATOR_ERROR,
         }
     }
 }
@@ -102,6 +126,11 @@ mod tests {
             (Violation::TargetName, 0x02, 0x03),
             (Violation::SessionType, 0x02, 0x09),
             (Violation::Authentication, 0x02, 0x01),
+            (Violation::Unauthenticated, 0x02, 0x01),
+            (Violation::Credentials, 0x02, 0x01),
+            (Violation::NoMutual, 0x02, 0x01),
+            (Violation::MissingChapKey, 0x02, 0x07),
+            (Violation::BadChapKey, 0x02, 0x00),
             (Violation::Redeclared, 0x02, 0x00),
         ] {
             assert_eq!(

@@ -1,5 +1,6 @@
 //! The target's end of the login against Login Requests written out by hand (RFC 7143 §11.12, §11.13).
 
+mod chap;
 mod keys;
 mod long_texts;
 

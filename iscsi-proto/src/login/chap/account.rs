@@ -47,6 +47,10 @@ impl Secret {
         }
         Ok(Self(Zeroizing::new(bytes.into())))
     }
+
+    pub(crate) fn expose(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl fmt::Debug for Secret {
