@@ -1,6 +1,8 @@
 //! The initiator's end of the login against Login Responses written out by hand, as good, odd and hostile targets send
 //! them (RFC 7143 §11.12, §11.13).
 
+mod chap;
+
 use std::collections::VecDeque;
 
 use bytes::Bytes;
