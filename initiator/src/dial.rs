@@ -9,13 +9,14 @@ use iscsi_proto::session::{InitiatorConfig, InitiatorEvent, SessionEnd};
 use iscsi_proto::wire::bhs::Isid;
 
 use crate::connection::Connection;
-use crate::{Error, Options, Reconnect};
+use crate::{Credentials, Error, Options, Reconnect};
 
 /// How to get to a target, again and again.
 #[derive(Clone, Debug)]
 pub(crate) struct Dialer {
     address: String,
     config: InitiatorConfig,
+    chap: Option<Credentials>,
     connect_timeout: Duration,
 }
 
@@ -28,6 +29,7 @@ impl Dialer {
         options: &Options,
     ) -> Result<Self, Error> {
         let (address, _) = parse_address(address).map_err(|_| Error::BadAddress)?;
+        options.chap.as_ref().map(Credentials::check).transpose()?;
         let (name, isid) = (options.initiator_name.clone(), random_isid()?);
         let mut offer = match target {
             Some(target) => InitiatorOffer::normal(name, target.clone(), isid),
@@ -49,6 +51,7 @@ impl Dialer {
         Ok(Self {
             address,
             config,
+            chap: options.chap.clone(),
             connect_timeout: options.connect_timeout,
         })
     }
@@ -62,6 +65,7 @@ impl Dialer {
     pub(crate) async fn dial(&mut self) -> Result<Connection, Error> {
         let mut address = self.address.clone();
         for _ in 0..=MAX_REDIRECTS {
+            self.config.offer.chap = self.chap.as_ref().map(Credentials::draw).transpose()?;
             let mut connection =
                 Connection::open(&address, self.connect_timeout, self.config.clone()).await?;
             match connection.event().await {

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use iscsi_proto::login::LoginStatus;
+use iscsi_proto::login::{InvalidSecret, LoginStatus, UnusableChap};
 use iscsi_proto::scsi::{Sense, Status};
 use iscsi_proto::session::{DiscoverError, SessionEnd};
 use vmthunder_volume as volume;
@@ -15,9 +15,15 @@ pub enum Error {
     /// The caller: the address is none.
     #[error("no address of an iSCSI target")]
     BadAddress,
-    /// The caller: the URL names a user, but this initiator cannot authenticate.
-    #[error("the URL names a user, but authentication is not supported yet")]
-    NoAuthentication,
+    /// The caller: the URL names a user whose secret nobody knows.
+    #[error("the URL names a user without a secret")]
+    NoSecret,
+    /// The caller: the secret is none.
+    #[error(transparent)]
+    Secret(#[from] InvalidSecret),
+    /// The caller: the accounts prove nothing.
+    #[error(transparent)]
+    Credentials(#[from] UnusableChap),
     /// The caller: too many commands are under way on this session.
     #[error("too many commands are under way")]
     QueueFull,

@@ -5,6 +5,9 @@
 //! is one logical unit of a session as a [`Volume`](vmthunder_volume::Volume). A unit that is not the same after a
 //! reconnect, by its size or its designators, answers nothing but errors from then on: content never mixes.
 //!
+//! [`Credentials`] prove who the initiator is by CHAP, and can make the target prove itself, too; a URL may carry them
+//! as `user%secret@`.
+//!
 //! Nothing here panics on what a target sends.
 #![forbid(unsafe_code)]
 
@@ -22,8 +25,9 @@ mod session;
 
 pub use discover::discover;
 pub use error::Error;
+pub use iscsi_proto::login::{Account, Algorithm, InvalidSecret, Secret, UnusableChap};
 pub use iscsi_proto::name::IscsiName;
 pub use iscsi_proto::scsi::vpd::Designator;
-pub use options::{Options, Reconnect};
+pub use options::{Credentials, Options, Reconnect};
 pub use remote::Remote;
 pub use session::Session;

@@ -2,14 +2,21 @@
 
 use std::time::Duration;
 
-use iscsi_proto::login::DigestChoice;
+use iscsi_proto::login::{
+    Account, Algorithm, ChapPolicy, DigestChoice, InitiatorChap, Secret, check_accounts,
+};
 use iscsi_proto::name::IscsiName;
+use iscsi_proto::url::IscsiUrl;
+
+use crate::Error;
 
 /// How an initiator behaves.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Who the initiator is.
     pub initiator_name: IscsiName,
+    /// What the initiator proves itself with; `None` where nobody asks.
+    pub chap: Option<Credentials>,
     /// How long making a TCP connection may take.
     pub connect_timeout: Duration,
     /// How long the login phase may take.
@@ -37,6 +44,7 @@ impl Options {
     pub fn new(initiator_name: IscsiName) -> Self {
         Self {
             initiator_name,
+            chap: None,
             connect_timeout: Duration::from_secs(5),
             login_timeout: Duration::from_secs(10),
             command_timeout: Some(Duration::from_secs(60)),
@@ -48,6 +56,76 @@ impl Options {
             queue_limit: 256,
             parts_in_flight: 4,
         }
+    }
+
+    /// These options with the user of a URL, if it names one: `user%secret@` brings the secret along, `user@` means the
+    /// account of `chap`, so that no secret need stand in a URL. Whom the target has to prove to be stays as it is.
+    pub fn with_user_of(mut self, url: &IscsiUrl) -> Result<Self, Error> {
+        let Some(user) = url.user() else {
+            return Ok(self);
+        };
+        let configured = self.chap.take();
+        self.chap = Some(match (url.secret(), configured) {
+            (Some(secret), configured) => {
+                let account = Account {
+                    name: user.to_owned(),
+                    secret: Secret::new(secret)?,
+                };
+                match configured {
+                    Some(configured) => Credentials {
+                        account,
+                        ..configured
+                    },
+                    None => Credentials::new(account),
+                }
+            }
+            (None, Some(configured)) if configured.account.name == user => configured,
+            (None, _) => return Err(Error::NoSecret),
+        });
+        Ok(self)
+    }
+}
+
+/// What an initiator proves itself with, and what it wants the target to prove (CHAP, RFC 7143 §12.1.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// Who the initiator is.
+    pub account: Account,
+    /// Who the target has to be; its secret is another one. With `None` the target may be anybody, and may let
+    /// everybody in.
+    pub mutual: Option<Account>,
+    /// The hashes to offer, the preferred one first.
+    pub algorithms: Vec<Algorithm>,
+}
+
+impl Credentials {
+    /// One-way authentication with every hash there is, the strongest first.
+    pub fn new(account: Account) -> Self {
+        Self {
+            account,
+            mutual: None,
+            algorithms: Algorithm::ALL.to_vec(),
+        }
+    }
+
+    /// Finds what is wrong before anybody is asked.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let accounts = std::slice::from_ref(&self.account);
+        Ok(check_accounts(accounts, self.mutual.as_ref())?)
+    }
+
+    /// For one login: a challenge is used once.
+    pub(crate) fn draw(&self) -> Result<InitiatorChap, Error> {
+        let mut random = [0; 1 + ChapPolicy::CHALLENGE_BYTES];
+        getrandom::fill(&mut random).map_err(|_| Error::NoRandomness)?;
+        let [identifier, challenge @ ..] = random;
+        Ok(InitiatorChap {
+            account: self.account.clone(),
+            mutual: self.mutual.clone(),
+            algorithms: self.algorithms.clone(),
+            identifier,
+            challenge: challenge.to_vec(),
+        })
     }
 }
 

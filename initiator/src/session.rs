@@ -34,14 +34,10 @@ pub struct Session {
 }
 
 impl Session {
-    /// Connects and logs in to the target that a URL names.
+    /// Connects and logs in to the target that a URL names, as the URL's user ([`Options::with_user_of`]).
     pub async fn connect(url: &IscsiUrl, options: Options) -> Result<Self, Error> {
         let target = url.target().ok_or(Error::BadAddress)?;
-        // Left out without a word it would look like a target that lets everybody in.
-        if url.user().is_some() {
-            return Err(Error::NoAuthentication);
-        }
-        Self::connect_to(&url.address(), target, options).await
+        Self::connect_to(&url.address(), target, options.with_user_of(url)?).await
     }
 
     /// Connects to `address` (`host`, `host:port`, `[v6]:port`) and logs in to a target there. The first attempt is

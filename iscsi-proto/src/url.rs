@@ -5,6 +5,8 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
+use zeroize::Zeroizing;
+
 use crate::name::{IscsiName, NameError};
 
 /// The port that IANA assigned to iSCSI.
@@ -14,7 +16,7 @@ pub const DEFAULT_PORT: u16 = 3260;
 #[derive(Clone, PartialEq, Eq)]
 pub struct IscsiUrl {
     user: Option<String>,
-    secret: Option<String>,
+    secret: Option<Zeroizing<String>>,
     host: String,
     port: u16,
     target: Option<IscsiName>,
@@ -98,7 +100,7 @@ impl IscsiUrl {
 
     /// The user's secret.
     pub fn secret(&self) -> Option<&str> {
-        self.secret.as_deref()
+        self.secret.as_ref().map(|secret| secret.as_str())
     }
 }
 
@@ -136,7 +138,7 @@ impl FromStr for IscsiUrl {
     }
 }
 
-fn split_user(user: Option<&str>) -> Result<(Option<String>, Option<String>), UrlError> {
+fn split_user(user: Option<&str>) -> Result<(Option<String>, Option<Zeroizing<String>>), UrlError> {
     let Some(user) = user else {
         return Ok((None, None));
     };
@@ -146,7 +148,10 @@ fn split_user(user: Option<&str>) -> Result<(Option<String>, Option<String>), Ur
     if user.is_empty() {
         return Err(UrlError::User);
     }
-    Ok((Some(user.to_owned()), secret.map(str::to_owned)))
+    Ok((
+        Some(user.to_owned()),
+        secret.map(|secret| Zeroizing::new(secret.to_owned())),
+    ))
 }
 
 fn split_place(place: &str) -> Result<(&str, u16), UrlError> {
