@@ -14,6 +14,10 @@ pub struct StandardInquiry {
     pub device_type: u8,
     /// The version of SPC that is claimed: 6 is SPC-4.
     pub version: u8,
+    /// The medium can be removed (RMB).
+    pub removable: bool,
+    /// Copies that do not pass the initiator are supported (3PC).
+    pub third_party_copy: bool,
     /// Asymmetric access that is supported, two bits (TPGS).
     pub target_port_groups: u8,
     /// Commands may be queued (CMDQUE).
@@ -40,6 +44,8 @@ impl StandardInquiry {
         Self {
             qualifier: 0,
             device_type: DEVICE_TYPE_BLOCK,
+            removable: false,
+            third_party_copy: false,
             version: VERSION_SPC_4,
             target_port_groups: 0,
             queueing: true,
@@ -68,10 +74,16 @@ impl StandardInquiry {
         }
         let layout = Layout {
             peripheral: self.qualifier << 5 | self.device_type & DEVICE_TYPE,
+            removable: if self.removable { RMB } else { 0 },
             version: self.version,
             format: HISUP | RESPONSE_FORMAT,
             additional_length: ADDITIONAL_LENGTH,
-            access: (self.target_port_groups << 4) & TPGS,
+            access: (self.target_port_groups << 4) & TPGS
+                | if self.third_party_copy {
+                    THIRD_PARTY
+                } else {
+                    0
+                },
             queueing: if self.queueing { CMDQUE } else { 0 },
             vendor: padded(&self.vendor),
             product: padded(&self.product),
@@ -91,6 +103,8 @@ impl StandardInquiry {
         Some(Self {
             qualifier: layout.peripheral >> 5,
             device_type: layout.peripheral & DEVICE_TYPE,
+            removable: layout.removable & RMB != 0,
+            third_party_copy: layout.access & THIRD_PARTY != 0,
             version: layout.version,
             target_port_groups: (layout.access & TPGS) >> 4,
             queueing: layout.queueing & CMDQUE != 0,
@@ -155,7 +169,9 @@ const DEVICE_TYPE: u8 = 0x1f;
 const HISUP: u8 = 0x10;
 const RESPONSE_FORMAT: u8 = 0x02;
 const ADDITIONAL_LENGTH: u8 = 91;
+const RMB: u8 = 0x80;
 const TPGS: u8 = 0x30;
+const THIRD_PARTY: u8 = 0x08;
 const CMDQUE: u8 = 0x02;
 
 #[cfg(test)]
@@ -197,6 +213,19 @@ mod tests {
         assert_eq!(parsed.vendor, "TGT");
         assert!(parsed.standards.is_empty());
         assert_eq!(StandardInquiry::parse(&bytes[..35]), None);
+    }
+
+    #[test]
+    fn a_removable_unit_that_copies_and_knows_groups() {
+        let inquiry = StandardInquiry {
+            removable: true,
+            third_party_copy: true,
+            target_port_groups: 1,
+            ..StandardInquiry::block_device("V", "P", "1")
+        };
+        let bytes = inquiry.build();
+        assert_eq!(bytes[..8], [0x00, 0x80, 0x06, 0x12, 0x5b, 0x18, 0x00, 0x02]);
+        assert_eq!(StandardInquiry::parse(&bytes), Some(inquiry));
     }
 
     #[test]

@@ -7,18 +7,24 @@
 pub mod capacity;
 mod cdb;
 mod command;
+pub mod copy;
+pub mod defects;
 mod encode;
 pub mod inquiry;
 mod layout;
 pub mod lba_status;
+pub mod log;
 pub mod luns;
 pub mod mode;
 pub mod opcodes;
 mod operands;
 pub mod persistent;
+pub mod port_groups;
 mod range;
+pub mod sanitize;
 mod sense;
 mod status;
+pub mod task_management;
 pub mod unmap;
 pub mod vpd;
 
@@ -33,5 +39,3 @@ pub use status::Status;
 
 #[cfg(test)]
 mod command_tests;
-#[cfg(test)]
-mod page_tests;

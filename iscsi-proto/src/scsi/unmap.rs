@@ -2,7 +2,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::Sense;
+use super::{Sense, SenseData};
 
 /// Runs of blocks to give back: first block and count.
 pub fn build(runs: &[(u64, u32)]) -> Bytes {
@@ -21,15 +21,15 @@ pub fn build(runs: &[(u64, u32)]) -> Bytes {
 
 /// Reads a parameter list as a device server: an incomplete descriptor at the end is ignored, as SBC-3 has it; a list
 /// that promises more than was sent is refused.
-pub fn parse(mut bytes: &[u8]) -> Result<Vec<(u64, u32)>, Sense> {
+pub fn parse(mut bytes: &[u8]) -> Result<Vec<(u64, u32)>, SenseData> {
     if bytes.len() < HEADER_BYTES {
-        return Err(Sense::PARAMETER_LIST_LENGTH_ERROR);
+        return Err(Sense::PARAMETER_LIST_LENGTH_ERROR.into());
     }
     bytes.advance(2);
     let list = usize::from(bytes.get_u16());
     bytes.advance(4);
     let Some(descriptors) = bytes.get(..list) else {
-        return Err(Sense::INVALID_FIELD_IN_PARAMETER_LIST);
+        return Err(SenseData::list_field(2, 7));
     };
     let runs = descriptors
         .chunks_exact(DESCRIPTOR_BYTES)
@@ -42,7 +42,7 @@ const DESCRIPTOR_BYTES: usize = 16;
 
 #[cfg(test)]
 mod tests {
-    use super::Sense;
+    use super::{Sense, SenseData};
 
     #[test]
     fn one_run() {
@@ -52,8 +52,11 @@ mod tests {
         ];
         assert_eq!(bytes.as_ref(), expected);
         assert_eq!(super::parse(&bytes), Ok(vec![(0x10, 0x20)]));
-        assert_eq!(super::parse(&bytes[..23]), Err(Sense::new(5, 0x26, 0)));
-        assert_eq!(super::parse(&bytes[..7]), Err(Sense::new(5, 0x1a, 0)));
+        assert_eq!(super::parse(&bytes[..23]), Err(SenseData::list_field(2, 7)));
+        assert_eq!(
+            super::parse(&bytes[..7]),
+            Err(Sense::new(5, 0x1a, 0).into())
+        );
         assert_eq!(super::parse(&[0, 6, 0, 0, 0, 0, 0, 0]), Ok(vec![]));
     }
 }

@@ -40,7 +40,14 @@ pub(in super::super) fn copy_results(cdb: &[u8; CDB_BYTES]) -> Result<Command, S
     })
 }
 
+/// All that is at stake is all data, so reserved bits are refused here: nobody knows what they would have asked for.
 pub(in super::super) fn sanitize(cdb: &[u8; CDB_BYTES]) -> Result<Command, SenseData> {
+    if cdb[1] & SANITIZE_RESERVED != 0 {
+        return Err(SenseData::cdb_field(1, 6));
+    }
+    if let Some(at) = (2..7).find(|at| cdb.get(*at).is_some_and(|byte| *byte != 0)) {
+        return Err(SenseData::cdb_field(at, 7));
+    }
     let ten = Ten::from(*cdb);
     let action = SanitizeAction::from_code(ten.flags & ACTION_BITS)
         .ok_or_else(|| SenseData::cdb_field(1, 4))?;
@@ -136,6 +143,7 @@ fn defect_data(form: Form, flags: u8, index: u32, allocation: u32) -> Command {
 }
 
 const SANITIZE_IMMED: u8 = 0x80;
+const SANITIZE_RESERVED: u8 = 0x40;
 const SANITIZE_AUSE: u8 = 0x20;
 const REQ_PLIST: u8 = 0x10;
 const REQ_GLIST: u8 = 0x08;

@@ -1,16 +1,28 @@
-//! MODE SENSE parameter data (SPC-4 §7.5, SBC-3 §6.4).
+//! MODE SENSE and MODE SELECT parameter data (SPC-4 §7.5, SBC-3 §6.4).
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{ModeForm, PageControl, Sense};
+use pages::{CACHING_PAGE, PAGE_BITS, WCE};
+
+use super::{ModeForm, PageControl, Sense, SenseData};
+
+mod pages;
+mod select;
+
+pub use pages::Settings;
 
 /// What the mode pages of a block device say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Modes {
-    /// Nothing can be written (WP).
+    /// Nothing can be written (WP); a unit that was write protected by [`Settings::software_write_protect`] says so
+    /// here, too.
     pub write_protected: bool,
-    /// Written data may be lost with power until it is flushed (WCE).
-    pub write_cache: bool,
+    /// The values in force.
+    pub current: Settings,
+    /// The values after a reset.
+    pub default: Settings,
+    /// The bits that can be changed, each as a one.
+    pub changeable: Settings,
     /// Number of blocks, for the block descriptor.
     pub blocks: u64,
     /// Bytes in a block, for the block descriptor.
@@ -34,7 +46,7 @@ pub struct ModeQuery {
 
 impl Modes {
     /// The parameter data, whole.
-    pub fn build(&self, query: &ModeQuery) -> Result<Bytes, Sense> {
+    pub fn build(&self, query: &ModeQuery) -> Result<Bytes, SenseData> {
         let pages = self.pages(query)?;
         let descriptor = if query.no_block_descriptor {
             Vec::new()
@@ -61,38 +73,23 @@ impl Modes {
         Ok(out.freeze())
     }
 
-    fn pages(&self, query: &ModeQuery) -> Result<Vec<u8>, Sense> {
-        if query.control == PageControl::Saved {
-            return Err(SAVING_NOT_SUPPORTED);
-        }
+    fn pages(&self, query: &ModeQuery) -> Result<Vec<u8>, SenseData> {
         if query.subpage != 0 && query.subpage != ALL_SUBPAGES {
-            return Err(Sense::INVALID_FIELD_IN_CDB);
+            return Err(SenseData::cdb_field(3, 7));
         }
-        let all = [self.caching_page(), control_page(), informational_page()];
-        let mut out = Vec::new();
-        for mut page in all
-            .into_iter()
-            .filter(|page| query.page == ALL_PAGES || page.first() == Some(&query.page))
-        {
-            if query.control == PageControl::Changeable {
-                // Nothing can be changed: all but the page's header is zero.
-                page.iter_mut().skip(2).for_each(|byte| *byte = 0);
-            }
-            out.extend(page);
-        }
-        if out.is_empty() {
-            Err(Sense::INVALID_FIELD_IN_CDB)
+        let all = match query.control {
+            PageControl::Saved => return Err(Sense::SAVING_NOT_SUPPORTED.into()),
+            PageControl::Current => self.current.pages(false),
+            PageControl::Default => self.default.pages(false),
+            PageControl::Changeable => self.changeable.pages(true),
+        };
+        let asked = |page: &Vec<u8>| query.page == ALL_PAGES || page.first() == Some(&query.page);
+        let found: Vec<u8> = all.into_iter().filter(asked).flatten().collect();
+        if found.is_empty() {
+            Err(SenseData::cdb_field(2, 5))
         } else {
-            Ok(out)
+            Ok(found)
         }
-    }
-
-    fn caching_page(&self) -> Vec<u8> {
-        let mut page = vec![0; 20];
-        page[0] = CACHING_PAGE;
-        page[1] = 0x12;
-        page[2] = if self.write_cache { WCE } else { 0 };
-        page
     }
 
     fn block_descriptor(&self, form: ModeForm) -> Vec<u8> {
@@ -160,38 +157,12 @@ fn find_page(mut pages: &[u8], code: u8) -> Option<&[u8]> {
     }
 }
 
-fn control_page() -> Vec<u8> {
-    let mut page = vec![0; 12];
-    page[0] = CONTROL_PAGE;
-    page[1] = 0x0a;
-    page[3] = UNRESTRICTED_REORDERING;
-    // Busy timeout period: unlimited.
-    page[8] = 0xff;
-    page[9] = 0xff;
-    page
-}
-
-fn informational_page() -> Vec<u8> {
-    let mut page = vec![0; 12];
-    page[0] = INFORMATIONAL_EXCEPTIONS_PAGE;
-    page[1] = 0x0a;
-    page[2] = DEXCPT;
-    page
-}
-
-/// SAVING PARAMETERS NOT SUPPORTED (SPC-4 §6.11.5).
-const SAVING_NOT_SUPPORTED: Sense = Sense::new(5, 0x39, 0);
-
-const CACHING_PAGE: u8 = 0x08;
-const CONTROL_PAGE: u8 = 0x0a;
-const INFORMATIONAL_EXCEPTIONS_PAGE: u8 = 0x1c;
 const ALL_PAGES: u8 = 0x3f;
 const ALL_SUBPAGES: u8 = 0xff;
-const PAGE_BITS: u8 = 0x3f;
 const SUBPAGE_FORMAT: u8 = 0x40;
 const LONG_DESCRIPTOR_BYTES: usize = 16;
 const WP: u8 = 0x80;
 const DPOFUA: u8 = 0x10;
-const WCE: u8 = 0x04;
-const UNRESTRICTED_REORDERING: u8 = 0x10;
-const DEXCPT: u8 = 0x08;
+
+#[cfg(test)]
+mod tests;
