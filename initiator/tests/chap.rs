@@ -214,7 +214,7 @@ async fn a_target_that_cannot_prove_itself_is_left() {
     let expected = LoginError::Unproven(Unproven::Credentials).to_string();
     match left.map(drop) {
         Err(Error::Ended(end @ SessionEnd::Login(_))) => {
-            assert!(end.to_string().contains(&expected), "{end}")
+            assert!(end.to_string().contains(&expected), "{end}");
         }
         other => panic!("{other:?}"),
     }

@@ -12,7 +12,8 @@ pub enum SessionType {
     Discovery,
 }
 
-/// The outcome of a negotiation. The default is what holds when nothing was negotiated.
+/// The outcome of a negotiation. The default is what holds when nothing was negotiated. MaxConnections is always 1 and
+/// ErrorRecoveryLevel always 0: nobody asks for more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Params {
     /// Headers carry a CRC32C digest.
@@ -37,10 +38,6 @@ pub struct Params {
     pub time2wait: u16,
     /// Seconds after that for which tasks are kept.
     pub time2retain: u16,
-    /// 0: a lost connection ends the session.
-    pub error_recovery_level: u8,
-    /// 1.
-    pub max_connections: u16,
     /// Normal or discovery.
     pub session_type: SessionType,
 }
@@ -59,8 +56,6 @@ impl Default for Params {
             max_send_data_segment_length: 8192,
             time2wait: 2,
             time2retain: 20,
-            error_recovery_level: 0,
-            max_connections: 1,
             session_type: SessionType::Normal,
         }
     }

@@ -3,7 +3,8 @@
 use bytes::BytesMut;
 use iscsi_proto::login::{
     Admission, Authentication, DigestChoice, DigestPolicy, InitiatorLogin, InitiatorOffer,
-    InitiatorOutcome, InitiatorStep, LoginError, Outcome, TargetLogin, TargetOffer, TargetStep,
+    InitiatorOutcome, InitiatorStep, LoginError, Operational, Outcome, TargetLogin, TargetOffer,
+    TargetStep,
 };
 use iscsi_proto::params::{Params, SessionType};
 use iscsi_proto::wire::Pdu;
@@ -126,14 +127,16 @@ fn initiator_offers() -> impl Strategy<Value = InitiatorOffer> {
                 skip_security,
                 header_digest: digests.0,
                 data_digest: digests.1,
-                initial_r2t,
-                immediate_data,
-                max_recv_data_segment_length,
-                max_burst_length,
-                first_burst_length,
-                max_outstanding_r2t: r2t,
-                time2wait,
-                time2retain,
+                operational: Operational {
+                    initial_r2t,
+                    immediate_data,
+                    max_recv_data_segment_length,
+                    max_burst_length,
+                    first_burst_length,
+                    max_outstanding_r2t: r2t,
+                    time2wait,
+                    time2retain,
+                },
                 initiator_alias: immediate_data.then(|| "x".repeat(usize::from(r2t % 300))),
                 ..offer
             }
@@ -165,14 +168,16 @@ fn target_offers() -> impl Strategy<Value = TargetOffer> {
                 time2retain,
             ) = numbers;
             TargetOffer {
-                max_recv_data_segment_length,
-                max_burst_length,
-                first_burst_length,
-                max_outstanding_r2t: r2t,
-                initial_r2t,
-                immediate_data,
-                time2wait,
-                time2retain,
+                operational: Operational {
+                    max_recv_data_segment_length,
+                    max_burst_length,
+                    first_burst_length,
+                    max_outstanding_r2t: r2t,
+                    initial_r2t,
+                    immediate_data,
+                    time2wait,
+                    time2retain,
+                },
                 digests,
                 target_alias: initial_r2t.then(|| "disk".to_owned()),
             }
@@ -196,7 +201,8 @@ proptest! {
             && compatible(initiator.data_digest, target.digests);
         let cmd_sn = initiator.cmd_sn;
         let bound = |size: u32| size.clamp(512, 16_777_215);
-        let burst = bound(initiator.max_burst_length).min(bound(target.max_burst_length));
+        let (here, there) = (initiator.operational, target.operational);
+        let burst = bound(here.max_burst_length).min(bound(there.max_burst_length));
         let normal = initiator.session_type == SessionType::Normal;
         let outcome = join(initiator.clone(), target.clone());
         prop_assert_eq!(outcome.is_some(), possible);
@@ -218,11 +224,11 @@ proptest! {
         if normal {
             prop_assert_eq!(ours.params.max_burst_length, burst);
             prop_assert!(ours.params.first_burst_length <= burst);
-            prop_assert_eq!(ours.params.initial_r2t, initiator.initial_r2t || target.initial_r2t);
-            prop_assert_eq!(ours.params.immediate_data, initiator.immediate_data && target.immediate_data);
+            prop_assert_eq!(ours.params.initial_r2t, here.initial_r2t || there.initial_r2t);
+            prop_assert_eq!(ours.params.immediate_data, here.immediate_data && there.immediate_data);
         }
-        prop_assert_eq!(ours.params.max_recv_data_segment_length, bound(initiator.max_recv_data_segment_length));
-        prop_assert_eq!(ours.params.max_send_data_segment_length, bound(target.max_recv_data_segment_length));
+        prop_assert_eq!(ours.params.max_recv_data_segment_length, bound(here.max_recv_data_segment_length));
+        prop_assert_eq!(ours.params.max_send_data_segment_length, bound(there.max_recv_data_segment_length));
         prop_assert_eq!((ours.cmd_sn, ours.exp_cmd_sn, theirs.next_cmd_sn), (cmd_sn, cmd_sn, cmd_sn));
         prop_assert_eq!(ours.max_cmd_sn, cmd_sn + 63);
         prop_assert_eq!(ours.exp_stat_sn, theirs.next_stat_sn);

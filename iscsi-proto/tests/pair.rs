@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use iscsi_proto::login::{Admission, Authentication, DigestChoice, InitiatorOffer, TargetOffer};
+use iscsi_proto::login::{
+    Admission, Authentication, DigestChoice, InitiatorOffer, Operational, TargetOffer,
+};
 use iscsi_proto::scsi::Status;
 use iscsi_proto::session::{
     Completion, InitiatorConfig, InitiatorEvent, InitiatorSession, ManagementAnswer, Outcome,
@@ -180,12 +182,15 @@ fn configs(limits: &Limits) -> (InitiatorConfig, TargetConfig) {
     let offer = InitiatorOffer {
         header_digest: digest,
         data_digest: digest,
-        initial_r2t: limits.initial_r2t,
-        immediate_data: limits.immediate_data,
-        max_recv_data_segment_length: limits.segments.0,
-        max_burst_length: limits.bursts.0,
-        first_burst_length: limits.first_bursts.0,
-        max_outstanding_r2t: 3,
+        operational: Operational {
+            initial_r2t: limits.initial_r2t,
+            immediate_data: limits.immediate_data,
+            max_recv_data_segment_length: limits.segments.0,
+            max_burst_length: limits.bursts.0,
+            first_burst_length: limits.first_bursts.0,
+            max_outstanding_r2t: 3,
+            ..Operational::default()
+        },
         ..InitiatorOffer::normal(
             name("iqn.2026-01.org.example:i"),
             name("iqn.2026-01.org.example:t"),
@@ -194,11 +199,13 @@ fn configs(limits: &Limits) -> (InitiatorConfig, TargetConfig) {
     };
     let target = TargetConfig {
         offer: TargetOffer {
-            max_recv_data_segment_length: limits.segments.1,
-            max_burst_length: limits.bursts.1,
-            first_burst_length: limits.first_bursts.1,
-            max_outstanding_r2t: limits.r2ts,
-            initial_r2t: false,
+            operational: Operational {
+                max_recv_data_segment_length: limits.segments.1,
+                max_burst_length: limits.bursts.1,
+                first_burst_length: limits.first_bursts.1,
+                max_outstanding_r2t: limits.r2ts,
+                ..Operational::default()
+            },
             ..TargetOffer::default()
         },
         queue_depth: limits.window,

@@ -264,7 +264,11 @@ impl InitiatorLogin {
         if self.stage == Stage::Security {
             return self.negotiation.propose(&[Key::AuthMethod]);
         }
-        let segment = self.offer.max_data_segment();
+        let segment = self
+            .offer
+            .operational
+            .bounded()
+            .max_recv_data_segment_length;
         self.declared_segment = Some(segment);
         let keys = match self.offer.session_type {
             SessionType::Normal => NORMAL_KEYS,

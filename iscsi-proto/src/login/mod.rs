@@ -22,7 +22,7 @@ pub use chap::{
 };
 pub use identity::Identity;
 pub use initiator::{InitiatorLogin, InitiatorOutcome, InitiatorStep, LoginError};
-pub use offer::{DigestChoice, DigestPolicy, InitiatorOffer, TargetOffer};
+pub use offer::{DigestChoice, DigestPolicy, InitiatorOffer, Operational, TargetOffer};
 pub use status::LoginStatus;
 pub use target::{Admission, Authentication, Outcome, TargetLogin, TargetStep};
 pub use violation::Violation;

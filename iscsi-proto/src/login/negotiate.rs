@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::login::stage::Stage;
 use crate::login::value::{CRC32C, NONE, Value, Wish, number_within, select, tighten, verify};
-use crate::login::{LoginError, Violation};
+use crate::login::{LoginError, Operational, Violation};
 use crate::params::{Key, KeyStage, Kind, Params, Sender, SessionType, Use};
 
 /// What one end is ready to agree to.
@@ -13,34 +13,30 @@ pub(crate) struct Wishes {
     pub(crate) auth_method: &'static [&'static str],
     pub(crate) header_digest: &'static [&'static str],
     pub(crate) data_digest: &'static [&'static str],
-    pub(crate) initial_r2t: bool,
-    pub(crate) immediate_data: bool,
-    pub(crate) max_burst_length: u32,
-    pub(crate) first_burst_length: u32,
-    pub(crate) max_outstanding_r2t: u16,
-    pub(crate) time2wait: u16,
-    pub(crate) time2retain: u16,
+    /// Within its bounds.
+    pub(crate) operational: Operational,
 }
 
 impl Wishes {
     fn of(&self, key: Key) -> Option<Wish> {
+        let data = &self.operational;
         Some(match key {
             Key::AuthMethod => Wish::List(self.auth_method),
             Key::HeaderDigest => Wish::List(self.header_digest),
             Key::DataDigest => Wish::List(self.data_digest),
             Key::MaxConnections => Wish::Number(1),
-            Key::InitialR2T => Wish::Flag(self.initial_r2t),
-            Key::ImmediateData => Wish::Flag(self.immediate_data),
-            Key::MaxBurstLength => Wish::Number(self.max_burst_length),
+            Key::InitialR2T => Wish::Flag(data.initial_r2t),
+            Key::ImmediateData => Wish::Flag(data.immediate_data),
+            Key::MaxBurstLength => Wish::Number(data.max_burst_length),
             Key::FirstBurstLength => {
-                Wish::Number(self.first_burst_length.min(self.max_burst_length))
+                Wish::Number(data.first_burst_length.min(data.max_burst_length))
             }
-            Key::DefaultTime2Wait => Wish::Number(self.time2wait.into()),
-            Key::DefaultTime2Retain => Wish::Number(self.time2retain.into()),
-            Key::MaxOutstandingR2T => Wish::Number(self.max_outstanding_r2t.into()),
+            Key::DefaultTime2Wait => Wish::Number(data.time2wait.into()),
+            Key::DefaultTime2Retain => Wish::Number(data.time2retain.into()),
+            Key::MaxOutstandingR2T => Wish::Number(data.max_outstanding_r2t.into()),
             Key::DataPduInOrder | Key::DataSequenceInOrder => Wish::Flag(true),
             Key::ErrorRecoveryLevel => Wish::Number(0),
-            // With one connection per session every response is fenced (RFC 7143 §4.2.2.3.3).
+            // With one connection per session every response is fenced (RFC 7143 §4.2.2.3.3 a); FastAbort would be more.
             Key::TaskReporting => Wish::List(&["RFC3720", "ResponseFence"]),
             Key::IscsiProtocolLevel => Wish::Number(1),
             _ => return None,
@@ -328,8 +324,6 @@ impl Negotiation {
                 .unwrap_or(default.max_send_data_segment_length),
             time2wait: self.short(Key::DefaultTime2Wait),
             time2retain: self.short(Key::DefaultTime2Retain),
-            error_recovery_level: default.error_recovery_level,
-            max_connections: default.max_connections,
             session_type: self.session_type,
         }
     }

@@ -8,10 +8,11 @@ use crate::params::{Key, Kind, SessionType};
 use crate::wire::bhs::Isid;
 use crate::wire::serial::Serial;
 
-/// What a target is ready to agree to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TargetOffer {
-    /// The longest data segment that the target takes.
+/// How data moves: the operational parameters that either end wants (RFC 7143 §13). What lies outside the bounds of
+/// the standard is moved to within.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operational {
+    /// The longest data segment that this end takes.
     pub max_recv_data_segment_length: u32,
     /// The longest sequence of data PDUs.
     pub max_burst_length: u32,
@@ -19,21 +20,38 @@ pub struct TargetOffer {
     pub first_burst_length: u32,
     /// The most R2Ts outstanding for one task.
     pub max_outstanding_r2t: u16,
-    /// Insist on R2Ts for all Data-Out.
+    /// No Data-Out without an R2T.
     pub initial_r2t: bool,
-    /// Take data with the command.
+    /// Commands carry data.
     pub immediate_data: bool,
     /// Seconds to wait before a lost connection is reinstated.
     pub time2wait: u16,
     /// Seconds after that for which tasks are kept.
     pub time2retain: u16,
-    /// Whether headers and data carry digests.
-    pub digests: DigestPolicy,
-    /// What the target is called among people.
-    pub target_alias: Option<String>,
 }
 
-impl Default for TargetOffer {
+impl Operational {
+    pub(crate) fn bounded(self) -> Self {
+        let within = |key: Key, number: u32| match key.rule().kind {
+            Kind::Minimum(low, high) | Kind::DeclaredNumber(low, high) => number.clamp(low, high),
+            _ => number,
+        };
+        Self {
+            max_recv_data_segment_length: within(
+                Key::MaxRecvDataSegmentLength,
+                self.max_recv_data_segment_length,
+            ),
+            max_burst_length: within(Key::MaxBurstLength, self.max_burst_length),
+            first_burst_length: within(Key::FirstBurstLength, self.first_burst_length),
+            max_outstanding_r2t: self.max_outstanding_r2t.max(1),
+            time2wait: self.time2wait.min(MAX_SECONDS),
+            time2retain: self.time2retain.min(MAX_SECONDS),
+            ..self
+        }
+    }
+}
+
+impl Default for Operational {
     fn default() -> Self {
         Self {
             max_recv_data_segment_length: 262_144,
@@ -44,10 +62,19 @@ impl Default for TargetOffer {
             immediate_data: true,
             time2wait: 0,
             time2retain: 0,
-            digests: DigestPolicy::Accept,
-            target_alias: None,
         }
     }
+}
+
+/// What a target is ready to agree to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TargetOffer {
+    /// How data moves.
+    pub operational: Operational,
+    /// Whether headers and data carry digests.
+    pub digests: DigestPolicy,
+    /// What the target is called among people.
+    pub target_alias: Option<String>,
 }
 
 /// What a target thinks of digests.
@@ -88,22 +115,8 @@ pub struct InitiatorOffer {
     pub header_digest: DigestChoice,
     /// Whether data carries digests.
     pub data_digest: DigestChoice,
-    /// Wait for an R2T before sending Data-Out.
-    pub initial_r2t: bool,
-    /// Send data with the command.
-    pub immediate_data: bool,
-    /// The longest data segment that the initiator takes.
-    pub max_recv_data_segment_length: u32,
-    /// The longest sequence of data PDUs.
-    pub max_burst_length: u32,
-    /// The most unsolicited data of one command.
-    pub first_burst_length: u32,
-    /// The most R2Ts outstanding for one task.
-    pub max_outstanding_r2t: u16,
-    /// Seconds to wait before a lost connection is reinstated.
-    pub time2wait: u16,
-    /// Seconds after that for which tasks are kept.
-    pub time2retain: u16,
+    /// How data moves.
+    pub operational: Operational,
 }
 
 impl InitiatorOffer {
@@ -130,14 +143,7 @@ impl InitiatorOffer {
             chap: None,
             header_digest: DigestChoice::None,
             data_digest: DigestChoice::None,
-            initial_r2t: false,
-            immediate_data: true,
-            max_recv_data_segment_length: 262_144,
-            max_burst_length: 1_048_576,
-            first_burst_length: 262_144,
-            max_outstanding_r2t: 4,
-            time2wait: 0,
-            time2retain: 0,
+            operational: Operational::default(),
         }
     }
 
@@ -174,21 +180,8 @@ impl TargetOffer {
             auth_method,
             header_digest: digest,
             data_digest: digest,
-            initial_r2t: self.initial_r2t,
-            immediate_data: self.immediate_data,
-            max_burst_length: within(Key::MaxBurstLength, self.max_burst_length),
-            first_burst_length: within(Key::FirstBurstLength, self.first_burst_length),
-            max_outstanding_r2t: self.max_outstanding_r2t.max(1),
-            time2wait: self.time2wait.min(MAX_SECONDS),
-            time2retain: self.time2retain.min(MAX_SECONDS),
+            operational: self.operational.bounded(),
         }
-    }
-
-    pub(crate) fn max_data_segment(&self) -> u32 {
-        within(
-            Key::MaxRecvDataSegmentLength,
-            self.max_recv_data_segment_length,
-        )
     }
 }
 
@@ -209,21 +202,8 @@ impl InitiatorOffer {
             auth_method: self.methods(),
             header_digest: self.header_digest.list(),
             data_digest: self.data_digest.list(),
-            initial_r2t: self.initial_r2t,
-            immediate_data: self.immediate_data,
-            max_burst_length: within(Key::MaxBurstLength, self.max_burst_length),
-            first_burst_length: within(Key::FirstBurstLength, self.first_burst_length),
-            max_outstanding_r2t: self.max_outstanding_r2t.max(1),
-            time2wait: self.time2wait.min(MAX_SECONDS),
-            time2retain: self.time2retain.min(MAX_SECONDS),
+            operational: self.operational.bounded(),
         }
-    }
-
-    pub(crate) fn max_data_segment(&self) -> u32 {
-        within(
-            Key::MaxRecvDataSegmentLength,
-            self.max_recv_data_segment_length,
-        )
     }
 }
 
@@ -243,16 +223,6 @@ pub(crate) fn sendable_alias(alias: Option<&String>) -> Option<String> {
     alias
         .filter(|alias| alias.len() <= MAX_ALIAS_BYTES && !alias.contains('\0'))
         .cloned()
-}
-
-/// A number moved to within the bounds that the standard sets.
-fn within(key: Key, number: u32) -> u32 {
-    match key.rule().kind {
-        Kind::Minimum(low, high) | Kind::Maximum(low, high) | Kind::DeclaredNumber(low, high) => {
-            number.clamp(low, high)
-        }
-        _ => number,
-    }
 }
 
 const ONLY_NONE: &[&str] = &[NONE];

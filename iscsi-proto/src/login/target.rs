@@ -344,7 +344,11 @@ impl TargetLogin {
         asked: Position,
     ) -> Result<TargetStep, Violation> {
         if talk.stage == Stage::Operational && talk.declared_segment.is_none() {
-            let segment = self.offer.max_data_segment();
+            let segment = self
+                .offer
+                .operational
+                .bounded()
+                .max_recv_data_segment_length;
             talk.declared_segment = Some(segment);
             pairs.push((
                 Key::MaxRecvDataSegmentLength.to_string(),

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use iscsi_proto::login::{
     DigestChoice, InitiatorLogin, InitiatorOffer, InitiatorOutcome, InitiatorStep, LoginError,
-    LoginStatus,
+    LoginStatus, Operational,
 };
 use iscsi_proto::params::Key;
 use iscsi_proto::wire::framer::{self, Digests};
@@ -252,8 +252,11 @@ fn what_a_target_leaves_open_is_taken_carefully() {
         (1, 8192)
     );
     let small = InitiatorOffer {
-        max_burst_length: 16_384,
-        immediate_data: false,
+        operational: Operational {
+            max_burst_length: 16_384,
+            immediate_data: false,
+            ..Operational::default()
+        },
         ..offer()
     };
     let params = finished(operational(small).handle(&response(0x87, ""))).params;
@@ -281,7 +284,10 @@ fn answers_that_no_target_may_give_end_the_login() {
         ("MaxConnections=2\0", Key::MaxConnections),
     ] {
         let step = operational(InitiatorOffer {
-            time2wait: 5,
+            operational: Operational {
+                time2wait: 5,
+                ..Operational::default()
+            },
             ..offer()
         })
         .handle(&response(0x04, answer));

@@ -1,6 +1,6 @@
 //! What becomes of keys: answered, rejected, refused, proposed (RFC 7143 §6.2, §13).
 
-use iscsi_proto::login::{DigestPolicy, TargetLogin, TargetOffer};
+use iscsi_proto::login::{DigestPolicy, Operational, TargetLogin, TargetOffer};
 use iscsi_proto::params::SessionType;
 
 use crate::{
@@ -158,8 +158,11 @@ fn keys_may_not_come_again_in_a_later_request_either() {
 #[test]
 fn a_restrictive_target_proposes() {
     let offer = TargetOffer {
-        max_burst_length: 32_768,
-        immediate_data: false,
+        operational: Operational {
+            max_burst_length: 32_768,
+            immediate_data: false,
+            ..Operational::default()
+        },
         digests: DigestPolicy::Require,
         ..TargetOffer::default()
     };

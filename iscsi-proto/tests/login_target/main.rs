@@ -218,10 +218,6 @@ fn the_shortest_login_gives_the_defaults() {
         ),
         (1, 2, 20)
     );
-    assert_eq!(
-        (params.error_recovery_level, params.max_connections),
-        (0, 1)
-    );
 }
 
 #[test]

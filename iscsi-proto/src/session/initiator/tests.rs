@@ -411,7 +411,7 @@ fn nothing_but_a_login_response_may_come_first() {
 #[test]
 fn a_login_response_may_be_longer_than_what_is_offered_for_later() {
     let mut config = config();
-    config.offer.max_recv_data_segment_length = 512;
+    config.offer.operational.max_recv_data_segment_length = 512;
     let mut session = crate::session::InitiatorSession::new(config, start());
     // A Login Response of 600 bytes: one key that nobody knows, C=0, T=0, CSG security.
     let mut bytes = BytesMut::from(&[0; 48 + 600][..]);
