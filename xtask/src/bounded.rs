@@ -130,7 +130,7 @@ pub(crate) fn show(command: &mut Command, limit: Duration) -> Result<()> {
     Ok(())
 }
 
-/// Runs a program, prints its standard output as it comes and gives every line to `each`.
+/// Runs a program and gives every line of its standard output to `each` as it comes.
 pub(crate) fn lines(
     command: &mut Command,
     limit: Duration,
@@ -154,10 +154,7 @@ pub(crate) fn lines(
     let deadline = Instant::now() + limit;
     loop {
         match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(line) => {
-                println!("{line}");
-                each(&line);
-            }
+            Ok(line) => each(&line),
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 end(&mut child)?;

@@ -35,6 +35,7 @@ fn run(repo: &Repo) -> Result<Tally> {
 pub(crate) fn cargo_test(command: &mut Command) -> Result<Tally> {
     let mut sum = Tally::default();
     let status = bounded::lines(command, LIMIT, |line| {
+        println!("{line}");
         if let Some(tally) = Tally::from_line(line) {
             sum += tally;
         }

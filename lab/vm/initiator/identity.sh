@@ -16,11 +16,10 @@ device_identification() {
 }
 opcode_bitmap() { sg_opcodes -n --opcode=88 "$DEV" && sg_opcodes -n --opcode=9e,10 "$DEV"; }
 read_lba() { # read_lba LBA BLOCKS
-  sg_raw -r $(($(block) * $2)) "$DEV" 88 00 $(printf '%016x' "$1" | sed 's/../& /g') $(printf '%08x' "$2" | sed 's/../& /g') 00 00
+  sg_raw -r $(($(block) * $2)) "$DEV" 88 00 $(hex "$1") $(printf '%08x' "$2" | sed 's/../& /g') 00 00
 }
 past_the_end() { exits $LBA_OUT_OF_RANGE read_lba $(($(size) * 512 / $(block) + 100)) 1; }
 unknown_opcode() { exits $INVALID_OPCODE sg_raw "$DEV" ff 00 00 00 00 00; }
-other_lun() { sg_luns "$DEV" | grep -i 'Lun list length = 8'; }
 if wants identity; then
   step test-unit-ready sg_turs "$DEV"
   step inquiry sg_inq "$DEV"

@@ -2,7 +2,7 @@
 # /init of the initiator's guest: see kernel-initiator-test, which passes the parameters on the kernel's command line:
 #   ki.portal=IP:PORT ki.iqn=IQN ki.lun=N   the LUN that is written to        ki.portal2=IP:PORT  another portal of it
 #   ki.chap=IP:PORT,IQN                     the same behind CHAP, one-way and mutual
-#   ki.long=IP:PORT,IQN  ki.removable=IP:PORT,IQN  ki.readonly=IP:PORT,IQN    other LUNs 0
+#   ki.others=IP:PORT,IQN                   a target with other LUNs: ki.long=N ki.removable=N ki.readonly=N
 #   ki.tests=GROUP,...   ki.without=STEP,...: what the target does not claim to support, by the caller's word
 # A step is named here once, passes or fails, and says why. `host CALL` asks the machine outside to do something.
 export PATH=/usr/sbin:/usr/bin LD_LIBRARY_PATH=/usr/lib
@@ -129,6 +129,11 @@ tell_disk() {
   local q=/sys/block/$DISK/queue
   say "disk $DEV $(size) sectors, blocks of $(block), physical $(cat $q/physical_block_size), discard_max $(cat $q/discard_max_bytes), write_zeroes_max $(cat $q/write_zeroes_max_bytes), write_cache '$(cat $q/write_cache)', fua $(cat $q/fua), ro $(cat "/sys/block/$DISK/ro")"
 }
+as_first() { SID=$FIRST_SID DISK=$(disk_of "$FIRST_SID") DEV=/dev/$DISK; }
+hex() { printf '%016x' "$1" | sed 's/../& /g'; }
+# One block that no step needs, written and read past the page cache.
+write_to() { head -c "$(block)" /tmp/pattern > /tmp/one && sg_raw -s "$(block)" -i /tmp/one "$1" 8a 00 $(hex $((96 * MIB_BLOCKS))) 00 00 00 01 00 00; }
+read_from() { sg_raw -r "$(block)" "$1" 88 00 $(hex $((96 * MIB_BLOCKS))) 00 00 00 01 00 00 > /dev/null; }
 settle() { # settle DEV: takes the unit attentions that wait
   for _ in 1 2 3 4 5 6; do sg_turs "$1" > /dev/null 2>&1 && return 0; done
   echo "$1 is not ready"
@@ -140,7 +145,7 @@ quote < /tmp/found
 if ! step login login "$KI_portal" "$KI_iqn"; then tail -n 15 /tmp/iscsid.log | quote; bye; fi
 tell_session
 tell_disk
-FIRST_SID=$SID
+FIRST_SID=$SID MIB_BLOCKS=$((1048576 / $(block)))
 
 for steps in identity data provisioning reservations sessions paths chap luns; do . "/steps/$steps.sh"; done
 

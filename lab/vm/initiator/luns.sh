@@ -1,17 +1,19 @@
 # shellcheck shell=sh
 # LUNs of other kinds.
 
-with() { # with PORTAL,IQN COMMAND...
-  local portal=${1%%,*} iqn=${1#*,} failed=0
+on_lun() { # on_lun LUN COMMAND...: a disk of the other target, as $DISK and $DEV
+  local LUN=$1 failed=0
   shift
-  login "$portal" "$iqn" || return 1
+  DISK=$(await_disk "$SID") || { echo "no disk at LUN $LUN"; return 1; }
+  DEV=/dev/$DISK
   tell_disk
   MIB_BLOCKS=$((1048576 / $(block)))
   "$@" || failed=1
-  logout "$portal" "$iqn" || failed=1
-  as_first
-  MIB_BLOCKS=$((1048576 / $(block)))
   return $failed
+}
+login_others() { # all of its LUNs are disks of one session
+  new_node "${KI_others%%,*}" "${KI_others#*,}" && iscsiadm -m node -T "${KI_others#*,}" -p "${KI_others%%,*}" --login &&
+    SID=$(sessions | tail -n 1)
 }
 long_blocks() {
   [ "$(block)" = 4096 ] && write_and_read && last_blocks && mkfs && files && sums && fsck && write_same 16 &&
@@ -25,8 +27,14 @@ ejects() {
   [ "$(cat "/sys/block/$DISK/removable")" = 1 ] && sg_prevent --prevent=1 "$DEV" && exits $ILLEGAL_REQUEST sg_start --eject "$DEV" &&
     sg_prevent --allow "$DEV" && sg_start --eject "$DEV" && exits $NOT_READY sg_turs "$DEV" && sg_start --load "$DEV" && settle "$DEV" && read_lba 0 1 > /dev/null
 }
-if wants luns; then
-  [ -z "$KI_long" ] || step blocks-of-4096 with "$KI_long" long_blocks
-  [ -z "$KI_readonly" ] || step read-only with "$KI_readonly" refuses_writes
-  [ -z "$KI_removable" ] || step removable with "$KI_removable" ejects
+if wants luns && [ -n "$KI_others" ]; then
+  if step login-other-target login_others; then
+    OTHERS_SID=$SID
+    [ -z "$KI_long" ] || step blocks-of-4096 on_lun "$KI_long" long_blocks
+    SID=$OTHERS_SID
+    [ -z "$KI_readonly" ] || step read-only on_lun "$KI_readonly" refuses_writes
+    [ -z "$KI_removable" ] || step removable on_lun "$KI_removable" ejects
+    step logout-other-target logout "${KI_others%%,*}" "${KI_others#*,}"
+  fi
+  as_first
 fi

@@ -1,7 +1,6 @@
 # shellcheck shell=sh
 # Thin provisioning, and the commands that do two things at once. From 64 MiB on, behind the file system, the disk is scratch space.
 
-MIB_BLOCKS=$((1048576 / $(block)))
 fill() { dd if=/tmp/pattern of="$DEV" bs=1M seek="$1" count="$2" oflag=direct conv=notrunc,fsync 2>&1; }
 allocated() { host allocated; }
 gives_back() { # gives_back COMMAND...: the file outside holds less afterwards

@@ -7,10 +7,7 @@ second_session() {
   iscsiadm -m iface -I second -o update -n iface.transport_name -v tcp
   login "$KI_portal" "$KI_iqn" second
 }
-as_first() { SID=$FIRST_SID DISK=$(disk_of "$FIRST_SID") DEV=/dev/$DISK; }
 A= B=
-write_to() { head -c "$(block)" /tmp/pattern > /tmp/one && sg_raw -s "$(block)" -i /tmp/one "$1" 8a 00 $(printf '%016x' $((96 * MIB_BLOCKS)) | sed 's/../& /g') 00 00 00 01 00 00; }
-read_from() { sg_raw -r "$(block)" "$1" 88 00 $(printf '%016x' $((96 * MIB_BLOCKS)) | sed 's/../& /g') 00 00 00 01 00 00 > /dev/null; }
 out() { # out DEV ACTION...: PERSISTENT RESERVE OUT
   local dev=$1
   shift
@@ -70,11 +67,11 @@ await_io() { # the kernel comes back by itself
 }
 survives_restart() { # APTPL: registration and reservation outlive the target
   clean && out "$A" --register --param-sark=$KEY_A --param-aptpl && out "$B" --register --param-sark=$KEY_B --param-aptpl &&
-    out "$A" --reserve --param-rk=$KEY_A --prout-type=1 && host restart && await_io "$A" && await_io "$B" || return 1
+    out "$A" --reserve --param-rk=$KEY_A --prout-type=1 && host crash && await_io "$A" && await_io "$B" || return 1
   keys | grep -qi aaaa && grep -qi bbbb /tmp/keys && holds 'write exclusive' && exits $CONFLICT write_to "$B" && write_to "$A" && clean
 }
 forgets_at_restart() { # without APTPL nothing is left
-  clean && out "$A" --register --param-sark=$KEY_A && host restart && await_io "$A" && await_io "$B" && keys | grep -qi 'no registered'
+  clean && out "$A" --register --param-sark=$KEY_A && host crash && await_io "$A" && await_io "$B" && keys | grep -qi 'no registered'
 }
 old_reserve() { # RESERVE(6) and RELEASE(6), as VMFS uses them
   settle "$A" && settle "$B" && sg_raw "$A" 16 00 00 00 00 00 && exits $CONFLICT read_from "$B" && sg_raw "$B" 17 00 00 00 00 00 &&

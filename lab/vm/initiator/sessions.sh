@@ -1,11 +1,12 @@
 # shellcheck shell=sh
 # Sessions: digests, a disk that grows, a target that restarts.
 
-relogin() { logout "$KI_portal" "$KI_iqn" && ! [ -e "/sys/block/$DISK" ] && log_in_again "$KI_portal" "$KI_iqn" && sums; }
+log_in_first() { log_in_again "$KI_portal" "$KI_iqn" && FIRST_SID=$SID; }
+relogin() { logout "$KI_portal" "$KI_iqn" && ! [ -e "/sys/block/$DISK" ] && log_in_first && sums; }
 digests() { # digests HEADER DATA: what is demanded is what the session has
   logout "$KI_portal" "$KI_iqn"
   set_node "$KI_portal" "$KI_iqn" 'node.conn[0].iscsi.HeaderDigest' "$1" && set_node "$KI_portal" "$KI_iqn" 'node.conn[0].iscsi.DataDigest' "$2" &&
-    log_in_again "$KI_portal" "$KI_iqn" && iscsiadm -m session -r "$SID" -P 2 | grep Digest | tee /tmp/digests || return 1
+    log_in_first && iscsiadm -m session -r "$SID" -P 2 | grep Digest | tee /tmp/digests || return 1
   grep -q "HeaderDigest: ${1%%,*}" /tmp/digests && grep -q "DataDigest: ${2%%,*}" /tmp/digests && sums && write_big
 }
 write_big() {

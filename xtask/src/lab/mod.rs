@@ -1,6 +1,7 @@
 //! Chores of the laboratory: what is too slow, or needs too much, for every test run.
 
 mod boot;
+mod kernel;
 mod suite;
 
 use std::path::PathBuf;
@@ -21,6 +22,8 @@ pub(crate) enum Lab {
         #[arg(long, value_name = "FOLDER")]
         golden: Option<PathBuf>,
     },
+    /// The Linux kernel's initiator, in a QEMU guest, against our target or tgt: one to five minutes.
+    Kernel(kernel::KernelArgs),
     /// libiscsi's test suite against our target in every configuration, and against tgt; writes docs/conformance.md.
     Suite(suite::SuiteArgs),
 }
@@ -29,6 +32,7 @@ pub(crate) enum Lab {
 pub(crate) fn run(repo: &Repo, chore: &Lab) -> Result<Tally> {
     match chore {
         Lab::Boot { golden } => boot::run(repo, golden.as_deref()),
+        Lab::Kernel(args) => kernel::run(repo, args),
         Lab::Suite(args) => suite::run(repo, args),
     }
 }
