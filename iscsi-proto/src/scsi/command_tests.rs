@@ -2,10 +2,9 @@
 
 use proptest::prelude::{Just, Strategy, any, prop_assert_eq, prop_oneof, proptest};
 
-use super::opcodes;
 use super::{
-    ByteCheck, Caching, Command, LbaRange, ModeForm, OpcodeQuery, PageControl, Sense, SenseData,
-    WriteSame,
+    ByteCheck, Caching, Command, CopyResults, Form, LbaRange, LogControl, ModeForm, OpcodeQuery,
+    PageControl, ReserveIn, ReserveOut, SanitizeAction, Sense, WriteSame,
 };
 
 fn cdb(front: &[u8]) -> [u8; 16] {
@@ -76,7 +75,7 @@ fn check() -> impl Strategy<Value = ByteCheck> {
 
 fn write_same() -> impl Strategy<Value = Command> {
     (range(), any::<(bool, bool, bool)>()).prop_map(|(range, (unmap, anchor, no_data_out))| {
-        let no_data_out = no_data_out && range.form() == super::Form::Sixteen;
+        let no_data_out = no_data_out && range.form() == Form::Sixteen;
         Command::WriteSame(WriteSame {
             range,
             unmap,
@@ -84,6 +83,170 @@ fn write_same() -> impl Strategy<Value = Command> {
             no_data_out,
         })
     })
+}
+
+fn caching() -> impl Strategy<Value = Caching> {
+    any::<(bool, bool)>().prop_map(|(disable_page_out, force_unit_access)| Caching {
+        disable_page_out,
+        force_unit_access,
+    })
+}
+
+fn compound_command() -> impl Strategy<Value = Command> {
+    let sixteen = any::<(u64, u32)>().prop_map(|(lba, blocks)| LbaRange::sixteen(lba, blocks));
+    let atomic =
+        any::<(u64, u16)>().prop_map(|(lba, blocks)| LbaRange::sixteen(lba, blocks.into()));
+    let action = prop_oneof![
+        Just(SanitizeAction::Overwrite),
+        Just(SanitizeAction::BlockErase),
+        Just(SanitizeAction::CryptographicErase),
+        Just(SanitizeAction::ExitFailure)
+    ];
+    let defects = prop_oneof![
+        any::<u16>().prop_map(|allocation| (Form::Ten, 0, u32::from(allocation))),
+        any::<(u32, u32)>().prop_map(|(index, allocation)| (Form::Twelve, index, allocation)),
+    ];
+    prop_oneof![
+        (sixteen, caching()).prop_map(|(range, caching)| Command::OrWrite { range, caching }),
+        (any::<(u64, u8)>(), caching()).prop_map(|((lba, blocks), caching)| {
+            Command::CompareAndWrite {
+                lba,
+                blocks,
+                caching,
+            }
+        }),
+        (atomic, caching(), any::<u16>()).prop_map(|(range, caching, boundary)| {
+            Command::WriteAtomic {
+                range,
+                caching,
+                boundary,
+            }
+        }),
+        any::<u32>().prop_map(|parameter_length| Command::ExtendedCopy { parameter_length }),
+        (copy_results(), any::<(u8, u32)>()).prop_map(|(action, (list_id, allocation))| {
+            Command::ReceiveCopyResults {
+                action,
+                list_id,
+                allocation,
+            }
+        }),
+        (action, any::<(bool, bool, u16)>()).prop_map(
+            |(action, (immediate, unrestricted, parameter_length))| Command::Sanitize {
+                action,
+                immediate,
+                unrestricted,
+                parameter_length,
+            }
+        ),
+        (defects, any::<(bool, bool)>(), 0u8..8).prop_map(
+            |((form, index, allocation), (primary, grown), format)| Command::ReadDefectData {
+                form,
+                primary,
+                grown,
+                format,
+                index,
+                allocation,
+            }
+        ),
+    ]
+}
+
+fn copy_results() -> impl Strategy<Value = CopyResults> {
+    prop_oneof![
+        Just(CopyResults::Status),
+        Just(CopyResults::Data),
+        Just(CopyResults::OperatingParameters),
+        Just(CopyResults::FailedSegmentDetails)
+    ]
+}
+
+fn reserve_in() -> impl Strategy<Value = ReserveIn> {
+    prop_oneof![
+        Just(ReserveIn::ReadKeys),
+        Just(ReserveIn::ReadReservation),
+        Just(ReserveIn::ReportCapabilities),
+        Just(ReserveIn::ReadFullStatus)
+    ]
+}
+
+fn reserve_out() -> impl Strategy<Value = ReserveOut> {
+    prop_oneof![
+        Just(ReserveOut::Register),
+        Just(ReserveOut::Reserve),
+        Just(ReserveOut::Release),
+        Just(ReserveOut::Clear),
+        Just(ReserveOut::Preempt),
+        Just(ReserveOut::PreemptAndAbort),
+        Just(ReserveOut::RegisterAndIgnore),
+        Just(ReserveOut::RegisterAndMove)
+    ]
+}
+
+fn shared_command() -> impl Strategy<Value = Command> {
+    let form = prop_oneof![Just(Form::Six), Just(Form::Ten)];
+    let select = prop_oneof![
+        any::<u8>().prop_map(|length| (ModeForm::Six, u16::from(length))),
+        any::<u16>().prop_map(|length| (ModeForm::Ten { long_lba: false }, length)),
+    ];
+    let control = prop_oneof![
+        Just(LogControl::Threshold),
+        Just(LogControl::Cumulative),
+        Just(LogControl::DefaultThreshold),
+        Just(LogControl::DefaultCumulative)
+    ];
+    prop_oneof![
+        form.clone().prop_map(|form| Command::Reserve { form }),
+        form.prop_map(|form| Command::Release { form }),
+        (reserve_in(), any::<u16>())
+            .prop_map(|(action, allocation)| Command::PersistentReserveIn { action, allocation }),
+        (reserve_out(), 0u8..16, 0u8..16, any::<u32>()).prop_map(
+            |(action, scope, kind, parameter_length)| Command::PersistentReserveOut {
+                action,
+                scope,
+                kind,
+                parameter_length,
+            }
+        ),
+        any::<(bool, u32)>().prop_map(|(extended, allocation)| {
+            Command::ReportTargetPortGroups {
+                extended,
+                allocation,
+            }
+        }),
+        any::<(bool, u32)>().prop_map(|(extended, allocation)| {
+            Command::ReportTaskManagement {
+                extended,
+                allocation,
+            }
+        }),
+        (select, any::<(bool, bool)>()).prop_map(
+            |((form, parameter_length), (page_format, save))| Command::ModeSelect {
+                form,
+                page_format,
+                save,
+                parameter_length,
+            }
+        ),
+        (control, 0u8..0x40, any::<(u8, u16, bool, u16)>()).prop_map(
+            |(control, page, (subpage, pointer, save, allocation))| Command::LogSense {
+                control,
+                page,
+                subpage,
+                pointer,
+                save,
+                allocation,
+            }
+        ),
+    ]
+}
+
+fn any_command() -> impl Strategy<Value = Command> {
+    prop_oneof![
+        medium_command(),
+        compound_command(),
+        primary_command(),
+        shared_command()
+    ]
 }
 
 fn medium_command() -> impl Strategy<Value = Command> {
@@ -147,7 +310,7 @@ fn primary_command() -> impl Strategy<Value = Command> {
 
 proptest! {
     #[test]
-    fn what_is_encoded_parses_to_the_same(command in prop_oneof![medium_command(), primary_command()]) {
+    fn what_is_encoded_parses_to_the_same(command in any_command()) {
         prop_assert_eq!(Command::parse(&command.cdb()), Ok(command));
     }
 
@@ -397,69 +560,5 @@ fn what_is_not_supported_is_refused() {
     for (bytes, sense) in refused {
         let refused = Command::parse(&cdb(bytes)).map_err(|detailed| detailed.sense);
         assert_eq!(refused, Err(sense), "{bytes:02x?}");
-    }
-}
-
-#[test]
-fn all_supported_opcodes_are_listed_in_order() {
-    let list = opcodes::supported(OpcodeQuery::All, false, |_| true).unwrap();
-    let (length, rows) = list.split_at(4);
-    assert_eq!(
-        u32::from_be_bytes(length.try_into().unwrap()) as usize,
-        rows.len()
-    );
-    let rows: Vec<&[u8]> = rows.chunks_exact(8).collect();
-    assert!(rows.is_sorted());
-    assert!(rows.contains(&&[0x9e, 0, 0, 0x10, 0, 1, 0, 16][..]));
-    assert!(rows.contains(&&[0x12, 0, 0, 0, 0, 0, 0, 6][..]));
-    let timed = opcodes::supported(OpcodeQuery::All, true, |usage| usage[0] == 0x00).unwrap();
-    let expected = [
-        0, 0, 0, 20, 0, 0, 0, 0, 0, 2, 0, 6, 0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-    ];
-    assert_eq!(timed.as_ref(), expected);
-}
-
-#[test]
-fn one_opcode_tells_its_usage() {
-    let one = |query| opcodes::supported(query, false, |_| true);
-    let read_10 = [
-        0, 3, 0, 10, 0x28, 0xf8, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, 0x04,
-    ];
-    assert_eq!(one(OpcodeQuery::One(0x28)).unwrap().as_ref(), read_10);
-    assert_eq!(one(OpcodeQuery::Either(0x28, 0)).unwrap().as_ref(), read_10);
-    assert_eq!(one(OpcodeQuery::One(0x5d)).unwrap().as_ref(), [0, 1, 0, 0]);
-    let capacity = [
-        0, 3, 0, 16, 0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x04,
-    ];
-    assert_eq!(
-        one(OpcodeQuery::Action(0x9e, 0x10)).unwrap().as_ref(),
-        capacity
-    );
-    assert_eq!(
-        one(OpcodeQuery::Action(0x9e, 0x11)).unwrap().as_ref(),
-        [0, 1, 0, 0]
-    );
-    // SPC-4 §6.35: an opcode with service actions cannot be asked for without one, nor the other way round.
-    assert_eq!(one(OpcodeQuery::One(0x9e)), Err(SenseData::cdb_field(2, 2)));
-    assert_eq!(
-        one(OpcodeQuery::Action(0x28, 0)),
-        Err(SenseData::cdb_field(2, 2))
-    );
-}
-
-/// Each format parses a block that has every bit of its usage bitmap set, or refuses a field of it; never the opcode.
-#[test]
-fn every_listed_format_is_known_to_the_parser() {
-    let list = opcodes::supported(OpcodeQuery::All, false, |_| true).unwrap();
-    for row in list[4..].chunks_exact(8) {
-        let command = Command::parse(&cdb(&[row[0], row[3]]));
-        assert_ne!(
-            command,
-            Err(Sense::INVALID_OPERATION_CODE.into()),
-            "{row:02x?}"
-        );
-        if let Ok(command) = command {
-            assert_eq!(command.cdb()[0], row[0]);
-        }
     }
 }

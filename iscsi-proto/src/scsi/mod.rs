@@ -39,3 +39,7 @@ pub use status::Status;
 
 #[cfg(test)]
 mod command_tests;
+#[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
+mod opcodes_tests;

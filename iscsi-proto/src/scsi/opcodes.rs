@@ -238,32 +238,32 @@ pub fn supported(
     timeouts: bool,
     offered: impl Fn(&[u8]) -> bool,
 ) -> Result<Bytes, SenseData> {
+    let of = |opcode| formats_of(opcode).filter(|format| offered(format.usage));
     match query {
-        OpcodeQuery::All => Ok(all(timeouts, offered)),
+        OpcodeQuery::All => Ok(all(timeouts, &offered)),
         OpcodeQuery::One(opcode) => {
-            let format = formats_of(opcode).next();
+            let format = of(opcode).next();
             if format.is_some_and(|format| format.action.is_some()) {
                 return Err(SenseData::cdb_field(2, 2));
             }
-            Ok(one(format.filter(|format| offered(format.usage)), timeouts))
+            Ok(one(format, timeouts))
         }
         OpcodeQuery::Action(opcode, action) => {
-            let mut formats = formats_of(opcode).peekable();
+            let mut formats = of(opcode).peekable();
             if formats.peek().is_some_and(|format| format.action.is_none()) {
                 return Err(SenseData::cdb_field(2, 2));
             }
             let format = formats.find(|format| format.action.map(u16::from) == Some(action));
-            Ok(one(format.filter(|format| offered(format.usage)), timeouts))
+            Ok(one(format, timeouts))
         }
         OpcodeQuery::Either(opcode, action) => {
-            let format =
-                formats_of(opcode).find(|format| format.action.map_or(0, u16::from) == action);
-            Ok(one(format.filter(|format| offered(format.usage)), timeouts))
+            let format = of(opcode).find(|format| format.action.map_or(0, u16::from) == action);
+            Ok(one(format, timeouts))
         }
     }
 }
 
-fn all(timeouts: bool, offered: impl Fn(&[u8]) -> bool) -> Bytes {
+fn all(timeouts: bool, offered: &impl Fn(&[u8]) -> bool) -> Bytes {
     let mut body = BytesMut::new();
     for format in FORMATS.iter().filter(|format| offered(format.usage)) {
         body.put_u8(format.opcode);

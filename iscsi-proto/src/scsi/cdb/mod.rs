@@ -9,6 +9,8 @@ pub(super) mod medium;
 pub(super) mod mode;
 pub(super) mod primary;
 pub(super) mod reserve;
+#[cfg(test)]
+mod tests;
 
 /// Bytes of a command descriptor block in a SCSI Command PDU.
 pub(super) const CDB_BYTES: usize = 16;

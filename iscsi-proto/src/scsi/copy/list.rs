@@ -230,10 +230,7 @@ impl Cscd {
     fn parse(bytes: &[u8; CSCD_BYTES], at: usize) -> Result<Self, SenseData> {
         let mut rest = &bytes[1..];
         let flags = rest.get_u8();
-        // Only logical unit numbers are known: 01b is a proxy token, the others are reserved.
-        if flags & LU_ID_TYPE != 0 {
-            return Err(SenseData::list_field(at + 1, 7));
-        }
+        // LU ID TYPE tells how a descriptor's LUN field is meant. This type of descriptor has none: it is ignored.
         let relative_initiator_port = rest.get_u16();
         let (code_set, kind) = (rest.get_u8(), rest.get_u8());
         rest.advance(1);
@@ -305,7 +302,6 @@ const STR: u8 = 0x20;
 const USAGE_SHIFT: u8 = 3;
 const USAGE_BITS: u8 = 0b11;
 const PRIORITY: u8 = 0x07;
-const LU_ID_TYPE: u8 = 0xc0;
 const NUL: u8 = 0x20;
 const DEVICE_TYPE: u8 = 0x1f;
 const PAD: u8 = 0x04;

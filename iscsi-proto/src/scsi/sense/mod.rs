@@ -7,6 +7,8 @@ use bytes::Bytes;
 pub use detailed::{SenseData, SenseSpecific};
 
 mod detailed;
+#[cfg(test)]
+mod detailed_tests;
 
 /// Sense key, additional sense code and its qualifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

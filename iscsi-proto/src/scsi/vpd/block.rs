@@ -109,16 +109,19 @@ pub struct Characteristics {
     pub after_block_erase: u8,
     /// What reading finds after SANITIZE forgot the key (WACEREQ), two bits; 0 where there is no such SANITIZE.
     pub after_cryptographic_erase: u8,
+    /// VERIFY compares with what is read from blocks that take no space, too (VBULS).
+    pub verifies_unmapped: bool,
 }
 
 impl Default for Characteristics {
-    /// A device that does not rotate, and nothing else told.
+    /// A device that does not rotate and reads every block, and nothing else told.
     fn default() -> Self {
         Self {
             rotation_rate: NON_ROTATING,
             form_factor: 0,
             after_block_erase: 0,
             after_cryptographic_erase: 0,
+            verifies_unmapped: true,
         }
     }
 }
@@ -131,6 +134,7 @@ impl Characteristics {
             erase_and_form: (self.after_block_erase & TWO_BITS) << WABEREQ_SHIFT
                 | (self.after_cryptographic_erase & TWO_BITS) << WACEREQ_SHIFT
                 | self.form_factor & FORM_FACTOR,
+            flags: if self.verifies_unmapped { VBULS } else { 0 },
             ..CharacteristicsLayout::default()
         };
         page(
@@ -148,6 +152,7 @@ impl Characteristics {
             form_factor: layout.erase_and_form & FORM_FACTOR,
             after_block_erase: layout.erase_and_form >> WABEREQ_SHIFT & TWO_BITS,
             after_cryptographic_erase: layout.erase_and_form >> WACEREQ_SHIFT & TWO_BITS,
+            verifies_unmapped: layout.flags & VBULS != 0,
         })
     }
 }
@@ -231,6 +236,7 @@ const TWO_BITS: u8 = 0x03;
 const WABEREQ_SHIFT: u8 = 6;
 const WACEREQ_SHIFT: u8 = 4;
 const FORM_FACTOR: u8 = 0x0f;
+const VBULS: u8 = 0x01;
 const LBPU: u8 = 0x80;
 const LBPWS: u8 = 0x40;
 const LBPWS10: u8 = 0x20;

@@ -28,7 +28,7 @@ impl CopySupport {
     ];
 }
 
-/// The third-party copy page; the four descriptors that are mandatory.
+/// The third-party copy page; the five descriptors that are mandatory.
 pub fn third_party_copy_page(commands: &[CopySupport], parameters: &OperatingParameters) -> Bytes {
     let mut out = BytesMut::new();
     descriptor(&mut out, SUPPORTED_COMMANDS, |out| {
@@ -52,6 +52,8 @@ pub fn third_party_copy_page(commands: &[CopySupport], parameters: &OperatingPar
         out.put_u8(u8::try_from(parameters.types.len()).unwrap_or(u8::MAX));
         out.put_slice(&parameters.types);
     });
+    // No identifier stands for a device by itself: the list of them is empty.
+    descriptor(&mut out, SUPPORTED_CSCD_IDS, |out| out.put_u16(0));
     descriptor(&mut out, GENERAL_COPY_OPERATIONS, |out| {
         out.put_u32(parameters.concurrent.into());
         out.put_u32(parameters.concurrent.into());
@@ -75,4 +77,5 @@ fn descriptor(out: &mut BytesMut, kind: u16, fill: impl FnOnce(&mut BytesMut)) {
 const SUPPORTED_COMMANDS: u16 = 0x0001;
 const PARAMETER_DATA: u16 = 0x0004;
 const SUPPORTED_DESCRIPTORS: u16 = 0x0008;
+const SUPPORTED_CSCD_IDS: u16 = 0x000c;
 const GENERAL_COPY_OPERATIONS: u16 = 0x8001;

@@ -137,13 +137,14 @@ fn characteristics_in_bytes() {
         form_factor: 3,
         after_block_erase: 1,
         after_cryptographic_erase: 2,
+        verifies_unmapped: false,
     };
     let page = erased.build();
     assert_eq!(page.len(), 64);
     assert_eq!(page[..9], [0, 0xb1, 0, 0x3c, 0x1c, 0x20, 0, 0x63, 0]);
     assert_eq!(Characteristics::parse(&page), Some(erased));
     let still = Characteristics::default().build();
-    assert_eq!(still[..8], [0, 0xb1, 0, 0x3c, 0, 1, 0, 0]);
+    assert_eq!(still[..9], [0, 0xb1, 0, 0x3c, 0, 1, 0, 0, 1]);
 }
 
 #[test]
@@ -174,6 +175,7 @@ fn third_party_copy_in_bytes() {
     expected.extend([0, 4, 0, 28, 0, 0, 0, 0, 0, 8, 0, 64, 0, 0, 8, 0]);
     expected.extend([0; 16]);
     expected.extend([0, 8, 0, 4, 2, 0x02, 0xe4, 0]);
+    expected.extend([0, 0x0c, 0, 4, 0, 0, 0, 0]);
     expected.extend([0x80, 1, 0, 32, 0, 0, 0, 4, 0, 0, 0, 4, 1, 0, 0, 0, 9]);
     expected.extend([0; 19]);
     expected[3] = u8::try_from(expected.len() - 4).unwrap();
