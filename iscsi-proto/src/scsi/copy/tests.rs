@@ -82,7 +82,6 @@ fn what_is_not_supported_says_which() {
         (changed(16, &[0xe0]), sense(7)),
         (changed(48, &[0x03]), sense(9)),
         (changed(15, &[1]), sense(0x0b)),
-        (changed(17, &[0xc0]), at(17, 7)),
         (changed(23, &[21]), at(23, 7)),
         (changed(50, &[0, 0x17]), at(50, 7)),
         (changed(1, &[0x08]), at(1, 4)),
@@ -92,6 +91,8 @@ fn what_is_not_supported_says_which() {
     for (bytes, expected) in refused {
         assert_eq!(CopyList::parse(&bytes), expected, "{bytes:02x?}");
     }
+    // SPC-4 §6.4.5.3: LU ID TYPE is ignored where a designator names the unit.
+    assert_eq!(CopyList::parse(&changed(17, &[0x80])), Ok(list()));
     let mut shared = changed(0, &[0, 0x18]);
     shared[17] = 0x20;
     let parsed = CopyList::parse(&shared).unwrap();
