@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use iscsi_proto::scsi::Sense;
+use iscsi_proto::wire::lun::Lun;
+use tokio_util::task::TaskTracker;
 
-use crate::exports::Served;
-use crate::sessions::{ItNexus, Sessions, Whom};
+use crate::exports::{Served, Units};
+use crate::sessions::{ItNexus, Sessions, Whom, purged};
+use crate::unit::LogicalUnit;
 
 /// The session that commands come from, as a logical unit sees it.
 #[derive(Debug)]
@@ -13,12 +16,64 @@ pub(crate) struct Asker<V> {
     pub(crate) nexus: ItNexus,
     pub(crate) export: Arc<Served<V>>,
     pub(crate) sessions: Arc<Sessions>,
+    /// The units of the export as the session sees them.
+    pub(crate) units: Arc<Units<V>>,
+    changes: u64,
 }
 
 impl<V> Asker<V> {
+    pub(crate) fn new(nexus: ItNexus, export: Arc<Served<V>>, sessions: Arc<Sessions>) -> Self {
+        let (units, changes) = export.units();
+        Self {
+            nexus,
+            export,
+            sessions,
+            units,
+            changes,
+        }
+    }
+
+    /// The unit that a command names.
+    pub(crate) fn unit(&self, lun: Lun) -> Option<&LogicalUnit<V>> {
+        let number = lun.number()?;
+        self.units.get(&number).map(|unit| &**unit)
+    }
+
+    /// The same asker with the units as they are now, if they are others.
+    pub(crate) fn renewed(&self) -> Option<Self> {
+        let other = self.export.changes() != self.changes;
+        other.then(|| {
+            let (export, sessions) = (Arc::clone(&self.export), Arc::clone(&self.sessions));
+            Self::new(self.nexus.clone(), export, sessions)
+        })
+    }
+
     /// Raises a unit attention condition for sessions of the same target.
     pub(crate) fn raise(&self, unit: u16, whom: Whom<'_>, sense: Sense) {
         self.sessions
             .raise(&self.export.port.target, unit, whom, sense);
+    }
+
+    /// Takes the tasks of other sessions of the same target away from a unit, without an answer: they were preempted or
+    /// cleared (SAM-5 §5.8.3), and who lost one is told so. Returns when none of them touches the volume any more, or
+    /// when it is no use waiting. The asker's own tasks stay.
+    pub(crate) async fn purge(&self, unit: u16, whom: Whom<'_>) {
+        let tracker = TaskTracker::new();
+        let cleared = Some(Sense::COMMANDS_CLEARED);
+        self.order_purge(unit, whom, cleared, &tracker);
+        purged(tracker).await;
+    }
+
+    /// Begins what [`purge`](Self::purge) does; the tracker is empty when it is done.
+    pub(crate) fn order_purge(
+        &self,
+        unit: u16,
+        whom: Whom<'_>,
+        cleared: Option<Sense>,
+        tracker: &TaskTracker,
+    ) {
+        let target = &self.export.port.target;
+        self.sessions
+            .order_purge(target, Some(&self.nexus), unit, whom, cleared, tracker);
     }
 }

@@ -11,18 +11,22 @@ use bytes::BytesMut;
 use iscsi_proto::session::CloseReason;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use vmthunder_volume::Volume;
 
 use crate::Target;
+use crate::lobby::Place;
+use crate::metrics::Counters;
 use crate::nexus::Nexus;
 use crate::transmit::Transmit;
 
 /// Bytes waiting for a slow reader above which no command begins.
 const TRANSMIT_PAUSE_BYTES: usize = 4 << 20;
+
+/// As above, while all sessions together hold more than they should.
+const FRUGAL_PAUSE_BYTES: usize = 256 << 10;
 
 /// Bytes waiting for a slow reader above which nothing more is read from it: answers to pings alone could pile up.
 const TRANSMIT_STOP_BYTES: usize = 64 << 20;
@@ -32,6 +36,9 @@ const READ_ROOM: RangeInclusive<usize> = 8 << 10..=256 << 10;
 
 /// Bytes that are read before what they ask for is done.
 const READ_TURN_BYTES: usize = 1 << 20;
+
+/// How long a session keeps its buffers when nothing is under way.
+const REST: Duration = Duration::from_secs(5);
 
 /// How long a closed session may take to send its last words.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -45,6 +52,8 @@ enum Broken {
     Io(#[from] io::Error),
     #[error("the initiator did not take its last answer")]
     Stuck,
+    #[error("too many connections wait for their login")]
+    DrivenOut,
 }
 
 /// One connection and its session.
@@ -52,6 +61,8 @@ pub(crate) struct Connection<V> {
     nexus: Nexus<V>,
     input: BytesMut,
     read_room: usize,
+    /// When the buffers are given back, unless something comes.
+    rest: Option<Instant>,
     transmit: Transmit,
 }
 
@@ -61,23 +72,23 @@ impl<V: Volume> Connection<V> {
             nexus: Nexus::new(target, local, peer),
             input: BytesMut::new(),
             read_room: *READ_ROOM.start(),
+            rest: None,
             transmit: Transmit::default(),
         }
     }
 
     /// Serves the connection until its session ends.
-    pub(crate) async fn run(
-        mut self,
-        stream: TcpStream,
-        login: OwnedSemaphorePermit,
-        stop: CancellationToken,
-    ) {
-        let broken = self.drive(&stream, login, stop).await.err();
+    pub(crate) async fn run(mut self, stream: TcpStream, place: Place, stop: CancellationToken) {
+        let broken = self.drive(&stream, place, stop).await.err();
         drop(stream);
         let (target, peer) = (self.nexus.target(), self.nexus.peer());
         // A connection that broke has nothing to say that the session did not.
         let torn = matches!(broken, Some(Broken::Eof)) && !self.input.is_empty();
         match (broken, self.nexus.end().await) {
+            (Some(cause @ Broken::DrivenOut), _) => {
+                Counters::add(&target.counters.connections_refused, 1);
+                complain(&target, peer, &cause);
+            }
             (_, Some(reason)) if is_fault(reason) => complain(&target, peer, &reason),
             (_, Some(reason)) if reason != CloseReason::Disconnected => {
                 debug!(%reason, "session closed");
@@ -98,17 +109,17 @@ impl<V: Volume> Connection<V> {
     async fn drive(
         &mut self,
         stream: &TcpStream,
-        login: OwnedSemaphorePermit,
+        place: Place,
         stop: CancellationToken,
     ) -> Result<(), Broken> {
-        let mut login = Some(login);
+        let mut place = Some(place);
+        let mut stopping = false;
         let mut last_words = None;
         let timer = sleep_until(Instant::now().into());
         tokio::pin!(timer);
         loop {
-            self.nexus
-                .turn(self.transmit.bytes() < TRANSMIT_PAUSE_BYTES)
-                .await;
+            let unsent = self.transmit.bytes();
+            self.nexus.turn(self.may_start(), unsent).await;
             while let Some(part) = self.nexus.session.poll_transmit() {
                 self.transmit.push(part);
             }
@@ -120,33 +131,32 @@ impl<V: Volume> Connection<V> {
                 }
                 last_words.get_or_insert_with(|| Instant::now() + LAST_WORDS);
             }
-            if self.nexus.is_admitted() {
-                // The login is over, so the next one may come.
-                drop(login.take());
+            if self.nexus.is_logged_in() {
+                drop(place.take());
             }
-            if !closing
-                && self.transmit.bytes() < TRANSMIT_PAUSE_BYTES
-                && self.nexus.tasks.may_start()
-            {
+            if !closing && self.may_start() && self.nexus.tasks.may_start() {
                 // The turn is full but the work is not done: let others run, then see what came meanwhile.
                 tokio::task::yield_now().await;
                 self.read_available(stream)?;
                 continue;
             }
-            let due = [self.nexus.deadline(), last_words]
+            let due = [self.nexus.deadline(), last_words, self.rest()]
                 .into_iter()
                 .flatten()
                 .min();
             if let Some(due) = due.filter(|due| timer.deadline() != (*due).into()) {
                 timer.as_mut().reset(due.into());
             }
-            let close = self.nexus.close_token();
+            let interest = interest(&self.transmit, closing);
             tokio::select! {
                 biased;
-                () = stop.cancelled(), if !closing => self.nexus.session.close(),
-                () = cancelled(close), if !closing => self.nexus.session.close(),
-                finished = self.nexus.tasks.finished() => self.nexus.conclude_finished(finished),
-                ready = stream.ready(interest(&self.transmit, closing)) => {
+                () = stop.cancelled(), if !closing && !stopping => {
+                    stopping = true;
+                    self.nexus.stop();
+                }
+                () = driven_out(place.as_ref()), if !closing => return Err(Broken::DrivenOut),
+                happened = self.nexus.happened(), if !closing => self.nexus.take(happened),
+                ready = stream.ready(interest) => {
                     if ready?.is_readable() && !closing {
                         self.read_available(stream)?;
                     }
@@ -155,10 +165,40 @@ impl<V: Volume> Connection<V> {
                     if last_words.is_some_and(|at| at <= Instant::now()) {
                         return Err(Broken::Stuck);
                     }
-                    self.nexus.session.handle_timeout(Instant::now());
+                    self.pass_time(Instant::now());
                 }
             }
         }
+    }
+
+    /// When the buffers are given back: a session in which nothing happens takes next to no memory.
+    fn rest(&mut self) -> Option<Instant> {
+        let resting = self.input.is_empty() && self.nexus.tasks.is_idle();
+        if !resting || self.input.capacity() == 0 {
+            self.rest = None;
+        } else if self.rest.is_none() {
+            self.rest = Some(Instant::now() + REST);
+        }
+        self.rest
+    }
+
+    fn pass_time(&mut self, now: Instant) {
+        self.nexus.session.handle_timeout(now);
+        if self.rest.is_some_and(|at| at <= now) {
+            self.input = BytesMut::new();
+            self.read_room = *READ_ROOM.start();
+            self.transmit.rest();
+        }
+    }
+
+    /// The initiator takes what it asked for quickly enough for more.
+    fn may_start(&self) -> bool {
+        let pause = if self.nexus.is_frugal() {
+            FRUGAL_PAUSE_BYTES
+        } else {
+            TRANSMIT_PAUSE_BYTES
+        };
+        self.transmit.bytes() < pause
     }
 
     /// Reads what is there, up to a turn's worth.
@@ -171,6 +211,7 @@ impl<V: Volume> Connection<V> {
                 Ok(0) => return Err(Broken::Eof),
                 Ok(read) => {
                     total += read;
+                    self.rest = None;
                     self.nexus
                         .session
                         .handle_bytes(Instant::now(), &mut self.input);
@@ -224,9 +265,9 @@ fn interest(transmit: &Transmit, closing: bool) -> Interest {
     }
 }
 
-async fn cancelled(token: Option<CancellationToken>) {
-    match token {
-        Some(token) => token.cancelled_owned().await,
+async fn driven_out(place: Option<&Place>) {
+    match place {
+        Some(place) => place.lost.cancelled().await,
         None => std::future::pending().await,
     }
 }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use iscsi_proto::name::IscsiName;
-use iscsi_proto::wire::lun::Lun;
 use vmthunder_volume::{Class, Volume};
 
 use crate::access::AccessRules;
@@ -52,6 +52,12 @@ pub enum ExportError {
     /// The name is in use.
     #[error("there is an export of this name already")]
     NameTaken,
+    /// There is no export of this name.
+    #[error("there is no export of this name")]
+    NoExport,
+    /// There is no unit of this number.
+    #[error("the export has no unit of this number")]
+    NoUnit,
     /// Two units have the same number.
     #[error("two units of the export have the same number")]
     NumberTaken,
@@ -77,23 +83,51 @@ pub enum ExportError {
     },
 }
 
+/// The units of an export by number, as they are at one moment.
+pub(crate) type Units<V> = BTreeMap<u16, Arc<LogicalUnit<V>>>;
+
 /// An export that is being served.
 #[derive(Debug)]
 pub(crate) struct Served<V> {
     pub(crate) class: Class,
     pub(crate) port: Port,
     pub(crate) access: AccessRules,
-    pub(crate) units: BTreeMap<u16, LogicalUnit<V>>,
+    units: RwLock<Arc<Units<V>>>,
+    /// Counts the changes of `units`: who has an old list sees it without the lock.
+    changes: AtomicU64,
 }
 
 impl<V> Served<V> {
-    pub(crate) fn unit(&self, lun: Lun) -> Option<&LogicalUnit<V>> {
-        lun.number().and_then(|number| self.units.get(&number))
+    pub(crate) fn new(class: Class, port: Port, access: AccessRules, units: Units<V>) -> Self {
+        Self {
+            class,
+            port,
+            access,
+            units: RwLock::new(Arc::new(units)),
+            changes: AtomicU64::new(0),
+        }
     }
 
-    /// The numbers of all units, in order.
-    pub(crate) fn numbers(&self) -> impl Iterator<Item = u16> {
-        self.units.keys().copied()
+    /// The units now, and how often they changed.
+    pub(crate) fn units(&self) -> (Arc<Units<V>>, u64) {
+        let units = self.units.read().unwrap_or_else(PoisonError::into_inner);
+        (Arc::clone(&units), self.changes.load(Ordering::Acquire))
+    }
+
+    /// Puts other units in the place of these, if `other` finds nothing wrong.
+    pub(crate) fn change(
+        &self,
+        other: impl FnOnce(&Units<V>) -> Result<Units<V>, ExportError>,
+    ) -> Result<(), ExportError> {
+        let mut units = self.units.write().unwrap_or_else(PoisonError::into_inner);
+        *units = Arc::new(other(&units)?);
+        self.changes.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+
+    /// How often the units changed.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 }
 
@@ -123,33 +157,19 @@ impl<V: Volume> Exports<V> {
             count if count > MAX_UNITS => return Err(ExportError::TooManyUnits),
             _ => {}
         }
-        if units
-            .iter()
-            .any(|unit| unit.volume.geometry().blocks() == 0)
-        {
-            return Err(ExportError::EmptyVolume);
-        }
         let port = Port {
             target: name.clone(),
             portal_group_tag,
             relative_port,
         };
-        let mut served = Served {
-            class,
-            port,
-            access,
-            units: BTreeMap::new(),
-        };
+        let mut served = Units::new();
         for unit in units {
             let number = unit.number;
-            let unit = LogicalUnit::new(unit).map_err(|error| ExportError::Reservations {
-                unit: number,
-                error,
-            })?;
-            if served.units.insert(number, unit).is_some() {
+            if served.insert(number, logical(unit)?).is_some() {
                 return Err(ExportError::NumberTaken);
             }
         }
+        let served = Served::new(class, port, access, served);
         let mut by_name = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
         if by_name.contains_key(&name) {
             return Err(ExportError::NameTaken);
@@ -177,6 +197,43 @@ impl<V: Volume> Exports<V> {
             .cloned()
     }
 
+    /// Every export with its name, in the order of the names.
+    pub(crate) fn all(&self) -> Vec<(IscsiName, Arc<Served<V>>)> {
+        let by_name = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
+        let named =
+            |(name, served): (&IscsiName, &Arc<Served<V>>)| (name.clone(), Arc::clone(served));
+        by_name.iter().map(named).collect()
+    }
+
+    /// Adds a unit to an export.
+    pub(crate) fn add_unit(&self, name: &IscsiName, unit: Unit<V>) -> Result<(), ExportError> {
+        let served = self.get(name).ok_or(ExportError::NoExport)?;
+        served.change(|units| {
+            if units.contains_key(&unit.number) {
+                return Err(ExportError::NumberTaken);
+            }
+            if units.len() >= MAX_UNITS {
+                return Err(ExportError::TooManyUnits);
+            }
+            let mut units = units.clone();
+            units.insert(unit.number, logical(unit)?);
+            Ok(units)
+        })
+    }
+
+    /// Takes a unit out of an export.
+    pub(crate) fn remove_unit(&self, name: &IscsiName, number: u16) -> Result<(), ExportError> {
+        let served = self.get(name).ok_or(ExportError::NoExport)?;
+        served.change(|units| {
+            let mut units = units.clone();
+            units.remove(&number).ok_or(ExportError::NoUnit)?;
+            if units.is_empty() {
+                return Err(ExportError::NoUnits);
+            }
+            Ok(units)
+        })
+    }
+
     pub(crate) fn names(&self) -> Vec<IscsiName> {
         self.by_name
             .read()
@@ -185,4 +242,16 @@ impl<V: Volume> Exports<V> {
             .cloned()
             .collect()
     }
+}
+
+fn logical<V: Volume>(unit: Unit<V>) -> Result<Arc<LogicalUnit<V>>, ExportError> {
+    if unit.volume.geometry().blocks() == 0 {
+        return Err(ExportError::EmptyVolume);
+    }
+    let number = unit.number;
+    let unit = LogicalUnit::new(unit).map_err(|error| ExportError::Reservations {
+        unit: number,
+        error,
+    })?;
+    Ok(Arc::new(unit))
 }

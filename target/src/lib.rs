@@ -9,13 +9,16 @@
 mod access;
 mod asker;
 mod attention;
+mod budget;
 mod complaints;
 mod connection;
 mod exports;
 mod failure;
 mod inquiry;
+mod lobby;
 mod metrics;
 mod nexus;
+mod orders;
 mod portal;
 mod reservations;
 mod sessions;
@@ -33,16 +36,23 @@ use iscsi_proto::name::IscsiName;
 use iscsi_proto::params::SessionType;
 use iscsi_proto::scsi::Sense;
 use iscsi_proto::session::TargetConfig;
+use tokio_util::task::TaskTracker;
 use vmthunder_volume::Volume;
 
-pub use crate::access::AccessRules;
+pub use crate::access::{
+    AccessRules, ChapRules, ChapRulesError, NamePattern, Network, NetworkError, PatternError,
+    PortalAddress, PortalAddressError, Redirect,
+};
+use crate::access::LoginFailures;
+use crate::budget::Budget;
 use crate::complaints::Complaints;
-use crate::exports::Exports;
 pub use crate::exports::{Export, ExportError};
+use crate::exports::{Exports, Served};
+use crate::lobby::Lobby;
 use crate::metrics::Counters;
 pub use crate::metrics::TargetStats;
 pub use crate::sessions::SessionSummary;
-use crate::sessions::{Key, Seat, Sessions, Whom};
+use crate::sessions::{Sessions, Whom, purged};
 pub use crate::unit::{Unit, UnitIdentity};
 
 /// How a target behaves.
@@ -52,12 +62,27 @@ pub struct TargetOptions {
     pub portal_group_tag: u16,
     /// What each session is like.
     pub session: TargetConfig,
-    /// Sessions at once.
-    pub max_sessions: usize,
-    /// Connections at once that have not logged in yet; more are closed at once.
-    pub max_logins: usize,
+    /// Who may ask what exports there are. Redirects have no meaning here.
+    pub discovery: AccessRules,
+    /// What initiators may make grow, and how far.
+    pub limits: TargetLimits,
     /// How long a connection that ends waits for writes that are under way.
     pub write_grace: Duration,
+    /// How long initiators have to log out when the target stops.
+    pub logout_grace: Duration,
+}
+
+/// What the initiators of a target may make grow, all together, and how far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TargetLimits {
+    /// Sessions at once; a login beyond is told that the target is out of resources.
+    pub sessions: usize,
+    /// Of these, sessions of one initiator name.
+    pub sessions_per_initiator: usize,
+    /// Connections at once that have not logged in yet. For one beyond, the oldest of whoever has most is closed.
+    pub logins: usize,
+    /// Bytes of read and write data held at once. Beyond, every session gets through with little at a time.
+    pub bytes_in_flight: u64,
 }
 
 impl Default for TargetOptions {
@@ -65,9 +90,21 @@ impl Default for TargetOptions {
         Self {
             portal_group_tag: 1,
             session: TargetConfig::default(),
-            max_sessions: 4096,
-            max_logins: 512,
+            discovery: AccessRules::default(),
+            limits: TargetLimits::default(),
             write_grace: Duration::from_secs(5),
+            logout_grace: Duration::from_secs(2),
+        }
+    }
+}
+
+impl Default for TargetLimits {
+    fn default() -> Self {
+        Self {
+            sessions: 4096,
+            sessions_per_initiator: 1024,
+            logins: 512,
+            bytes_in_flight: 1 << 30,
         }
     }
 }
@@ -78,21 +115,30 @@ pub struct Target<V> {
     options: TargetOptions,
     exports: Exports<V>,
     sessions: Arc<Sessions>,
+    lobby: Arc<Lobby>,
+    budget: Arc<Budget>,
+    failures: LoginFailures,
     counters: Counters,
-    /// About initiators.
+    /// About initiators that break the rules.
     complaints: Complaints,
+    /// About initiators that are turned away.
+    refusals: Complaints,
 }
 
 impl<V: Volume> Target<V> {
     /// A target that exports nothing yet.
     pub fn new(options: TargetOptions) -> Arc<Self> {
-        let sessions = Arc::new(Sessions::new(options.max_sessions));
+        let limits = options.limits;
         Arc::new(Self {
             options,
             exports: Exports::new(),
-            sessions,
+            sessions: Arc::new(Sessions::new(limits)),
+            lobby: Arc::new(Lobby::new(limits.logins)),
+            budget: Arc::new(Budget::new(limits.bytes_in_flight)),
+            failures: LoginFailures::default(),
             counters: Counters::default(),
             complaints: Complaints::default(),
+            refusals: Complaints::default(),
         })
     }
 
@@ -104,8 +150,28 @@ impl<V: Volume> Target<V> {
     /// Takes an export back and closes its sessions; false if there was none of this name.
     pub fn withdraw(&self, name: &IscsiName) -> bool {
         let found = self.exports.remove(name);
-        self.sessions.close_target(name);
+        self.sessions.close_target(name, Whom::All);
         found
+    }
+
+    /// Adds a unit to an export, and tells its initiators that there are others now (SPC-4 §6.33).
+    pub fn add_unit(&self, name: &IscsiName, unit: Unit<V>) -> Result<(), ExportError> {
+        self.exports.add_unit(name, unit)?;
+        self.tell_of_units(name);
+        Ok(())
+    }
+
+    /// Takes a unit out of an export and tells its initiators. Returns when no command touches its volume any more, or
+    /// when it is no use waiting.
+    pub async fn remove_unit(&self, name: &IscsiName, number: u16) -> Result<(), ExportError> {
+        self.exports.remove_unit(name, number)?;
+        let tracker = TaskTracker::new();
+        let sessions = &self.sessions;
+        sessions.order_purge(name, None, number, Whom::All, None, &tracker);
+        sessions.forget_unit(name, number);
+        self.tell_of_units(name);
+        purged(tracker).await;
+        Ok(())
     }
 
     /// The names of all exports, in order.
@@ -115,8 +181,9 @@ impl<V: Volume> Target<V> {
 
     /// A unit of an export has another size now: all its initiators are told (SBC-3 §4.7).
     pub fn resized(&self, name: &IscsiName, unit: u16) {
-        self.sessions
-            .raise(name, unit, Whom::All, Sense::CAPACITY_CHANGED);
+        let sense = Sense::CAPACITY_CHANGED;
+        self.sessions.raise(name, unit, Whom::All, sense);
+        self.sessions.announce(name, unit, sense);
     }
 
     /// Who is logged in.
@@ -126,41 +193,50 @@ impl<V: Volume> Target<V> {
 
     /// What was counted so far.
     pub fn stats(&self) -> TargetStats {
-        self.counters.snapshot(self.sessions.count())
+        self.counters
+            .snapshot(self.sessions.count(), self.budget.used())
     }
 
-    /// Decides about a login and takes a seat for it.
-    fn seat(&self, identity: &Identity, peer: SocketAddr) -> Result<Seat<V>, LoginStatus> {
-        let export = match (identity.session_type, &identity.target_name) {
-            (SessionType::Discovery, _) => None,
-            (SessionType::Normal, None) => return Err(LoginStatus::MISSING_PARAMETER),
+    /// What somebody wants to log in to; nothing in a discovery session.
+    fn exported(&self, identity: &Identity) -> Result<Option<Arc<Served<V>>>, LoginStatus> {
+        match (identity.session_type, &identity.target_name) {
+            (SessionType::Discovery, _) => Ok(None),
+            (SessionType::Normal, None) => Err(LoginStatus::MISSING_PARAMETER),
             (SessionType::Normal, Some(name)) => {
-                Some(self.exports.get(name).ok_or(LoginStatus::NOT_FOUND)?)
+                let export = self.exports.get(name).ok_or(LoginStatus::NOT_FOUND)?;
+                Ok(Some(export))
             }
-        };
-        let key = Key::of(identity);
-        if identity.tsih != 0 {
-            return Err(self.sessions.refusal_to_join(&key, identity.tsih));
-        }
-        let seat = self.sessions.enter(key, peer, export.clone())?;
-        // Whoever withdrew the export meanwhile may have missed this session.
-        match &identity.target_name {
-            Some(name) if export.is_some() && self.exports.get(name).is_none() => {
-                Err(LoginStatus::TARGET_REMOVED)
-            }
-            _ => Ok(seat),
         }
     }
 
     /// The records of the exports that `wanted` chooses, all at the address that the initiator found us at.
-    fn records(&self, local: SocketAddr, wanted: impl Fn(&IscsiName) -> bool) -> Vec<TargetRecord> {
+    fn records(
+        &self,
+        local: SocketAddr,
+        wanted: impl Fn(&IscsiName, &Served<V>) -> bool,
+    ) -> Vec<TargetRecord> {
         let addresses = vec![(local.to_string(), self.options.portal_group_tag)];
-        let names = self.exports.names().into_iter().filter(wanted);
-        names
-            .map(|name| TargetRecord {
+        let exports = self.exports.all().into_iter();
+        let chosen = exports.filter(|(name, export)| wanted(name, export));
+        chosen
+            .map(|(name, _)| TargetRecord {
                 name,
                 addresses: addresses.clone(),
             })
             .collect()
+    }
+
+    fn tell_of_units(&self, name: &IscsiName) {
+        let Some(export) = self.exports.get(name) else {
+            return;
+        };
+        let (units, _) = export.units();
+        let sense = Sense::REPORTED_LUNS_CHANGED;
+        for unit in units.keys() {
+            self.sessions.raise(name, *unit, Whom::All, sense);
+        }
+        if let Some(first) = units.keys().next() {
+            self.sessions.announce(name, *first, sense);
+        }
     }
 }

@@ -2,13 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug_span, warn};
+use tracing::{Instrument, debug, debug_span, warn};
 use vmthunder_volume::Volume;
 
 use crate::Target;
@@ -22,7 +21,6 @@ impl<V: Volume> Target<V> {
     /// Accepts connections until `stop`, then closes all of them and returns when they are gone. May be called for
     /// several listeners.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
-        let logins = Arc::new(Semaphore::new(self.options.max_logins));
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
@@ -33,22 +31,17 @@ impl<V: Volume> Target<V> {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    let Ok(permit) = Arc::clone(&logins).try_acquire_owned() else {
-                        Counters::add(&self.counters.connections_refused, 1);
-                        if let Some(unsaid) = self.complaints.may_say(Instant::now()) {
-                            warn!(%peer, unsaid, "connection closed: too many wait for their login");
-                        }
-                        continue;
-                    };
                     let Some(connection) = self.connection(&stream, peer) else {
                         continue;
                     };
+                    let place = self.lobby.enter(peer.ip());
                     let span = debug_span!("connection", %peer);
-                    connections.spawn(
-                        connection
-                            .run(stream, permit, stop.clone())
-                            .instrument(span),
-                    );
+                    let run = connection.run(stream, place, stop.clone());
+                    connections.spawn(run.instrument(span));
+                }
+                Err(error) if self.lobby.make_room() => {
+                    debug!(%error, "the connection that waited longest for its login makes room");
+                    tokio::task::yield_now().await;
                 }
                 Err(error) => {
                     warn!(%error, "no connection can be accepted");

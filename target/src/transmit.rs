@@ -32,6 +32,11 @@ impl Transmit {
         self.parts.is_empty()
     }
 
+    /// Gives back memory that is not needed for now.
+    pub(crate) fn rest(&mut self) {
+        self.parts.shrink_to_fit();
+    }
+
     /// Writes as much as the socket takes without waiting.
     pub(crate) fn write_to(&mut self, stream: &TcpStream) -> io::Result<()> {
         while !self.parts.is_empty() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use iscsi_target::{Export, ExportError, Target, TargetOptions, Unit, UnitIdentity};
+use iscsi_target::{Export, ExportError, Target, TargetLimits, TargetOptions, Unit, UnitIdentity};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -371,7 +371,10 @@ async fn refusals_of_the_volume_reach_the_initiator() {
 #[tokio::test]
 async fn who_is_not_wanted_is_told_why() {
     let world = World::new(TargetOptions {
-        max_sessions: 1,
+        limits: TargetLimits {
+            sessions: 1,
+            ..TargetLimits::default()
+        },
         ..TargetOptions::default()
     })
     .await;
@@ -453,7 +456,10 @@ async fn discovery_names_the_target_where_it_was_asked() {
 #[tokio::test]
 async fn connections_without_login_are_limited() {
     let world = World::new(TargetOptions {
-        max_logins: 1,
+        limits: TargetLimits {
+            logins: 1,
+            ..TargetLimits::default()
+        },
         ..TargetOptions::default()
     })
     .await;

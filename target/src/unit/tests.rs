@@ -19,24 +19,19 @@ const BLOCKS: u64 = 0x8000;
 
 fn asker() -> Asker<MemVolume> {
     let target: iscsi_proto::name::IscsiName = "iqn.2001-04.com.example:disk".parse().unwrap();
-    Asker {
-        nexus: ItNexus {
-            initiator: "iqn.2001-04.com.example:guest".parse().unwrap(),
-            isid: iscsi_proto::wire::bhs::Isid::default(),
-            relative_port: 2,
-        },
-        export: Arc::new(Served {
-            class: Class::Demand,
-            port: Port {
-                target,
-                portal_group_tag: 7,
-                relative_port: 2,
-            },
-            access: crate::access::AccessRules::default(),
-            units: BTreeMap::new(),
-        }),
-        sessions: Arc::new(Sessions::new(8)),
-    }
+    let nexus = ItNexus {
+        initiator: "iqn.2001-04.com.example:guest".parse().unwrap(),
+        isid: iscsi_proto::wire::bhs::Isid::default(),
+        relative_port: 2,
+    };
+    let port = Port {
+        target,
+        portal_group_tag: 7,
+        relative_port: 2,
+    };
+    let access = crate::access::AccessRules::default();
+    let export = Served::new(Class::Demand, port, access, BTreeMap::new());
+    Asker::new(nexus, Arc::new(export), Arc::new(Sessions::new(crate::TargetLimits::default())))
 }
 
 fn unit() -> LogicalUnit<MemVolume> {
