@@ -9,6 +9,8 @@ use vmthunder_volume::Error;
 pub(crate) enum Failure {
     /// CHECK CONDITION with this sense.
     Check(SenseData),
+    /// The same, told in descriptor format.
+    Described(SenseData),
     /// Too much is under way; the initiator shall ask again.
     Busy,
     /// Somebody else has reserved the unit.
@@ -45,6 +47,7 @@ impl Failure {
     pub(crate) fn response(self, alone: bool) -> Response {
         match self {
             Self::Check(sense) => Response::check_condition(sense.to_fixed_bytes()),
+            Self::Described(sense) => Response::check_condition(sense.to_descriptor_bytes()),
             Self::Busy if alone => Response::status(Status::BUSY),
             Self::Busy => Response::status(Status::TASK_SET_FULL),
             Self::Conflict => Response::status(Status::RESERVATION_CONFLICT),

@@ -1,19 +1,19 @@
-//! What a unit says about itself: INQUIRY, vital product data, mode pages, capacity, supported commands.
+//! What a unit says about itself: INQUIRY and vital product data (SPC-4 §6.4, §7.8).
 
 use bytes::Bytes;
 use iscsi_proto::name::IscsiName;
-use iscsi_proto::scsi::capacity::Capacity;
 use iscsi_proto::scsi::inquiry::StandardInquiry;
-use iscsi_proto::scsi::lba_status::{self, LbaStatus, Provisioning};
-use iscsi_proto::scsi::mode::{ModeQuery, Modes};
-use iscsi_proto::scsi::vpd::{self, BlockLimits, Designator};
-use iscsi_proto::scsi::{Command, Sense, opcodes};
+use iscsi_proto::scsi::vpd::{
+    self, BlockLimits, Characteristics, CopySupport, Designator, ExtendedInquiry,
+};
+use iscsi_proto::scsi::{Command, Sense, SenseData};
 use iscsi_proto::session::Response;
-use vmthunder_volume::{Allocation, Volume};
+use vmthunder_volume::Volume;
 
 use crate::failure::Failure;
 use crate::unit::{
-    LogicalUnit, MAX_TRANSFER_BYTES, MAX_UNMAP_BYTES, MAX_UNMAP_DESCRIPTORS, MAX_WRITE_SAME_BYTES,
+    LogicalUnit, MAX_COMPARE_BLOCKS, MAX_TRANSFER_BYTES, MAX_UNMAP_BYTES, MAX_UNMAP_DESCRIPTORS,
+    MAX_WRITE_SAME_BYTES,
 };
 
 /// T10 vendor identification.
@@ -38,58 +38,27 @@ pub(crate) struct Port {
     pub(crate) relative_port: u16,
 }
 
-/// Answers the commands that need no look at the volume's content.
+/// Answers INQUIRY.
 pub(crate) fn answer<V: Volume>(
     unit: &LogicalUnit<V>,
-    command: &Command,
+    page: Option<u8>,
+    allocation: u16,
     port: &Port,
 ) -> Result<Response, Failure> {
-    match *command {
-        Command::Inquiry {
-            page: None,
-            allocation,
-        } => {
-            let standard =
-                StandardInquiry::block_device(VENDOR, &unit.unit.identity.product, REVISION);
-            Ok(cut(standard.build(), allocation.into()))
-        }
-        Command::Inquiry {
-            page: Some(page),
-            allocation,
-        } => Ok(cut(vital(unit, page, port)?, allocation.into())),
-        Command::ModeSense {
-            form,
-            control,
-            page,
-            subpage,
-            no_block_descriptor,
-            allocation,
-        } => {
-            let query = ModeQuery {
-                form,
-                control,
-                page,
-                subpage,
-                no_block_descriptor,
+    let bytes = match page {
+        Some(page) => vital(unit, page, port)?,
+        None => {
+            let product = &unit.unit.identity.product;
+            let standard = StandardInquiry {
+                removable: unit.unit.removable,
+                third_party_copy: true,
+                target_port_groups: TPGS_IMPLICIT,
+                ..StandardInquiry::block_device(VENDOR, product, REVISION)
             };
-            Ok(cut(modes(unit).build(&query)?, allocation.into()))
+            standard.build()
         }
-        Command::ReadCapacity10 => Ok(Response::read(vec![capacity(unit).build_10()])),
-        Command::ReadCapacity16 { allocation } => Ok(cut(capacity(unit).build_16(), allocation)),
-        Command::ReportSupportedOpcodes {
-            query,
-            timeouts,
-            allocation,
-        } => {
-            let thin = unit.unit.thin;
-            let offered = |usage: &[u8]| thin || usage.first() != Some(&UNMAP_OPCODE);
-            Ok(cut(
-                opcodes::supported(query, timeouts, offered)?,
-                allocation,
-            ))
-        }
-        _ => Err(Sense::INVALID_OPERATION_CODE.into()),
-    }
+    };
+    Ok(cut(bytes, allocation.into()))
 }
 
 /// What is said of a unit that does not exist (SPC-4 §6.4.1, SAM-5 §5.11).
@@ -106,7 +75,7 @@ pub(crate) fn answer_without_unit(command: &Command) -> Result<Response, Failure
             descriptor,
             allocation,
         } => Ok(sense(
-            Sense::LOGICAL_UNIT_NOT_SUPPORTED,
+            Sense::LOGICAL_UNIT_NOT_SUPPORTED.into(),
             descriptor,
             allocation,
         )),
@@ -115,7 +84,7 @@ pub(crate) fn answer_without_unit(command: &Command) -> Result<Response, Failure
 }
 
 /// The answer to REQUEST SENSE.
-pub(crate) fn sense(sense: Sense, descriptor: bool, allocation: u8) -> Response {
+pub(crate) fn sense(sense: SenseData, descriptor: bool, allocation: u8) -> Response {
     let bytes = if descriptor {
         sense.to_descriptor_bytes()
     } else {
@@ -134,48 +103,58 @@ pub(crate) fn cut(mut bytes: Bytes, allocation: u32) -> Response {
     }
 }
 
-/// A run of bytes as a provisioning descriptor; a run that is too long for it is cut.
-pub(crate) fn status_of(kind: Allocation, offset: u64, length: u64, block_bytes: u32) -> LbaStatus {
-    let block_bytes = u64::from(block_bytes);
-    LbaStatus {
-        lba: offset / block_bytes,
-        blocks: u32::try_from(length / block_bytes).unwrap_or(u32::MAX),
-        provisioning: match kind {
-            Allocation::Mapped => Provisioning::Mapped,
-            Allocation::Hole => Provisioning::Deallocated,
-        },
-    }
-}
-
-/// The answer to GET LBA STATUS. Runs behind one that was cut would not follow it, so they are left out.
-pub(crate) fn lba_status(runs: &[LbaStatus], allocation: u32) -> Response {
-    let cut_at = runs
-        .iter()
-        .position(|run| run.blocks == u32::MAX)
-        .map_or(runs.len(), |at| at + 1);
-    cut(
-        lba_status::build(runs.get(..cut_at).unwrap_or(runs)),
-        allocation,
-    )
-}
-
 fn vital<V: Volume>(unit: &LogicalUnit<V>, page: u8, port: &Port) -> Result<Bytes, Failure> {
     match page {
         vpd::SUPPORTED_PAGES => Ok(vpd::page(vpd::SUPPORTED_PAGES, &PAGES)),
         vpd::UNIT_SERIAL_NUMBER => Ok(vpd::serial_page(&unit.unit.identity.serial)),
         vpd::DEVICE_IDENTIFICATION => Ok(vpd::designators_page(&designators(unit, port))),
-        vpd::EXTENDED_INQUIRY => Ok(vpd::extended_inquiry_page()),
+        vpd::EXTENDED_INQUIRY => {
+            let extended = ExtendedInquiry {
+                volatile_cache: !unit.unit.read_only,
+                ..ExtendedInquiry::default()
+            };
+            Ok(extended.build())
+        }
+        vpd::MODE_PAGE_POLICY => Ok(vpd::mode_page_policy_page()),
+        vpd::THIRD_PARTY_COPY => Ok(vpd::third_party_copy_page(
+            &CopySupport::LID1,
+            &unit.copy_limits(),
+        )),
         vpd::BLOCK_LIMITS => Ok(limits(unit).build()),
-        vpd::BLOCK_DEVICE_CHARACTERISTICS => Ok(vpd::characteristics_page()),
+        vpd::BLOCK_DEVICE_CHARACTERISTICS => {
+            let characteristics = Characteristics {
+                after_block_erase: if unit.unit.thin { READS_SUCCEED } else { 0 },
+                ..Characteristics::default()
+            };
+            Ok(characteristics.build())
+        }
         vpd::LOGICAL_BLOCK_PROVISIONING => Ok(provisioning(unit).build()),
-        _ => Err(Sense::INVALID_FIELD_IN_CDB.into()),
+        _ => Err(SenseData::cdb_field(2, 7).into()),
     }
 }
 
-fn designators<V: Volume>(unit: &LogicalUnit<V>, port: &Port) -> [Designator; 5] {
+/// True if a designator names the unit, whichever port it is reached through.
+pub(crate) fn names<V>(unit: &LogicalUnit<V>, designator: &Designator) -> bool {
+    own_designators(unit).iter().any(|own| {
+        own.association == designator.association
+            && own.kind == designator.kind
+            && own.value == designator.value
+    })
+}
+
+fn own_designators<V>(unit: &LogicalUnit<V>) -> [Designator; 2] {
+    let identity = &unit.unit.identity;
     [
-        Designator::naa(unit.unit.identity.designator),
-        Designator::t10_vendor(VENDOR, &unit.unit.identity.serial),
+        Designator::naa(identity.designator),
+        Designator::t10_vendor(VENDOR, &identity.serial),
+    ]
+}
+
+fn designators<V>(unit: &LogicalUnit<V>, port: &Port) -> [Designator; 5] {
+    let [naa, vendor] = own_designators(unit);
+    [
+        naa,
+        vendor,
         Designator::relative_target_port(port.relative_port),
         Designator::target_port_group(port.portal_group_tag),
         Designator::port_name(port.target.as_str(), port.portal_group_tag),
@@ -195,7 +174,10 @@ fn limits<V: Volume>(unit: &LogicalUnit<V>) -> BlockLimits {
         maximum_unmap_blocks: thin(blocks(MAX_UNMAP_BYTES)),
         maximum_unmap_descriptors: thin(u32::try_from(MAX_UNMAP_DESCRIPTORS).unwrap_or(1)),
         unmap_granularity: thin(OPTIMAL_GRANULARITY_BYTES / block_bytes),
+        unmap_alignment: unit.unit.thin.then_some(0),
         maximum_write_same: blocks(MAX_WRITE_SAME_BYTES).into(),
+        maximum_compare_and_write: MAX_COMPARE_BLOCKS,
+        ..BlockLimits::default()
     }
 }
 
@@ -210,37 +192,21 @@ fn provisioning<V>(unit: &LogicalUnit<V>) -> vpd::Provisioning {
     }
 }
 
-fn capacity<V: Volume>(unit: &LogicalUnit<V>) -> Capacity {
-    let block_bytes = unit.block_bytes();
-    Capacity {
-        blocks: unit.geometry().blocks(),
-        block_bytes,
-        // Volumes below take single blocks without reading their neighbours.
-        physical_exponent: 0,
-        thin: unit.unit.thin,
-        reads_zeros: unit.unit.thin,
-    }
-}
-
-fn modes<V: Volume>(unit: &LogicalUnit<V>) -> Modes {
-    Modes {
-        write_protected: unit.unit.read_only,
-        // What was written survives this process, but not the loss of power, until it is flushed.
-        write_cache: !unit.unit.read_only,
-        blocks: unit.geometry().blocks(),
-        block_bytes: unit.block_bytes(),
-    }
-}
-
 /// The vital product data pages, ascending.
-const PAGES: [u8; 7] = [
+const PAGES: [u8; 9] = [
     vpd::SUPPORTED_PAGES,
     vpd::UNIT_SERIAL_NUMBER,
     vpd::DEVICE_IDENTIFICATION,
     vpd::EXTENDED_INQUIRY,
+    vpd::MODE_PAGE_POLICY,
+    vpd::THIRD_PARTY_COPY,
     vpd::BLOCK_LIMITS,
     vpd::BLOCK_DEVICE_CHARACTERISTICS,
     vpd::LOGICAL_BLOCK_PROVISIONING,
 ];
 
-const UNMAP_OPCODE: u8 = 0x42;
+/// TPGS: states of port groups are reported, and change without the initiator's help if at all.
+const TPGS_IMPLICIT: u8 = 0b01;
+
+/// WABEREQ: what was erased can be read without being written first.
+const READS_SUCCEED: u8 = 0b01;
