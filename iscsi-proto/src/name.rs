@@ -40,8 +40,8 @@ impl IscsiName {
         &self.0
     }
 
-    fn folded(&self) -> impl Iterator<Item = u8> {
-        self.0.bytes().map(|byte| byte.to_ascii_lowercase())
+    fn folded(&self) -> impl Iterator<Item = char> {
+        self.0.chars().flat_map(char::to_lowercase)
     }
 }
 
@@ -119,7 +119,7 @@ impl fmt::Debug for IscsiName {
 
 impl PartialEq for IscsiName {
     fn eq(&self, other: &Self) -> bool {
-        self.0.eq_ignore_ascii_case(&other.0)
+        self.folded().eq(other.folded())
     }
 }
 
@@ -127,8 +127,8 @@ impl Eq for IscsiName {}
 
 impl Hash for IscsiName {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.folded().for_each(|byte| state.write_u8(byte));
-        state.write_u8(0xff);
+        self.folded().for_each(|c| state.write_u32(c.into()));
+        state.write_u32(u32::MAX);
     }
 }
 
@@ -154,7 +154,7 @@ mod tests {
         name.parse::<IscsiName>().unwrap_err()
     }
 
-    /// The examples of RFC 7143 §4.2.7.4 to §4.2.7.6 and §13.4.
+    /// The examples of RFC 7143 §4.2.7.3, §4.2.7.4, §4.2.7.5, §4.2.7.6 and §13.4.
     #[test]
     fn the_examples_of_the_standard_are_names() {
         for name in [
@@ -169,6 +169,7 @@ mod tests {
         }
     }
 
+    /// RFC 7143 §4.2.7.3, §4.2.7.4, §4.2.7.5, §4.2.7.6: what the types demand.
     #[test]
     fn what_is_no_name_is_refused() {
         assert_eq!(error(""), NameError::UnknownType);
@@ -188,6 +189,7 @@ mod tests {
         assert_eq!(error("naa.52004567BA64678G"), NameError::BadIdentifier);
     }
 
+    /// RFC 7143 §4.2.7.1: 223 bytes; §4.2.7.2: of UTF-8.
     #[test]
     fn length_is_counted_in_bytes() {
         let name = format!("iqn.2001-04.com.example:{}", "x".repeat(199));
@@ -196,11 +198,22 @@ mod tests {
         assert_eq!(error(&format!("{name}x")), NameError::TooLong);
     }
 
+    /// RFC 7143 §4.2.7.2, RFC 3722: names are folded before they are compared, whatever the script.
     #[test]
     fn case_does_not_matter() {
-        let upper: IscsiName = "iqn.2001-04.com.Example:A".parse().unwrap();
-        let lower: IscsiName = "iqn.2001-04.com.example:a".parse().unwrap();
-        assert_eq!(upper, lower);
-        assert_eq!(HashSet::from([upper, lower]).len(), 1);
+        for (upper, lower) in [
+            ("iqn.2001-04.com.Example:A", "iqn.2001-04.com.example:a"),
+            ("IQN.2001-04.com.example:ÄΩ", "iqn.2001-04.com.example:äω"),
+            ("eui.02004567a425678d", "EUI.02004567A425678D"),
+        ] {
+            let upper: IscsiName = upper.parse().unwrap();
+            let lower: IscsiName = lower.parse().unwrap();
+            assert_eq!(upper, lower);
+            assert_eq!(upper.cmp(&lower), std::cmp::Ordering::Equal);
+            assert_eq!(HashSet::from([upper, lower]).len(), 1);
+        }
+        let one: IscsiName = "iqn.2001-04.com.example:a".parse().unwrap();
+        let other: IscsiName = "iqn.2001-04.com.example:ä".parse().unwrap();
+        assert_ne!(one, other);
     }
 }

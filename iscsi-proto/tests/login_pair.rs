@@ -204,7 +204,7 @@ proptest! {
         let (here, there) = (initiator.operational, target.operational);
         let burst = bound(here.max_burst_length).min(bound(there.max_burst_length));
         let normal = initiator.session_type == SessionType::Normal;
-        let outcome = join(initiator.clone(), target.clone());
+        let outcome = join(initiator, target);
         prop_assert_eq!(outcome.is_some(), possible);
         let Some((ours, theirs)) = outcome else { return Ok(()) };
 

@@ -1,6 +1,7 @@
 //! Who logs in, where to, and what for.
 
 use crate::login::Violation;
+use crate::login::offer::keepable_alias;
 use crate::name::IscsiName;
 use crate::params::{Key, SessionType};
 use crate::wire::bhs::{Isid, LoginRequest};
@@ -52,7 +53,7 @@ impl Identity {
         };
         Ok(Self {
             initiator_name,
-            initiator_alias: value(Key::InitiatorAlias).map(str::to_owned),
+            initiator_alias: value(Key::InitiatorAlias).and_then(keepable_alias),
             target_name,
             session_type,
             isid: leading.isid,

@@ -4,7 +4,7 @@ use crate::discovery;
 use crate::login::chap::{Prover, Step, Unproven};
 use crate::login::ltds::{Incoming, Outgoing};
 use crate::login::negotiate::Negotiation;
-use crate::login::offer::sendable_alias;
+use crate::login::offer::{keepable_alias, sendable_alias};
 use crate::login::stage::{Position, Stage};
 use crate::login::value::NONE;
 use crate::login::{InitiatorOffer, LoginStatus, MAX_LOGIN_EXCHANGES, VERSION};
@@ -251,7 +251,7 @@ impl InitiatorLogin {
             target_alias: self
                 .negotiation
                 .declared(Key::TargetAlias)
-                .map(str::to_owned),
+                .and_then(keepable_alias),
             cmd_sn: self.offer.cmd_sn,
             exp_stat_sn: self.exp_stat_sn,
             exp_cmd_sn: Serial(response.exp_cmd_sn.get()),

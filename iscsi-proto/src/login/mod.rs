@@ -33,7 +33,10 @@ pub const MAX_LOGIN_TEXT_BYTES: usize = 64 * 1024;
 /// The most requests that one login may take. One key at a time needs some thirty.
 pub const MAX_LOGIN_EXCHANGES: u32 = 128;
 
-/// The longest alias that we send, in bytes (RFC 7143 §6.1).
+/// The most keys that one side may send during one login. The standard knows some forty.
+pub const MAX_LOGIN_KEYS: usize = 1024;
+
+/// The longest alias that we send, or keep, in bytes (RFC 7143 §6.1).
 pub const MAX_ALIAS_BYTES: usize = 255;
 
 /// The version of RFC 7143 (§11.12.4).

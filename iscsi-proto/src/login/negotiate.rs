@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::login::stage::Stage;
 use crate::login::value::{CRC32C, NONE, Value, Wish, number_within, select, tighten, verify};
-use crate::login::{LoginError, Operational, Violation};
+use crate::login::{LoginError, MAX_LOGIN_KEYS, Operational, Violation};
 use crate::params::{Key, KeyStage, Kind, Params, Sender, SessionType, Use};
 
 /// What one end is ready to agree to.
@@ -47,6 +47,7 @@ impl Wishes {
 /// What the peer did wrong, and with which key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
+    TooManyKeys,
     Redeclared,
     NotAllowed(Key),
     Reserved(Key),
@@ -93,6 +94,9 @@ impl Negotiation {
         pairs: &[(String, String)],
         stage: Stage,
     ) -> Result<Vec<(String, String)>, Fault> {
+        if self.seen.len() + pairs.len() > MAX_LOGIN_KEYS {
+            return Err(Fault::TooManyKeys);
+        }
         // FirstBurstLength depends on three other keys, so it is settled after them.
         let depends = |name: &str| name == Key::FirstBurstLength.rule().name;
         let (last, first): (Vec<_>, Vec<_>) = pairs
@@ -193,7 +197,8 @@ impl Negotiation {
 
     /// We proposed; the peer has selected.
     fn settle_answer(&mut self, key: Key, value: &str) -> Result<(), Fault> {
-        if RESERVED.contains(&value) {
+        // Every key that we propose must be understood (RFC 7143 §6.2).
+        if [IRRELEVANT, REJECT].contains(&value) {
             return Ok(());
         }
         let selected = self
@@ -262,10 +267,24 @@ impl Negotiation {
             .collect()
     }
 
+    /// True if the values that were settled go together (RFC 7143 §13.14).
+    pub(crate) fn is_consistent(&self) -> bool {
+        match self.settled.get(&Key::FirstBurstLength) {
+            Some(&Value::Number(first)) => first <= self.number(Key::MaxBurstLength),
+            _ => true,
+        }
+    }
+
     fn is_acceptable(&self, key: Key) -> bool {
         match (self.wish(key), self.value(key)) {
             (Some(Wish::List(choices)), Some(Value::Choice(choice))) => choices.contains(&choice),
             (Some(Wish::Flag(wish)), Some(Value::Flag(value))) => wish || !value,
+            // Whoever leaves FirstBurstLength alone knows that MaxBurstLength limits it (RFC 7143 §13.14).
+            (Some(Wish::Number(wish)), Some(Value::Number(value)))
+                if key == Key::FirstBurstLength =>
+            {
+                value.min(self.number(Key::MaxBurstLength)) <= wish
+            }
             (Some(Wish::Number(wish)), Some(Value::Number(value))) => value <= wish,
             _ => true,
         }
@@ -347,6 +366,7 @@ fn default_of(key: Key) -> Option<Value> {
 impl From<Fault> for Violation {
     fn from(fault: Fault) -> Self {
         match fault {
+            Fault::TooManyKeys => Self::TooManyKeys,
             Fault::Redeclared => Self::Redeclared,
             Fault::NotAllowed(_) => Self::KeyNotAllowed,
             Fault::Reserved(_) => Self::ReservedValue,
@@ -359,6 +379,7 @@ impl From<Fault> for Violation {
 impl From<Fault> for LoginError {
     fn from(fault: Fault) -> Self {
         match fault {
+            Fault::TooManyKeys => Self::TooLong,
             Fault::Redeclared => Self::Redeclared,
             Fault::NotAllowed(key) | Fault::Reserved(key) | Fault::BadDeclaration(key) => {
                 Self::BadKey(key)

@@ -218,6 +218,11 @@ impl DigestChoice {
     }
 }
 
+/// A peer's alias, if it has not more to say than a name.
+pub(crate) fn keepable_alias(alias: &str) -> Option<String> {
+    (alias.len() <= MAX_ALIAS_BYTES).then(|| alias.to_owned())
+}
+
 /// An alias as it may be sent: nothing that would break the text, nothing longer than a value may be.
 pub(crate) fn sendable_alias(alias: Option<&String>) -> Option<String> {
     alias

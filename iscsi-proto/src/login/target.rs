@@ -3,7 +3,7 @@
 use crate::login::chap::Step;
 use crate::login::ltds::{Incoming, Outgoing};
 use crate::login::negotiate::Negotiation;
-use crate::login::offer::sendable_alias;
+use crate::login::offer::{keepable_alias, sendable_alias};
 use crate::login::security::Security;
 use crate::login::stage::{Position, Stage};
 use crate::login::{
@@ -375,6 +375,9 @@ impl TargetLogin {
                 pairs.extend(talk.negotiation.propose(&[Key::AuthMethod]));
             }
         }
+        if talk.granted == Some(Stage::FullFeature) && !talk.negotiation.is_consistent() {
+            return Err(Violation::Disagreement);
+        }
         let unacceptable = talk.negotiation.unacceptable();
         if talk.granted == Some(Stage::FullFeature) && !unacceptable.is_empty() {
             if talk.stage == Stage::Security {
@@ -510,7 +513,7 @@ impl Talk {
             answers.extend(self.take_security()?);
         }
         if let Some(alias) = self.negotiation.declared(Key::InitiatorAlias) {
-            self.identity.initiator_alias = Some(alias.to_owned());
+            self.identity.initiator_alias = keepable_alias(alias);
         }
         Ok(answers)
     }

@@ -31,6 +31,9 @@ pub enum Violation {
     /// The login takes more requests than anybody needs.
     #[error("the login takes too many exchanges")]
     TooManyExchanges,
+    /// The login takes more keys than anybody needs.
+    #[error("the login has too many keys")]
+    TooManyKeys,
     /// InitiatorName or TargetName is missing.
     #[error("InitiatorName or TargetName is missing")]
     MissingName,
@@ -106,7 +109,9 @@ impl From<Violation> for LoginStatus {
             V::Text(_) | V::TooManyExchanges | V::InitiatorName | V::Redeclared => {
                 Self::INITIATOR_ERROR
             }
-            V::KeyNotAllowed | V::ReservedValue | V::BadDeclaration => Self::INITIATOR_ERROR,
+            V::TooManyKeys | V::KeyNotAllowed | V::ReservedValue | V::BadDeclaration => {
+                Self::INITIATOR_ERROR
+            }
             V::BadAnswer | V::Disagreement | V::BadChapKey => Self::INITIATOR_ERROR,
         }
     }

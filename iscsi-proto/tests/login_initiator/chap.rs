@@ -203,18 +203,21 @@ fn a_target_may_want_no_proof() {
         strict.handle(&response(0x00, "AuthMethod=None\0")),
         Err(LoginError::BadAnswer(Key::AuthMethod))
     );
-    for keys in [
-        "",
-        "AuthMethod=Reject\0",
-        "AuthMethod=NotUnderstood\0",
-        "TargetAlias=x\0",
+    for (keys, expected) in [
+        ("", LoginError::NoMethod),
+        ("AuthMethod=Reject\0", LoginError::NoMethod),
+        ("TargetAlias=x\0", LoginError::NoMethod),
+        (
+            "AuthMethod=NotUnderstood\0",
+            LoginError::BadAnswer(Key::AuthMethod),
+        ),
     ] {
         for mutual in [false, true] {
             let mut login = login(chap(mutual));
             login.start();
             assert_eq!(
                 login.handle(&response(0x00, keys)),
-                Err(LoginError::NoMethod),
+                Err(expected.clone()),
                 "{keys}"
             );
         }

@@ -1,6 +1,7 @@
 //! The target's end of the login against Login Requests written out by hand (RFC 7143 §11.12, §11.13).
 
 mod chap;
+mod each_key;
 mod keys;
 mod long_texts;
 
