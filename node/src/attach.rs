@@ -20,6 +20,7 @@ use vmthunder_volume::{Access, BlockSize, Class, Extent, RawFile, Volume};
 
 use crate::config::{Member, Source, beside};
 use crate::export::{Base, Cached, Fetched};
+use crate::login::with_secret;
 use crate::names;
 use crate::observe::causes;
 
@@ -65,6 +66,7 @@ pub(crate) async fn attach(
         }
         Source::Origin {
             url,
+            secret_file,
             manifest,
             root,
         } => {
@@ -72,7 +74,9 @@ pub(crate) async fn attach(
                 .store
                 .as_ref()
                 .context("a node with an origin has a cache")?;
-            let origin = Origin::reach(url, around.node.as_str()).await?;
+            let name = names::initiator(around.node.as_str());
+            let options = with_secret(name, url, secret_file.as_deref())?;
+            let origin = Origin::reach(url, &options).await?;
             let header = origin.manifest(manifest.as_deref(), root.as_ref()).await?;
             match header {
                 Some((header, pages)) => {
@@ -186,11 +190,11 @@ enum Pages {
 
 impl Origin {
     /// Logs in, and waits for an origin that is not there yet.
-    async fn reach(url: &IscsiUrl, node: &str) -> Result<Self> {
+    async fn reach(url: &IscsiUrl, options: &Options) -> Result<Self> {
         let started = tokio::time::Instant::now();
         let mut said = String::new();
         loop {
-            match Self::try_reach(url, node).await {
+            match Self::try_reach(url, options).await {
                 Ok(origin) => return Ok(origin),
                 Err(error) if started.elapsed() > ORIGIN_PATIENCE => {
                     return Err(error)
@@ -209,8 +213,8 @@ impl Origin {
         }
     }
 
-    async fn try_reach(url: &IscsiUrl, node: &str) -> Result<Self> {
-        let session = Session::connect(url, Options::new(names::initiator(node))).await?;
+    async fn try_reach(url: &IscsiUrl, options: &Options) -> Result<Self> {
+        let session = Session::connect(url, options.clone()).await?;
         let lun = url.lun().unwrap_or(0);
         let image = Remote::attach(session.clone(), Lun::from_number(lun)).await?;
         Ok(Self {

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// Commands that are answered at once.
 const MOST_CONNECTIONS: usize = 64;
 
-/// What can be asked of a node.
+/// What can be asked of a node or gateway.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "request")]
 pub(crate) enum Request {
@@ -53,6 +53,27 @@ pub(crate) enum Request {
         /// Even if somebody is logged in to it.
         force: bool,
     },
+    /// Give a file that is served another size: answered with a [`crate::status::LunStatus`].
+    ResizeLun {
+        /// The target and the number of the LUN.
+        lun: String,
+        /// The new size; without it the one that others gave it.
+        bytes: Option<u64>,
+        /// Whether it may become smaller.
+        shrink: bool,
+    },
+}
+
+/// A control socket that is listened on; removed when this is dropped.
+pub(crate) struct Socket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -63,27 +84,27 @@ enum Reply {
 }
 
 /// Listens on the control socket, so that commands find it from now on.
-pub(crate) async fn listen(path: &Path) -> Result<UnixListener> {
+pub(crate) async fn listen(path: &Path) -> Result<Socket> {
     remove_stale(path).await?;
     let listener =
         UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
+    let socket = Socket {
+        listener,
+        path: path.to_owned(),
+    };
     // Whoever may command the node may read every image.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
+    Ok(socket)
 }
 
 /// Answers commands until `stop`.
-pub(crate) async fn serve(
-    node: Arc<Node>,
-    listener: UnixListener,
-    stop: CancellationToken,
-) -> Result<()> {
+pub(crate) async fn serve(node: Arc<Node>, socket: Socket, stop: CancellationToken) -> Result<()> {
     let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     loop {
         let permit = Arc::clone(&room).acquire_owned().await?;
         let stream = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = listener.accept() => match accepted {
+            accepted = socket.listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     warn!(%error, "control socket: cannot accept");
@@ -106,9 +127,12 @@ pub(crate) async fn serve(
 }
 
 /// Tells whoever asks that the node does not serve yet, for as long as this is polled.
-pub(crate) async fn put_off(listener: &UnixListener) -> Infallible {
+pub(crate) async fn put_off(socket: Option<&Socket>) -> Infallible {
+    let Some(socket) = socket else {
+        return std::future::pending().await;
+    };
     loop {
-        match listener.accept().await {
+        match socket.listener.accept().await {
             Ok((stream, _)) => {
                 let answered = tokio::time::timeout(REQUEST_TIMEOUT, answer(None, stream)).await;
                 debug!(?answered, "control socket: put off");
@@ -130,7 +154,7 @@ async fn remove_stale(path: &Path) -> Result<()> {
     }
     if UnixStream::connect(path).await.is_ok() {
         bail!(
-            "a node is running with this data folder already: it answers on {}",
+            "a node or gateway is running already: it answers on {}",
             path.display()
         );
     }
@@ -174,7 +198,7 @@ pub(crate) async fn ask<T: DeserializeOwned>(path: &Path, request: &Request) -> 
 async fn exchange(path: &Path, request: &Request) -> Result<Reply> {
     let mut stream = UnixStream::connect(path).await.with_context(|| {
         format!(
-            "no node answers on {} (is `vmthunder serve` running?)",
+            "nobody answers on {} (is `vmthunder serve`, or `vmthunder target --control`, running?)",
             path.display()
         )
     })?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use futures::StreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
-use iscsi_initiator::{Options, Remote, Session};
+use iscsi_initiator::{Remote, Session};
 use iscsi_proto::url::IscsiUrl;
 use iscsi_proto::wire::lun::Lun;
 use serde::Serialize;
@@ -16,10 +16,10 @@ use vmthunder_swarm::manifest::{
 };
 use vmthunder_volume::{Access, BlockSize, Class, Extent, Geometry, RawFile, Volume};
 
-use crate::args::ImageCommand;
+use crate::args::{ImageCommand, LoginArgs};
 use crate::attach::open;
 use crate::config::{Config, Source, beside};
-use crate::names;
+use crate::login::{of_command, parse};
 use crate::observe::{causes, line};
 use crate::status::{print_json, size, table};
 
@@ -32,11 +32,19 @@ const MOST_NAMED: usize = 10;
 /// Carries out a subcommand; false if something differs.
 pub(crate) async fn run(command: ImageCommand) -> Result<bool> {
     match command {
-        ImageCommand::Import { source, manifest } => import(&source, manifest).await.map(|()| true),
+        ImageCommand::Import {
+            source,
+            manifest,
+            login,
+        } => import(&source, manifest, &login).await.map(|()| true),
         ImageCommand::List { config, json } => {
             list(&Config::load(&config)?, json).await.map(|()| true)
         }
-        ImageCommand::Verify { source, manifest } => verify(&source, manifest).await,
+        ImageCommand::Verify {
+            source,
+            manifest,
+            login,
+        } => verify(&source, manifest, &login).await,
     }
 }
 
@@ -54,12 +62,12 @@ impl Image {
         }
     }
 
-    async fn open(source: &str) -> Result<Self> {
+    async fn open(source: &str, login: &LoginArgs) -> Result<Self> {
         if !source.starts_with("iscsi://") {
             return Ok(Self::File(open(Path::new(source))?));
         }
-        let url: IscsiUrl = source.parse().with_context(|| source.to_owned())?;
-        let options = Options::new(names::initiator("import"));
+        let url = parse(source)?;
+        let options = of_command(&url, "import", login)?;
         let session = Session::connect(&url, options)
             .await
             .with_context(|| format!("cannot log in to {url}"))?;
@@ -70,9 +78,10 @@ impl Image {
     }
 }
 
-async fn import(source: &str, manifest: Option<PathBuf>) -> Result<()> {
+async fn import(source: &str, manifest: Option<PathBuf>, login: &LoginArgs) -> Result<()> {
     let path = place(source, manifest)?;
-    let image = Image::open(source).await?;
+    let image = Image::open(source, login).await?;
+    let source = shown(source);
     ensure!(image.bytes() > 0, "{source} is empty");
     let header = match image {
         Image::File(file) => import_from(Arc::new(file), &path).await,
@@ -82,11 +91,19 @@ async fn import(source: &str, manifest: Option<PathBuf>) -> Result<()> {
     line(format_args!("{} {}", header.root(), path.display()))
 }
 
+/// A source as it may be printed: without the secret that a URL may hold.
+fn shown(source: &str) -> String {
+    match source.parse::<IscsiUrl>() {
+        Ok(url) => url.to_string(),
+        Err(_) => source.to_owned(),
+    }
+}
+
 fn place(source: &str, manifest: Option<PathBuf>) -> Result<PathBuf> {
     match manifest {
         Some(path) => Ok(path),
         None if source.starts_with("iscsi://") => {
-            bail!("name the manifest of {source}: --manifest FILE")
+            bail!("name the manifest of {}: --manifest FILE", shown(source))
         }
         None => Ok(beside(Path::new(source))),
     }
@@ -117,7 +134,7 @@ pub(crate) async fn import_from<V: Volume>(image: Arc<V>, path: &Path) -> Result
     Ok(header)
 }
 
-async fn verify(source: &str, manifest: Option<PathBuf>) -> Result<bool> {
+async fn verify(source: &str, manifest: Option<PathBuf>, login: &LoginArgs) -> Result<bool> {
     let path = place(source, manifest)?;
     let pages = open(&path)?;
     let header = Arc::new(
@@ -126,7 +143,8 @@ async fn verify(source: &str, manifest: Option<PathBuf>) -> Result<bool> {
             .with_context(|| path.display().to_string())?,
     );
     let hashes = Hashes::new(Arc::clone(&header), pages, Hashes::<RawFile>::DEFAULT_PAGES);
-    let image = Image::open(source).await?;
+    let image = Image::open(source, login).await?;
+    let source = shown(source);
     let (is, should) = (image.bytes(), header.image_geometry().bytes());
     if is != should {
         line(format_args!(

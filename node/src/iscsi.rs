@@ -8,15 +8,14 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use iscsi_initiator::{Designator, Options, Remote, Session, discover};
-use iscsi_proto::url::IscsiUrl;
+use iscsi_initiator::{Designator, Remote, Session, discover};
 use iscsi_proto::wire::lun::Lun;
 use serde_json::json;
 use vmthunder_volume::{Allocation, Class, Span, Volume};
 
-use crate::args::IscsiCommand;
+use crate::args::{IscsiCommand, LoginArgs};
 use crate::image::bar;
-use crate::names;
+use crate::login::{of_command, parse};
 use crate::observe::line;
 use crate::status::{print_json, size};
 
@@ -29,29 +28,28 @@ const IN_FLIGHT: usize = 4;
 /// Carries out a subcommand.
 pub(crate) async fn run(command: IscsiCommand) -> Result<()> {
     match command {
-        IscsiCommand::Discover { url, common } => list_targets(&url, common.json).await,
-        IscsiCommand::Inquiry { url, common } => inquiry(&url, common.json).await,
-        IscsiCommand::Capacity { url, common } => capacity(&url, common.json).await,
-        IscsiCommand::Read { url, lba, blocks } => read(&url, lba, blocks).await,
-        IscsiCommand::Write { url, lba } => write(&url, lba).await,
-        IscsiCommand::Copy { url, file } => copy(&url, &file).await,
+        IscsiCommand::Discover { url, common, login } => {
+            list_targets(&url, common.json, &login).await
+        }
+        IscsiCommand::Inquiry { url, common, login } => inquiry(&url, common.json, &login).await,
+        IscsiCommand::Capacity { url, common, login } => capacity(&url, common.json, &login).await,
+        IscsiCommand::Read {
+            url,
+            lba,
+            blocks,
+            login,
+        } => read(&url, lba, blocks, &login).await,
+        IscsiCommand::Write { url, lba, login } => write(&url, lba, &login).await,
+        IscsiCommand::Copy { url, file, login } => copy(&url, &file, &login).await,
     }
 }
 
-fn options() -> Options {
-    Options::new(names::initiator("cli"))
-}
+/// What this program is called as an initiator for scripts.
+const NAME: &str = "cli";
 
-fn parse(text: &str) -> Result<IscsiUrl> {
-    // What stands before the @ may hold a secret.
-    let open = text.rsplit('@').next().unwrap_or_default();
-    text.parse()
-        .with_context(|| format!("{open} is not an iSCSI URL"))
-}
-
-async fn list_targets(url: &str, json: bool) -> Result<()> {
+async fn list_targets(url: &str, json: bool, login: &LoginArgs) -> Result<()> {
     let url = parse(url)?;
-    let records = discover(&url.address(), &options())
+    let records = discover(&url.address(), &of_command(&url, NAME, login)?)
         .await
         .with_context(|| format!("cannot discover {url}"))?;
     if json {
@@ -76,27 +74,27 @@ async fn list_targets(url: &str, json: bool) -> Result<()> {
     Ok(())
 }
 
-async fn connect(url: &str) -> Result<(Session, Lun)> {
+async fn connect(url: &str, login: &LoginArgs) -> Result<(Session, Lun)> {
     let url = parse(url)?;
     ensure!(
         url.target().is_some(),
         "{url} lacks the target's name: iscsi://HOST[:PORT]/TARGET/LUN"
     );
-    let session = Session::connect(&url, options())
+    let session = Session::connect(&url, of_command(&url, NAME, login)?)
         .await
         .with_context(|| format!("cannot log in to {url}"))?;
     Ok((session, Lun::from_number(url.lun().unwrap_or(0))))
 }
 
-async fn attach(url: &str) -> Result<Remote> {
-    let (session, lun) = connect(url).await?;
+async fn attach(url: &str, login: &LoginArgs) -> Result<Remote> {
+    let (session, lun) = connect(url, login).await?;
     Remote::attach(session, lun)
         .await
         .with_context(|| format!("cannot use {url}"))
 }
 
-async fn inquiry(url: &str, json: bool) -> Result<()> {
-    let (session, lun) = connect(url).await?;
+async fn inquiry(url: &str, json: bool, login: &LoginArgs) -> Result<()> {
+    let (session, lun) = connect(url, login).await?;
     let answer = session.inquiry(lun).await?;
     let designators = session.designators(lun).await?;
     let names: Vec<String> = designators.into_iter().map(readable).collect();
@@ -142,8 +140,8 @@ fn readable(designator: Designator) -> String {
     }
 }
 
-async fn capacity(url: &str, json: bool) -> Result<()> {
-    let (session, lun) = connect(url).await?;
+async fn capacity(url: &str, json: bool, login: &LoginArgs) -> Result<()> {
+    let (session, lun) = connect(url, login).await?;
     let capacity = session.read_capacity(lun).await?;
     let bytes = capacity
         .blocks
@@ -168,8 +166,8 @@ fn chunks(span: Span) -> impl Iterator<Item = Span> {
         .map(move |at| Span::new(at, CHUNK.min(span.end() - at)))
 }
 
-async fn read(url: &str, lba: u64, blocks: u64) -> Result<()> {
-    let remote = attach(url).await?;
+async fn read(url: &str, lba: u64, blocks: u64, login: &LoginArgs) -> Result<()> {
+    let remote = attach(url, login).await?;
     let span = remote
         .geometry()
         .span(lba, blocks)
@@ -185,8 +183,8 @@ async fn read(url: &str, lba: u64, blocks: u64) -> Result<()> {
     Ok(out.flush()?)
 }
 
-async fn write(url: &str, lba: u64) -> Result<()> {
-    let remote = attach(url).await?;
+async fn write(url: &str, lba: u64, login: &LoginArgs) -> Result<()> {
+    let remote = attach(url, login).await?;
     let block = u64::from(remote.geometry().block_size().bytes());
     let mut at = remote
         .geometry()
@@ -217,8 +215,8 @@ async fn write(url: &str, lba: u64) -> Result<()> {
     remote.flush().await.context("cannot flush")
 }
 
-async fn copy(url: &str, path: &Path) -> Result<()> {
-    let remote = attach(url).await?;
+async fn copy(url: &str, path: &Path, login: &LoginArgs) -> Result<()> {
+    let remote = attach(url, login).await?;
     let file =
         File::create_new(path).with_context(|| format!("cannot create {}", path.display()))?;
     let whole = remote.geometry().whole();

@@ -7,14 +7,18 @@ mod config;
 mod control;
 mod demo;
 mod export;
+mod files;
 mod gateway;
 mod image;
 mod instances;
 mod iscsi;
+mod login;
+mod lun;
 mod names;
 mod node;
 mod observe;
 mod portals;
+mod secrets;
 mod status;
 
 use std::process::ExitCode;
@@ -61,12 +65,13 @@ async fn run(command: Command) -> Result<bool> {
     match command {
         Command::Demo(args) => return demo::run(args).await,
         Command::Image(command) => return image::run(command).await,
-        Command::Target(args) => gateway::serve(args).await?,
+        Command::Target(args) => node::serve(gateway::config(*args)?, false).await?,
         Command::Serve(args) => {
             let config = Config::load(&args.config)?;
             node::serve(config, args.until_stdin_closes).await?;
         }
         Command::Instance(command) => instance(command).await?,
+        Command::Lun(command) => lun::run(command).await?,
         Command::Status(args) => show_status(args).await?,
         Command::Iscsi(command) => iscsi::run(command).await?,
     }
@@ -74,7 +79,7 @@ async fn run(command: Command) -> Result<bool> {
 }
 
 async fn status_of(node: &NodeArgs) -> Result<Status> {
-    ask(&Config::load(&node.config)?.control(), &Request::Status).await
+    ask(&node.socket()?, &Request::Status).await
 }
 
 async fn show_status(args: StatusArgs) -> Result<()> {
@@ -98,8 +103,7 @@ async fn instance(command: InstanceCommand) -> Result<()> {
                 image,
                 size: size.map(|size| size.as_u64()),
             };
-            let made: InstanceStatus =
-                ask(&Config::load(&node.config)?.control(), &request).await?;
+            let made: InstanceStatus = ask(&node.socket()?, &request).await?;
             for url in made.urls {
                 observe::line(url)?;
             }
@@ -112,11 +116,7 @@ async fn instance(command: InstanceCommand) -> Result<()> {
             status::print_instances(&instances)?;
         }
         InstanceCommand::Remove { name, force, node } => {
-            ask::<()>(
-                &Config::load(&node.config)?.control(),
-                &Request::RemoveInstance { name, force },
-            )
-            .await?;
+            ask::<()>(&node.socket()?, &Request::RemoveInstance { name, force }).await?;
         }
     }
     Ok(())

@@ -32,6 +32,11 @@ pub(crate) fn initiator(node: &str) -> IscsiName {
     named("node.", node)
 }
 
+/// The name of a target of files.
+pub(crate) fn target(name: &str) -> IscsiName {
+    named("", name)
+}
+
 /// The default name of a gateway's target: from its first file's name, cut down to what an iSCSI name may hold.
 pub(crate) fn gateway(stem: &str) -> IscsiName {
     let mut name: String = stem

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use iscsi_target::{Target, TargetOptions, Unit, UnitIdentity};
+use iscsi_target::{AccessRules, Target, TargetOptions, Unit, UnitIdentity};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::sync::Mutex;
@@ -22,13 +22,16 @@ use crate::attach::{Attached, Surroundings, attach};
 use crate::config::{Config, Source, check_name};
 use crate::control::{self, Request};
 use crate::export::{Base, Export};
+use crate::files::Files;
 use crate::instances::Instances;
 use crate::names;
 use crate::portals::{Portals, announce, urls};
-use crate::status::{CacheStatus, ImageStatus, InstanceStatus, Status};
+use crate::secrets;
+use crate::status::{CacheStatus, ImageStatus, InitiatorStatus, InstanceStatus, Status};
 
-/// How long connections may take to end when the node does.
-const STOP_PATIENCE: Duration = Duration::from_secs(5);
+/// How long connections may take to end when the node does: longer than the target gives initiators to log out and
+/// writes to end.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a peer may take to answer a request or a login.
 const PEER_PATIENCE: Duration = Duration::from_secs(5);
@@ -41,7 +44,11 @@ pub(crate) struct Node {
     target: Arc<Target<Export>>,
     store: Option<Arc<Store>>,
     images: Vec<Attached>,
-    folder: Instances,
+    /// Where instances live; a mere gateway has none.
+    folder: Option<Instances>,
+    files: Files,
+    /// Who may use images and instances.
+    access: AccessRules,
     running: Mutex<Vec<Running>>,
 }
 
@@ -54,24 +61,32 @@ struct Running {
 
 /// Runs a node until it is told to end.
 pub(crate) async fn serve(config: Config, until_stdin_closes: bool) -> Result<()> {
-    let portals = Portals::listen(&config.listen).await?;
-    std::fs::create_dir_all(&config.data)
-        .with_context(|| format!("cannot create {}", config.data.display()))?;
+    if let Some(data) = &config.data {
+        std::fs::create_dir_all(data)
+            .with_context(|| format!("cannot create {}", data.display()))?;
+    }
     // First of all, since it finds out whether another node uses the folder.
-    let commands = control::listen(&config.control()).await?;
+    let commands = match &config.control {
+        Some(path) => Some(control::listen(path).await?),
+        None => None,
+    };
+    let prepared = Prepared::from(&config)?;
+    let portals = Portals::listen(&config.listen).await?;
     let stop = CancellationToken::new();
     let mut ended = tokio::spawn(end(until_stdin_closes));
     let node = tokio::select! {
-        node = Node::assemble(&config, portals.hosts().to_vec()) => Arc::new(node?),
-        never = control::put_off(&commands) => match never {},
+        node = Node::assemble(&config, prepared, portals.hosts().to_vec()) => Arc::new(node?),
+        never = control::put_off(commands.as_ref()) => match never {},
         ended = &mut ended => {
             ended?.context("cannot wait for signals")?;
             bail!("told to end before it served");
         }
     };
     let tracker = TaskTracker::new();
-    let commands = control::serve(Arc::clone(&node), commands, stop.clone());
-    let commands = tokio::spawn(commands);
+    let commands = commands.map(|socket| {
+        let answers = control::serve(Arc::clone(&node), socket, stop.clone());
+        tokio::spawn(answers)
+    });
     portals.serve(&node.target, &stop, &tracker);
     node.announce_all().await;
     ended.await?.context("cannot wait for signals")?;
@@ -83,9 +98,34 @@ pub(crate) async fn serve(config: Config, until_stdin_closes: bool) -> Result<()
     {
         warn!("connections did not end in time");
     }
-    commands.await??;
-    let _ = std::fs::remove_file(config.control());
+    if let Some(commands) = commands {
+        commands.await??;
+    }
     node.close().await
+}
+
+/// What is opened, read and checked before anybody can connect.
+struct Prepared {
+    options: TargetOptions,
+    access: AccessRules,
+    files: Files,
+}
+
+impl Prepared {
+    fn from(config: &Config) -> Result<Self> {
+        let mut options = TargetOptions {
+            discovery: secrets::rules(&config.discovery).context("`discovery`")?,
+            limits: config.limits.target,
+            ..TargetOptions::default()
+        };
+        options.session.queue_depth = config.limits.commands;
+        options.session.login_timeout = config.limits.login_timeout;
+        Ok(Self {
+            options,
+            access: secrets::rules(&config.access).context("`access`")?,
+            files: Files::open(config)?,
+        })
+    }
 }
 
 /// Waits for what ends a daemon: SIGINT, SIGTERM, or the end of standard input if its parent holds that.
@@ -116,7 +156,7 @@ pub(crate) async fn end(until_stdin_closes: bool) -> std::io::Result<()> {
 
 impl Node {
     /// Puts the layers of a node together.
-    async fn assemble(config: &Config, hosts: Vec<String>) -> Result<Self> {
+    async fn assemble(config: &Config, prepared: Prepared, hosts: Vec<String>) -> Result<Self> {
         let caches = config
             .images
             .iter()
@@ -144,16 +184,20 @@ impl Node {
                     .with_context(|| format!("image `{}`", image.name))?,
             );
         }
+        let folder = config.data.as_ref().map(|data| data.join("instances"));
         let node = Self {
             name: config.name.clone(),
             started: Instant::now(),
             hosts,
-            target: Target::new(TargetOptions::default()),
+            target: Target::new(prepared.options),
             store,
             images,
-            folder: Instances::open(config.data.join("instances"))?,
+            folder: folder.map(Instances::open).transpose()?,
+            files: prepared.files,
+            access: prepared.access,
             running: Mutex::new(Vec::new()),
         };
+        node.files.export(&node.target)?;
         node.export_images()?;
         node.open_instances().await?;
         Ok(node)
@@ -164,7 +208,10 @@ impl Node {
         for image in &self.images {
             let units = image.units(0);
             let name = names::image(&image.name);
-            self.target.export(iscsi_target::Export::new(name, units))?;
+            self.target.export(iscsi_target::Export {
+                access: self.access.clone(),
+                ..iscsi_target::Export::new(name, units)
+            })?;
             let next = u16::try_from(to_peers.len()).context("too many images")?;
             if matches!(image.image, Base::Cached(_)) && image.root.is_some() {
                 to_peers.extend(image.units(next));
@@ -177,6 +224,11 @@ impl Node {
         let export = iscsi_target::Export {
             class: Class::Peer,
             relative_port: 2,
+            // Peers have names of this program and no secret; what they get is what the network may see.
+            access: AccessRules {
+                networks: self.access.networks.clone(),
+                ..AccessRules::default()
+            },
             ..iscsi_target::Export::new(name, to_peers)
         };
         Ok(self.target.export(export)?)
@@ -184,12 +236,14 @@ impl Node {
 
     /// Serves the instances of the last run again. One that cannot be opened keeps no other from being served.
     async fn open_instances(&self) -> Result<()> {
-        for (name, description) in self.folder.list()? {
+        let Some(folder) = &self.folder else {
+            return Ok(());
+        };
+        for (name, description) in folder.list()? {
             let opened = async {
                 let description = description?;
                 let image = self.image(&description.image)?;
-                let overlay = self
-                    .folder
+                let overlay = folder
                     .overlay(&name, image.key, image.image.clone())
                     .await?;
                 self.export_instance(&name, &description.image, overlay)
@@ -219,13 +273,21 @@ impl Node {
             UnitIdentity::new(designator, "instance"),
         );
         let target = names::instance(name);
-        self.target
-            .export(iscsi_target::Export::new(target, vec![unit]))?;
+        self.target.export(iscsi_target::Export {
+            access: self.access.clone(),
+            ..iscsi_target::Export::new(target, vec![unit])
+        })?;
         Ok(Running {
             name: name.to_owned(),
             image: image.to_owned(),
             overlay,
         })
+    }
+
+    fn folder(&self) -> Result<&Instances> {
+        self.folder
+            .as_ref()
+            .context("a gateway has no instances; `vmthunder serve` does")
     }
 
     fn image(&self, name: &str) -> Result<&Attached> {
@@ -236,6 +298,7 @@ impl Node {
     }
 
     async fn announce_all(&self) {
+        self.files.announce(&self.hosts);
         for image in &self.images {
             announce(&self.hosts, &names::image(&image.name), [0]);
         }
@@ -254,6 +317,12 @@ impl Node {
             Request::RemoveInstance { name, force } => {
                 self.remove(&name, force).await.map(|()| json!(null))
             }
+            Request::ResizeLun { lun, bytes, shrink } => {
+                let resized = self
+                    .files
+                    .resize(&self.target, &self.hosts, &lun, bytes, shrink);
+                Ok(serde_json::to_value(resized.await?)?)
+            }
         }
     }
 
@@ -262,13 +331,13 @@ impl Node {
         let mut running = self.running.lock().await;
         let from = self.image(image)?;
         let overlay = self
-            .folder
+            .folder()?
             .create(name, image, size, from.key, from.image.clone())
             .await?;
         let instance = match self.export_instance(name, image, overlay) {
             Ok(instance) => instance,
             Err(error) => {
-                self.folder.remove(name)?;
+                self.folder()?.remove(name)?;
                 return Err(error);
             }
         };
@@ -296,7 +365,7 @@ impl Node {
         }
         self.target.withdraw(&target);
         running.retain(|instance| instance.name != name);
-        self.folder.remove(name)?;
+        self.folder()?.remove(name)?;
         info!(instance = name, "removed");
         Ok(())
     }
@@ -312,11 +381,12 @@ impl Node {
 
     async fn status(&self) -> Status {
         let stats = self.target.stats();
+        let sessions = self.target.sessions();
         Status {
             name: self.name.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: self.started.elapsed().as_secs(),
-            sessions: self.target.sessions().len(),
+            sessions: sessions.len(),
             sent_bytes: stats.read_bytes,
             received_bytes: stats.written_bytes,
             cache: self.store.as_ref().map(|store| {
@@ -339,6 +409,15 @@ impl Node {
                 .iter()
                 .map(|instance| self.describe(instance))
                 .collect(),
+            targets: self.files.status(&self.hosts),
+            initiators: sessions
+                .into_iter()
+                .map(|session| InitiatorStatus {
+                    initiator: session.initiator.to_string(),
+                    peer: session.peer.to_string(),
+                    target: session.target.map(|target| target.to_string()),
+                })
+                .collect(),
         }
     }
 
@@ -349,16 +428,18 @@ impl Node {
                 error!(instance = instance.name, %error, "cannot flush");
             }
         }
+        let flushed = self.files.flush().await;
         if let Some(store) = &self.store {
             store.close().await.context("cannot close the cache")?;
         }
         info!("ended");
-        Ok(())
+        flushed
     }
 }
 
 async fn open_store(config: &Config) -> Result<Arc<Store>> {
-    let path = config.data.join("cache");
+    let data = config.data.as_ref().context("no folder for the cache")?;
+    let path = data.join("cache");
     let options = StoreOptions {
         path: path.clone(),
         bytes: config.cache.as_u64(),

@@ -1,5 +1,7 @@
 //! What a node tells about itself.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use bytesize::ByteSize;
 use comfy_table::{Table, presets};
@@ -28,6 +30,57 @@ pub(crate) struct Status {
     pub(crate) images: Vec<ImageStatus>,
     /// The instances.
     pub(crate) instances: Vec<InstanceStatus>,
+    /// The files that are served as they are.
+    #[serde(default)]
+    pub(crate) targets: Vec<TargetStatus>,
+    /// Who is logged in.
+    #[serde(default)]
+    pub(crate) initiators: Vec<InitiatorStatus>,
+}
+
+/// A target of files.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct TargetStatus {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its logical units.
+    pub(crate) luns: Vec<LunStatus>,
+}
+
+/// A file as a logical unit.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LunStatus {
+    /// The target's name.
+    pub(crate) target: String,
+    /// Its number.
+    pub(crate) lun: u16,
+    /// The file.
+    pub(crate) file: PathBuf,
+    /// Its size.
+    pub(crate) bytes: u64,
+    /// The size that it should have had at the start.
+    pub(crate) configured_bytes: Option<u64>,
+    /// The size of its blocks.
+    pub(crate) block_bytes: u32,
+    /// Whether writes are refused.
+    pub(crate) read_only: bool,
+    /// Whether the medium can be ejected.
+    pub(crate) removable: bool,
+    /// Whether space is taken by writes and given back by UNMAP.
+    pub(crate) thin: bool,
+    /// Where it can be attached.
+    pub(crate) urls: Vec<String>,
+}
+
+/// An initiator that is logged in.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct InitiatorStatus {
+    /// Its name.
+    pub(crate) initiator: String,
+    /// Where it connected from.
+    pub(crate) peer: String,
+    /// The target; none in a discovery session.
+    pub(crate) target: Option<String>,
 }
 
 /// The node's cache.
@@ -114,7 +167,33 @@ pub(crate) fn print(status: &Status) -> Result<()> {
             size(cache.capacity_bytes)
         ))?;
     }
-    let mut images = table(&[
+    if !status.images.is_empty() {
+        print_images(&status.images)?;
+    }
+    if !status.instances.is_empty() {
+        print_instances(&status.instances)?;
+    }
+    let luns: Vec<_> = status
+        .targets
+        .iter()
+        .flat_map(|target| target.luns.clone())
+        .collect();
+    if !luns.is_empty() {
+        print_luns(&luns)?;
+    }
+    if status.initiators.is_empty() {
+        return Ok(());
+    }
+    let mut rows = table(&["initiator", "from", "target"]);
+    for session in &status.initiators {
+        let target = session.target.as_deref().unwrap_or("discovery");
+        rows.add_row([&session.initiator, &session.peer, target]);
+    }
+    line(rows)
+}
+
+fn print_images(images: &[ImageStatus]) -> Result<()> {
+    let mut rows = table(&[
         "image",
         "size",
         "content",
@@ -124,12 +203,12 @@ pub(crate) fn print(status: &Status) -> Result<()> {
         "corrupt",
         "source",
     ]);
-    for image in &status.images {
+    for image in images {
         let root = image
             .root
             .as_deref()
             .map_or("no manifest", |root| root.get(..12).unwrap_or(root));
-        images.add_row([
+        rows.add_row([
             image.name.clone(),
             size(image.bytes),
             root.to_owned(),
@@ -140,11 +219,33 @@ pub(crate) fn print(status: &Status) -> Result<()> {
             image.source.clone(),
         ]);
     }
-    line(images)?;
-    if status.instances.is_empty() {
-        return Ok(());
+    line(rows)
+}
+
+/// Prints files as logical units for people.
+pub(crate) fn print_luns(luns: &[LunStatus]) -> Result<()> {
+    let mut rows = table(&["LUN", "size", "blocks of", "kind", "file"]);
+    for lun in luns {
+        let kind = [
+            (lun.thin, "thin"),
+            (!lun.thin, "full"),
+            (lun.read_only, "read-only"),
+            (lun.removable, "removable"),
+        ];
+        let kind: Vec<_> = kind
+            .iter()
+            .filter(|(is, _)| *is)
+            .map(|(_, it)| *it)
+            .collect();
+        rows.add_row([
+            format!("{}/{}", lun.target, lun.lun),
+            size(lun.bytes),
+            lun.block_bytes.to_string(),
+            kind.join(", "),
+            lun.file.display().to_string(),
+        ]);
     }
-    print_instances(&status.instances)
+    line(rows)
 }
 
 /// Prints instances for people.

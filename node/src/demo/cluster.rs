@@ -164,7 +164,8 @@ impl Daemon {
             .with_context(|| format!("cannot start {name}"))?;
         let stdout = child.stdout.take().context("a pipe was asked for")?;
         let lines = BufReader::new(ChildStdout::from_std(stdout)?).lines();
-        let control = Config::load(&config)?.control();
+        let control = Config::load(&config)?.control;
+        let control = control.context("a node has a control socket")?;
         Ok(Self {
             name: name.to_owned(),
             at,

@@ -49,6 +49,20 @@ impl Scene {
         bytes
     }
 
+    /// The path of a file in the folder, as an argument.
+    pub fn arg(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
+    /// A file that its owner alone may read; its path.
+    pub fn secret(&self, name: &str, text: &str) -> String {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::write(self.path(name), text).unwrap();
+        let mode = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(self.path(name), mode).unwrap();
+        self.arg(name)
+    }
+
     /// A configuration file; `rest` follows name, data folder and address.
     pub fn config(&self, name: &str, at: SocketAddr, rest: &str) -> PathBuf {
         let path = self.path(&format!("{name}.toml"));
@@ -97,6 +111,15 @@ pub fn run(args: &[&str]) -> Output {
     output.unwrap()
 }
 
+/// Runs the program, which must find that it cannot: exit code 2. What it says on standard error.
+pub fn refuse(args: &[&str]) -> String {
+    let output = run(args);
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {errors}");
+    assert!(output.stdout.is_empty(), "{args:?} was ready");
+    errors
+}
+
 /// Runs the program and takes its standard output; it must succeed.
 pub fn succeed(args: &[&str]) -> String {
     let output = run(args);
@@ -139,6 +162,15 @@ impl Running {
             }
         });
         Self { child, lines }
+    }
+
+    /// Starts `vmthunder target` on a port of its own and waits until it is ready; the URL of its first LUN.
+    pub fn target(args: &[&str]) -> (Self, String) {
+        let mut all = vec!["target", "--listen", "127.0.0.1:0"];
+        all.extend(args);
+        let running = Self::spawn(&all);
+        let url = running.url();
+        (running, url)
     }
 
     /// The URL of the next `ready` line.
@@ -185,12 +217,21 @@ impl Drop for Running {
     }
 }
 
-/// Logs in to a logical unit.
-pub async fn attach(url: &str) -> Remote {
+/// Logs in to a target.
+pub async fn connect(url: &str) -> Result<Session, iscsi_initiator::Error> {
     let url: IscsiUrl = url.parse().unwrap();
     let options = Options::new("iqn.2026-11.org.vmthunder:test".parse().unwrap());
-    let session = Session::connect(&url, options).await.unwrap();
-    Remote::attach(session, Lun::from_number(url.lun().unwrap()))
-        .await
-        .unwrap()
+    Session::connect(&url, options).await
+}
+
+/// The number of the logical unit that a URL names.
+pub fn lun(url: &str) -> Lun {
+    let url: IscsiUrl = url.parse().unwrap();
+    Lun::from_number(url.lun().unwrap())
+}
+
+/// Logs in to a logical unit.
+pub async fn attach(url: &str) -> Remote {
+    let session = connect(url).await.unwrap();
+    Remote::attach(session, lun(url)).await.unwrap()
 }

@@ -1,0 +1,110 @@
+//! The command line as it is written.
+
+mod demo;
+mod disk;
+mod image;
+mod instance;
+mod iscsi;
+mod login;
+mod lun;
+mod serve;
+mod target;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use bytesize::ByteSize;
+use clap::{Args, Parser, Subcommand};
+
+pub(crate) use self::demo::DemoArgs;
+pub(crate) use self::disk::DiskArg;
+pub(crate) use self::image::ImageCommand;
+pub(crate) use self::instance::InstanceCommand;
+pub(crate) use self::iscsi::IscsiCommand;
+pub(crate) use self::login::LoginArgs;
+pub(crate) use self::lun::LunCommand;
+pub(crate) use self::serve::ServeArgs;
+pub(crate) use self::target::{ChapArgs, LimitArgs, TargetArgs};
+use crate::config::Config;
+
+/// Boot hundreds of virtual machines from one image in the time of one, over nothing but iSCSI.
+#[derive(Debug, Parser)]
+#[command(name = "vmthunder", version, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    /// What is logged to standard error: error, warn, info, debug or trace. The variable RUST_LOG says it in detail.
+    #[arg(long, global = true, default_value = "warn", value_name = "LEVEL",
+        value_parser = ["error", "warn", "info", "debug", "trace"], hide_possible_values = true)]
+    pub(crate) log: String,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str =
+    "Exit codes: 0 all is well, 1 something differs or failed, 2 the command could not run.";
+
+/// Where the configuration is looked for.
+const CONFIG: &str = "/etc/vmthunder/node.toml";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show the whole system on this machine: an origin, several nodes, one boot storm, every byte compared.
+    Demo(DemoArgs),
+    /// Export files as an iSCSI target: a storage gateway in one line.
+    Target(Box<TargetArgs>),
+    /// Run a node of a swarm, an origin, a storage gateway, or all of them.
+    Serve(ServeArgs),
+    /// Prepare and check images.
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Create, list and remove the writable disks of guests on a running node.
+    #[command(subcommand)]
+    Instance(InstanceCommand),
+    /// List and resize the files that a running node or gateway serves.
+    #[command(subcommand)]
+    Lun(LunCommand),
+    /// Show what a running node or gateway does: who is logged in, images, instances, and where the bytes came from.
+    Status(StatusArgs),
+    /// Ask any iSCSI target: an initiator for scripts.
+    #[command(subcommand)]
+    Iscsi(IscsiCommand),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Print one JSON object instead of the tables.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+/// Which running node or gateway is meant.
+#[derive(Debug, Args)]
+pub(crate) struct NodeArgs {
+    /// The configuration that the node was started with: names its control socket.
+    #[arg(long, value_name = "FILE", default_value = CONFIG)]
+    pub(crate) config: PathBuf,
+    /// The control socket itself: what `vmthunder target --control` was given.
+    #[arg(long, value_name = "SOCKET", conflicts_with = "config")]
+    pub(crate) control: Option<PathBuf>,
+}
+
+impl NodeArgs {
+    /// The control socket that is meant.
+    pub(crate) fn socket(&self) -> Result<PathBuf> {
+        if let Some(socket) = &self.control {
+            return Ok(socket.clone());
+        }
+        let config = Config::load(&self.config).context(
+            "whom to ask is told by --config FILE of a node, or by --control SOCKET of `vmthunder target`",
+        )?;
+        config
+            .control
+            .context("the configuration names no control socket")
+    }
+}
+
+fn byte_size(text: &str) -> std::result::Result<ByteSize, String> {
+    text.parse()
+        .map_err(|_| "a number of bytes, or one with a unit, for example 20GiB".to_owned())
+}

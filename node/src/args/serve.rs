@@ -1,0 +1,89 @@
+//! `vmthunder serve`, as it is written.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::CONFIG;
+
+#[derive(Debug, Args)]
+#[command(after_help = SERVE_HELP)]
+pub(crate) struct ServeArgs {
+    /// The configuration, in TOML.
+    #[arg(long, value_name = "FILE", default_value = CONFIG)]
+    pub(crate) config: PathBuf,
+    /// End when standard input closes, so that a parent's death ends the node too.
+    #[arg(long)]
+    pub(crate) until_stdin_closes: bool,
+}
+
+const SERVE_HELP: &str = "\
+A configuration:
+  name = \"node-1\"                  # the node's permanent name in the swarm
+  data = \"/var/lib/vmthunder\"      # cache, instances, control socket
+  listen = [\"0.0.0.0:3260\"]
+
+  [cache]
+  size = \"8 GiB\"                   # the default; taken from the disk at the first start
+
+  [[image]]                        # an image kept here: this node is its origin
+  name = \"debian\"
+  file = \"debian.raw\"              # made known by: vmthunder image import debian.raw
+  # manifest = \"debian.raw.manifest\"
+
+  [[image]]                        # an image kept elsewhere, on any iSCSI target
+  name = \"alma\"
+  origin = \"iscsi://10.0.0.1/iqn.2026-11.org.vmthunder:image.alma/0\"
+  # secret-file = \"secret\"         # the secret of the user in origin: iscsi://USER@...
+  # manifest = \"alma.manifest\"     # for an origin that is no node: vmthunder image import
+  # root = \"...\"                   # accept this content alone
+
+  [[member]]                       # the nodes of the swarm; the node's own entry is skipped
+  name = \"node-2\"
+  address = \"10.0.0.2:3260\"
+
+  [[target]]                       # files served as they are: what vmthunder target does
+  name = \"disks\"                 # or a whole name: iqn., eui. or naa.
+  # initiators = [\"iqn.1993-08.org.debian:*\"]    # who may log in; without it all
+  # networks = [\"10.1.0.0/16\"]                   # where from; without it anywhere
+  [[target.lun]]                   # LUN 0, and the next one LUN 1
+  file = \"disk.raw\"              # or a block device
+  # size = \"20 GiB\"              # creates the file if it is missing; else it must have this size
+  # block-size = 4096              # or 512, the default
+  # read-only = true
+  # removable = true
+  # thin = false                   # take all space when the file is created or grows; no UNMAP
+  # serial = \"D1\"                # serial number and identity; one for the same disk at several targets
+  # number = 5
+  [target.chap]                    # what initiators have to prove
+  secret-file = \"secrets\"        # lines USER:SECRET, of 12 bytes or more; chmod 600
+  # user = \"alice\"               # then the file holds her secret alone
+  # mutual-user = \"disks\"        # the target proves itself to whoever asks it to
+  # mutual-secret-file = \"secret\"
+  # algorithms = [\"sha3-256\", \"sha256\", \"sha1\", \"md5\"]   # the default; QEMU and iPXE know md5 alone
+  [[target.redirect]]              # send initiators to another portal; the first that fits decides
+  address = \"10.0.0.3:3260\"
+  initiators = [\"iqn.1993-08.org.debian:old-*\"]   # without it all
+  # permanent = true               # not only for now
+  # authenticated = true           # only whoever has proven itself learns the address
+
+  [access]                         # initiators, networks and chap as above, for images and instances. The nodes of
+  networks = [\"10.0.0.0/8\"]      # the swarm must be inside the networks; those that read an image from here
+                                   # are initiators as well, named iqn.2026-11.org.vmthunder:node.NAME
+
+  [discovery]                      # initiators, networks and chap of whoever asks which targets there are. Whoever
+                                   # may not use a target does not find it there in any case
+
+  [limits]                         # the defaults
+  sessions = 4096
+  sessions-per-initiator = 1024
+  logins = 512                     # connections that have not logged in yet
+  commands = 128                   # of one session at once: its queue depth
+  memory = \"1 GiB\"               # data held at once; beyond, every session gets through with little at a time
+  login-timeout = 15               # seconds
+
+Prints one line `ready iscsi://HOST:PORT/IQN/LUN` on standard output per logical unit and address when it serves. \
+Persistent reservations that shall survive the loss of power are kept in the data folder. Ends on SIGINT or SIGTERM.
+
+Without chap, initiators and networks whoever reaches the address may read every image and write to every instance and \
+file. A name is a claim, only a secret proves something; and nothing is encrypted: listen where nobody listens in.";

@@ -1,0 +1,71 @@
+use super::*;
+
+fn parse(text: &str) -> Result<Config> {
+    Config::parse(text, "node.toml", Path::new("/etc/vmthunder"))
+}
+
+fn refusal(text: &str) -> String {
+    format!("{:#}", parse(text).unwrap_err())
+}
+
+const HEAD: &str = "name = \"n1\"\ndata = \"/var/lib/vmthunder\"\nlisten = [\"127.0.0.1:0\"]\n";
+
+#[test]
+fn a_whole_configuration_is_read() {
+    let config = parse(&format!(
+        "{HEAD}[cache]\nsize = \"1 GiB\"\n[[image]]\nname = \"a\"\nfile = \"a.raw\"\n[[image]]\nname = \"b\"\n\
+         origin = \"iscsi://10.0.0.1/iqn.2026-11.org.example:b/1\"\n[[member]]\nname = \"n1\"\n\
+         address = \"10.0.0.1:3260\"\n[[member]]\nname = \"n2\"\naddress = \"10.0.0.2:3260\"\n"
+    ))
+    .unwrap();
+    assert_eq!(config.cache.as_u64(), 1 << 30);
+    assert_eq!(
+        config.members.len(),
+        1,
+        "a node is no member of its own list"
+    );
+    let Source::File { path, manifest } = &config.images[0].source else {
+        panic!("a file")
+    };
+    assert_eq!(path, Path::new("/etc/vmthunder/a.raw"));
+    assert_eq!(manifest.as_deref(), None);
+    assert_eq!(beside(path), Path::new("/etc/vmthunder/a.raw.manifest"));
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_file_line_and_suggestion() {
+    let text = HEAD.replace("listen", "lisen");
+    let refusal = refusal(&text);
+    assert!(
+        refusal.starts_with("node.toml:3: unknown field `lisen`"),
+        "{refusal}"
+    );
+    assert!(refusal.ends_with("did you mean `listen`?"), "{refusal}");
+}
+
+#[test]
+fn nonsense_is_refused_by_name() {
+    assert!(refusal(&HEAD.replace("n1", "N 1/..")).contains("`name` is `N 1/..`"));
+    assert!(refusal(&HEAD.replace("\"127.0.0.1:0\"", "")).contains("`listen` is empty"));
+    assert!(refusal(&format!("{HEAD}[cache]\nsize = \"1 KiB\"\n")).contains("the least is"));
+    for size in ["\"8 GGiB\"", "true", "-1"] {
+        let refusal = refusal(&format!("{HEAD}[cache]\nsize = {size}\n"));
+        assert!(
+            refusal.starts_with("node.toml:5: a size is a number"),
+            "{refusal}"
+        );
+    }
+    assert!(refusal(&format!("{HEAD}[[image]]\nname = \"a\"\n")).contains("either a `file`"));
+    let member = |address| {
+        refusal(&format!(
+            "{HEAD}[[member]]\nname = \"n2\"\naddress = \"{address}\"\n"
+        ))
+    };
+    assert!(member("::1").contains("`::1` is not HOST[:PORT]"));
+    assert!(member("n2:none").contains("not a number from 1 to 65535"));
+    let origin =
+        "[[image]]\nname = \"a\"\norigin = \"iscsi://me%s@h/iqn.2026-11.org.example:a/0\"\n";
+    assert!(refusal(&format!("{HEAD}{origin}")).contains("holds a secret"));
+    let twice = "[[image]]\nname = \"a\"\nfile = \"x\"\n".repeat(2);
+    assert!(refusal(&format!("{HEAD}{twice}")).contains("two images"));
+}

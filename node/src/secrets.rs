@@ -1,0 +1,96 @@
+//! Secrets of CHAP, read from files that nobody else can read.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use iscsi_proto::login::{Account, Secret};
+use iscsi_target::{AccessRules, ChapRules};
+
+use crate::config::{Access, Chap, check_user};
+
+/// The longest file of secrets.
+const MOST_BYTES: u64 = 256 * 1024;
+
+/// What others may do with a file.
+const OTHERS: u32 = 0o007;
+
+/// Rules of access with their secrets.
+pub(crate) fn rules(access: &Access) -> Result<AccessRules> {
+    Ok(AccessRules {
+        initiators: access.initiators.clone(),
+        networks: access.networks.clone(),
+        chap: access.chap.as_ref().map(chap).transpose()?,
+        redirects: access.redirects.clone(),
+    })
+}
+
+fn chap(chap: &Chap) -> Result<ChapRules> {
+    let known = accounts(&chap.secret_file, chap.user.as_deref())?;
+    let mutual = match &chap.mutual {
+        None => None,
+        Some((user, file)) => accounts(file, Some(user))?.pop(),
+    };
+    ChapRules::new(known, mutual, chap.algorithms.clone())
+        .with_context(|| chap.secret_file.display().to_string())
+}
+
+/// The accounts of a file: its one secret under a name, or lines `USER:SECRET`.
+pub(crate) fn accounts(path: &Path, user: Option<&str>) -> Result<Vec<Account>> {
+    let text = read(path)?;
+    let lines: Vec<_> = (1u32..)
+        .zip(text.lines())
+        .filter(|(_, line)| !line.is_empty())
+        .collect();
+    ensure!(!lines.is_empty(), "{} holds no secret", path.display());
+    if let (Some(user), Some((number, _))) = (user, lines.get(1)) {
+        bail!(
+            "{}:{number}: a second line; the file of one user holds the secret of `{user}` alone",
+            path.display()
+        );
+    }
+    let mut accounts = Vec::new();
+    for (number, line) in lines {
+        let place = || format!("{}:{number}", path.display());
+        let (name, secret) = match user {
+            Some(user) => (user, line),
+            None if line.starts_with('#') => continue,
+            None => line.split_once(':').with_context(|| {
+                format!(
+                    "{}: not USER:SECRET; if it is a secret, name its user",
+                    place()
+                )
+            })?,
+        };
+        check_user(name).with_context(place)?;
+        let length = secret.len();
+        let secret = Secret::new(secret)
+            .with_context(|| format!("{}: the secret of `{name}` has {length} bytes", place()))?;
+        let name = name.to_owned();
+        accounts.push(Account { name, secret });
+    }
+    Ok(accounts)
+}
+
+fn read(path: &Path) -> Result<String> {
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let found = file.metadata()?;
+    let mode = found.mode() & 0o777;
+    ensure!(
+        mode & OTHERS == 0,
+        "{0} holds secrets, but others may use it (mode {mode:03o}): chmod 600 {0}",
+        path.display()
+    );
+    let mut text = String::new();
+    file.take(MOST_BYTES + 1)
+        .read_to_string(&mut text)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    ensure!(
+        text.len() as u64 <= MOST_BYTES,
+        "{} is longer than {MOST_BYTES} bytes",
+        path.display()
+    );
+    Ok(text)
+}
