@@ -12,7 +12,7 @@ use iscsi_proto::scsi::copy::{
 };
 use iscsi_proto::scsi::{Command, CopyResults, Sense, SenseData};
 use iscsi_proto::session::Response;
-use vmthunder_volume::{Class, Span, Volume};
+use vmthunder_volume::{Span, Volume};
 
 use super::LogicalUnit;
 use super::copies::{MAX_COPIES, failed_details};
@@ -69,8 +69,7 @@ impl<V: Volume> LogicalUnit<V> {
                 .map(|segment| leg(segment, &asked.cscds, asker))
                 .collect();
             for leg in legs? {
-                leg.copy(asker.export.class, |bytes| progress.wrote(bytes))
-                    .await?;
+                leg.copy(asker, |bytes| progress.wrote(bytes)).await?;
                 progress.segment_done();
             }
             Ok(())
@@ -109,7 +108,8 @@ impl<V: Volume> LogicalUnit<V> {
 
 impl<V: Volume> Leg<V> {
     /// Copies a chunk at a time; where a unit copies onto itself, from the end that does not destroy what comes next.
-    async fn copy(&self, class: Class, mut wrote: impl FnMut(u64)) -> Result<(), Failure> {
+    async fn copy(&self, asker: &Asker<V>, mut wrote: impl FnMut(u64)) -> Result<(), Failure> {
+        let class = asker.export.class;
         let length = self.source.length();
         let backward = Arc::ptr_eq(&self.from, &self.to) && self.destination > self.source.offset();
         let mut done = 0;
@@ -120,6 +120,12 @@ impl<V: Volume> Leg<V> {
             let target = Span::new(self.destination + at, part);
             let read = self.from.read_span(source, class).await;
             let bytes = read.map_err(third_party)?;
+            // Somebody may have fenced the initiator since the last chunk.
+            let entered = self
+                .to
+                .reservations
+                .enter(&asker.nexus, &Command::write(0, 0));
+            let _writing = entered.map_err(third_party)?;
             let held = self.to.ranges.hold(target, Hold::Shared).await?;
             let written = self.to.put(target.offset(), bytes).await;
             written.map_err(third_party)?;
@@ -132,11 +138,7 @@ impl<V: Volume> Leg<V> {
 }
 
 /// Finds both ends of a segment, and asks the units.
-fn leg<V: Volume>(
-    segment: &Segment,
-    cscds: &[Cscd],
-    asker: &Asker<V>,
-) -> Result<Leg<V>, Failure> {
+fn leg<V: Volume>(segment: &Segment, cscds: &[Cscd], asker: &Asker<V>) -> Result<Leg<V>, Failure> {
     let from = unit_of(segment.source, cscds, asker)?;
     let to = unit_of(segment.destination, cscds, asker)?;
     let counted = if segment.counts_destination {
@@ -193,9 +195,7 @@ fn part_of<V: Volume>(unit: &LogicalUnit<V>, lba: u64, bytes: u64) -> Result<Spa
 fn third_party(failure: Failure) -> Failure {
     match failure {
         Failure::Busy => Failure::Busy,
-        Failure::Conflict | Failure::Check(_) | Failure::Described(_) => {
-            THIRD_PARTY_FAILURE.into()
-        }
+        Failure::Conflict | Failure::Check(_) | Failure::Described(_) => THIRD_PARTY_FAILURE.into(),
     }
 }
 

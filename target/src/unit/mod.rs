@@ -141,9 +141,12 @@ impl<V: Volume> LogicalUnit<V> {
         data: Bytes,
         asker: &Asker<V>,
     ) -> Result<Response, Failure> {
-        let judged = self.judge(&command, &asker.nexus);
-        let done = match judged {
-            Ok(()) => self.obey(command, data, asker).await,
+        let entered = self
+            .judge(&command, &asker.nexus)
+            .and_then(|()| self.reservations.enter(&asker.nexus, &command));
+        let done = match entered {
+            // Whoever fences this nexus waits until a write has ended.
+            Ok(_writing) => self.obey(command, data, asker).await,
             Err(failure) => Err(failure),
         };
         done.map_err(|failure| self.spoken(failure))
