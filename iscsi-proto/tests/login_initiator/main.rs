@@ -107,6 +107,7 @@ const ACCEPTED: &str = "HeaderDigest=None\0DataDigest=None\0MaxConnections=1\0In
     MaxBurstLength=262144\0FirstBurstLength=65536\0DefaultTime2Wait=2\0DefaultTime2Retain=0\0MaxOutstandingR2T=1\0\
     DataPDUInOrder=Yes\0DataSequenceInOrder=Yes\0ErrorRecoveryLevel=0\0MaxRecvDataSegmentLength=131072\0";
 
+/// RFC 7143 §4.2.4, §6.3, §11.12, §11.13: a login in two stages.
 #[test]
 fn two_stages_byte_for_byte() {
     let mut login = InitiatorLogin::new(offer());
@@ -198,6 +199,7 @@ fn discovery_says_less() {
     );
 }
 
+/// RFC 7143 §6.3.3: a negotiation may take several exchanges.
 #[test]
 fn a_target_may_answer_one_key_at_a_time() {
     let mut login = operational(offer());
@@ -270,6 +272,7 @@ fn what_a_target_leaves_open_is_taken_carefully() {
     );
 }
 
+/// RFC 7143 §6.2.1, §6.2.2, §7.12: a selection that the rules do not admit is a protocol error.
 #[test]
 fn answers_that_no_target_may_give_end_the_login() {
     for (answer, key) in [
@@ -357,6 +360,7 @@ fn digests_are_offered_in_the_order_of_preference_and_may_be_a_condition() {
     assert!(params.header_digest && !params.data_digest);
 }
 
+/// RFC 7143 §11.13.5, §13.8.
 #[test]
 fn redirections_lead_to_the_address() {
     for (value, address) in [
@@ -393,6 +397,7 @@ fn redirections_lead_to_the_address() {
     }
 }
 
+/// RFC 7143 §11.13.5.
 #[test]
 fn refusals_are_told() {
     for (class, detail) in [(2, 1), (2, 3), (3, 1), (3, 2), (2, 0x77), (9, 9)] {
@@ -404,6 +409,7 @@ fn refusals_are_told() {
     }
 }
 
+/// RFC 7143 §11.13.6, §6.3.
 #[test]
 fn stages_follow_the_rules_of_the_standard() {
     // Another stage, a stage beyond the one asked for, reserved codes, T and C together.
@@ -435,6 +441,7 @@ fn other_pdus_do_not_belong_here() {
     );
 }
 
+/// RFC 7143 §6.1, §6.2, §11.13.7.
 #[test]
 fn a_long_response_is_put_together() {
     let mut login = operational(offer());
@@ -451,6 +458,7 @@ fn a_long_response_is_put_together() {
     assert_eq!(outcome.target_alias.as_deref(), Some(alias.as_str()));
 }
 
+/// RFC 7143 §6.2, §11.12.2.
 #[test]
 fn a_long_request_is_sent_in_pieces() {
     let mut login = operational(offer());
@@ -475,6 +483,7 @@ fn a_long_request_is_sent_in_pieces() {
     finished(login.handle(&response(0x87, "")));
 }
 
+/// RFC 7143 §6.2: "a reasonable [...] number of exchanges".
 #[test]
 fn endless_logins_end() {
     let mut login = operational(offer());

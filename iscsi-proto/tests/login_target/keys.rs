@@ -26,6 +26,7 @@ fn refused(keys: &str) -> (u8, u8) {
     ))
 }
 
+/// RFC 7143 §6.2: what the standard knows is understood.
 #[test]
 fn every_key_of_the_standard_is_answered_and_unknown_ones_are_not_understood() {
     let answered = answers(
@@ -45,6 +46,7 @@ fn every_key_of_the_standard_is_answered_and_unknown_ones_are_not_understood() {
     assert_eq!(answered, expected);
 }
 
+/// RFC 7143 §6.2.2: what is not admissible may be answered with Reject, which leaves the default.
 #[test]
 fn inadmissible_proposals_are_rejected_and_leave_the_defaults() {
     for (key, value) in [
@@ -87,6 +89,7 @@ fn the_first_burst_is_settled_after_what_it_depends_on() {
     );
 }
 
+/// RFC 7143 §4.3, §13.21.
 #[test]
 fn discovery_needs_no_target_and_finds_much_irrelevant() {
     let mut login = login();
@@ -109,6 +112,7 @@ fn discovery_needs_no_target_and_finds_much_irrelevant() {
     assert_eq!(outcome.params.session_type, SessionType::Discovery);
 }
 
+/// RFC 7143 §6.2, §6.3, §7.13: protocol errors.
 #[test]
 fn keys_against_the_rules_end_the_login() {
     for keys in [
@@ -140,6 +144,7 @@ fn keys_against_the_rules_end_the_login() {
     );
 }
 
+/// RFC 7143 §6.3: a redeclaration is an initiator error.
 #[test]
 fn keys_may_not_come_again_in_a_later_request_either() {
     let mut login = login();

@@ -27,6 +27,7 @@ fn a_long_request_is_put_together() {
     );
 }
 
+/// RFC 7143 §6.2, §11.13.7: C without T.
 #[test]
 fn a_long_response_is_sent_in_pieces() {
     let unknown: String = (0..600).map(|number| format!("X-{number}=1\0")).collect();
@@ -45,6 +46,7 @@ fn a_long_response_is_sent_in_pieces() {
     );
 }
 
+/// RFC 7143 §6.2: an empty request fetches the rest.
 #[test]
 fn while_a_long_response_is_fetched_requests_are_empty() {
     let unknown: String = (0..600).map(|number| format!("X-{number}=1\0")).collect();
@@ -57,6 +59,7 @@ fn while_a_long_response_is_fetched_requests_are_empty() {
     );
 }
 
+/// RFC 7143 §6.1: 64 KiB are enough; §6.2: "a reasonable [...] number of exchanges".
 #[test]
 fn endless_texts_and_logins_end() {
     let mut long = login();

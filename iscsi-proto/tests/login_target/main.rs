@@ -2,6 +2,7 @@
 
 mod chap;
 mod each_key;
+mod fields;
 mod keys;
 mod long_texts;
 
@@ -138,6 +139,7 @@ fn one_request(offer: TargetOffer, keys: &str) -> (String, Outcome) {
     (text(&pdu).to_owned(), outcome)
 }
 
+/// RFC 7143 §4.2.4, §6.3, §11.12, §11.13: a login in two stages.
 #[test]
 fn two_stages_byte_for_byte() {
     let mut login = login();
@@ -221,6 +223,7 @@ fn the_shortest_login_gives_the_defaults() {
     );
 }
 
+/// RFC 7143 §6.3: the table of transitions.
 #[test]
 fn security_may_lead_straight_to_full_feature() {
     let mut login = login();
@@ -250,6 +253,7 @@ fn the_alias_goes_out_with_the_first_response() {
     assert_eq!(outcome.identity.initiator_alias.as_deref(), Some("x=y z"));
 }
 
+/// RFC 7143 §4.2.7, §6.3, §13.5: who and where to.
 #[test]
 fn names_are_needed_and_checked() {
     let first = |text: &str| failed(login().handle(&request(0x87, text)));
@@ -273,6 +277,7 @@ fn names_are_needed_and_checked() {
     );
 }
 
+/// RFC 7143 §6.3.2, §12.1: without a method in common there is no session.
 #[test]
 fn authentication_that_we_lack_fails() {
     let step = handle(
@@ -300,6 +305,7 @@ fn authentication_that_we_lack_fails() {
     assert_eq!(flags(&pdu), 0, "T, CSG and NSG are reserved in a refusal");
 }
 
+/// RFC 7143 §6.3, §11.12.3.
 #[test]
 fn stages_follow_the_rules_of_the_standard() {
     // Reserved CSG, full feature as CSG, T without progress, T and C together, reserved NSG.
@@ -344,6 +350,7 @@ fn what_belongs_to_another_login_ends_this_one() {
     );
 }
 
+/// RFC 7143 §4.2.4, §11.13.5: nothing but logins until the full feature phase.
 #[test]
 fn other_pdus_are_invalid_during_login() {
     let nop = edited(&request(0x80, ""), 0, 0x40);
@@ -366,6 +373,7 @@ fn other_pdus_are_invalid_during_login() {
     );
 }
 
+/// RFC 7143 §6.3: one request is outstanding at most.
 #[test]
 fn one_request_at_a_time() {
     let mut login = login();
@@ -373,6 +381,7 @@ fn one_request_at_a_time() {
     assert_eq!(failed(login.handle(&request(0x81, ""))), (0x02, 0x00));
 }
 
+/// RFC 7143 §11.13.5, §13.8, §6.3.1: refusals, redirections and sessions that do not exist.
 #[test]
 fn the_driver_decides() {
     let mut refused = login();
