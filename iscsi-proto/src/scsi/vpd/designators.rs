@@ -1,8 +1,8 @@
-//! Names of units, ports and devices: the pages 83h and 88h (SPC-4 §7.8.6, §7.8.14).
+//! Names of units, ports and devices: page 83h (SPC-4 §7.8.6).
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{DEVICE_IDENTIFICATION, PORTS, body, page};
+use super::{DEVICE_IDENTIFICATION, body, page};
 use crate::scsi::inquiry::padded;
 
 /// One way to name a unit, its port or its device (SPC-4 §7.8.6).
@@ -95,48 +95,16 @@ impl Designator {
 
 /// The device identification page.
 pub fn designators_page(designators: &[Designator]) -> Bytes {
-    page(DEVICE_IDENTIFICATION, &list(designators))
-}
-
-/// Reads the device identification page; a designator that was cut off is left out.
-pub fn parse_designators(bytes: &[u8]) -> Option<Vec<Designator>> {
-    Some(parse_list(body(DEVICE_IDENTIFICATION, bytes)?))
-}
-
-/// A target port for the SCSI ports page.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Port {
-    /// The number of the port in its device.
-    pub relative: u16,
-    /// Its names.
-    pub designators: Vec<Designator>,
-}
-
-/// The SCSI ports page (SPC-4 §7.8.14): every port, whichever the command came through.
-pub fn ports_page(ports: &[Port]) -> Bytes {
-    let mut out = BytesMut::new();
-    for port in ports {
-        let names = list(&port.designators);
-        out.put_u16(0);
-        out.put_u16(port.relative);
-        // No initiator port transport identifier: these are target ports.
-        out.put_u32(0);
-        out.put_u16(0);
-        out.put_u16(u16::try_from(names.len()).unwrap_or(u16::MAX));
-        out.put_slice(&names);
-    }
-    page(PORTS, &out)
-}
-
-fn list(designators: &[Designator]) -> BytesMut {
     let mut out = BytesMut::new();
     designators
         .iter()
         .for_each(|designator| designator.put(&mut out));
-    out
+    page(DEVICE_IDENTIFICATION, &out)
 }
 
-fn parse_list(mut rest: &[u8]) -> Vec<Designator> {
+/// Reads the device identification page; a designator that was cut off is left out.
+pub fn parse_designators(bytes: &[u8]) -> Option<Vec<Designator>> {
+    let mut rest = body(DEVICE_IDENTIFICATION, bytes)?;
     let mut found = Vec::new();
     while let Some((&[codes, kinds, _, length], after)) = rest.split_first_chunk::<4>() {
         let Some((value, behind)) = after.split_at_checked(usize::from(length)) else {
@@ -150,7 +118,7 @@ fn parse_list(mut rest: &[u8]) -> Vec<Designator> {
         });
         rest = behind;
     }
-    found
+    Some(found)
 }
 
 /// A name as SPC-4 §7.8.6.11 wants it: ended by a zero, padded with zeros to a multiple of four.

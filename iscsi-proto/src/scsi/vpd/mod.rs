@@ -9,7 +9,7 @@ mod primary;
 
 pub use block::{BlockLimits, Characteristics, Provisioning};
 pub use copy::{CopySupport, third_party_copy_page};
-pub use designators::{Designator, Port, designators_page, parse_designators, ports_page};
+pub use designators::{Designator, designators_page, parse_designators};
 pub use primary::{ExtendedInquiry, mode_page_policy_page};
 
 /// Supported VPD pages.
@@ -22,8 +22,6 @@ pub const DEVICE_IDENTIFICATION: u8 = 0x83;
 pub const EXTENDED_INQUIRY: u8 = 0x86;
 /// Mode page policy.
 pub const MODE_PAGE_POLICY: u8 = 0x87;
-/// SCSI ports.
-pub const PORTS: u8 = 0x88;
 /// Third-party copy.
 pub const THIRD_PARTY_COPY: u8 = 0x8f;
 /// Block limits.

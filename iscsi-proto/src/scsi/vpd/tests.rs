@@ -5,8 +5,7 @@ use proptest::prelude::{any, prop_assert_eq, proptest};
 
 use crate::scsi::copy::OperatingParameters;
 use crate::scsi::vpd::{
-    self, BlockLimits, Characteristics, CopySupport, Designator, ExtendedInquiry, Port,
-    Provisioning,
+    self, BlockLimits, Characteristics, CopySupport, Designator, ExtendedInquiry, Provisioning,
 };
 
 #[test]
@@ -145,25 +144,6 @@ fn characteristics_in_bytes() {
     assert_eq!(Characteristics::parse(&page), Some(erased));
     let still = Characteristics::default().build();
     assert_eq!(still[..9], [0, 0xb1, 0, 0x3c, 0, 1, 0, 0, 1]);
-}
-
-#[test]
-fn ports_in_bytes() {
-    let ports = [
-        Port {
-            relative: 1,
-            designators: vec![Designator::relative_target_port(1)],
-        },
-        Port {
-            relative: 0x0203,
-            designators: vec![],
-        },
-    ];
-    let mut expected = vec![0, 0x88, 0, 32];
-    expected.extend([0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 8]);
-    expected.extend([0x51, 0x94, 0, 4, 0, 0, 0, 1]);
-    expected.extend([0, 0, 2, 3, 0, 0, 0, 0, 0, 0, 0, 0]);
-    assert_eq!(vpd::ports_page(&ports).as_ref(), expected);
 }
 
 #[test]
