@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use iscsi_initiator::{Credentials, Options};
 use iscsi_proto::login::Account;
 use iscsi_proto::name::IscsiName;
@@ -52,11 +52,11 @@ pub(crate) fn with_secret(
         options.chap = Some(Credentials::new(account(user, file)?));
     }
     if url.user().is_some() && url.secret().is_none() && secret_file.is_none() {
-        anyhow::bail!(
+        bail!(
             "{url} names a user, but nothing names the secret: put it into a file and give --chap-secret-file FILE"
         );
     }
-    Ok(options.with_user_of(url)?)
+    options.with_user_of(url).with_context(|| url.to_string())
 }
 
 fn account(user: &str, file: &Path) -> Result<Account> {

@@ -308,7 +308,7 @@ impl Node {
     }
 
     /// Carries a command out.
-    pub(crate) async fn answer(&self, request: Request) -> Result<Value> {
+    pub(crate) async fn answer(self: &Arc<Self>, request: Request) -> Result<Value> {
         match request {
             Request::Status => Ok(serde_json::to_value(self.status().await)?),
             Request::CreateInstance { name, image, size } => Ok(serde_json::to_value(
@@ -318,10 +318,18 @@ impl Node {
                 self.remove(&name, force).await.map(|()| json!(null))
             }
             Request::ResizeLun { lun, bytes, shrink } => {
-                let resized = self
-                    .files
-                    .resize(&self.target, &self.hosts, &lun, bytes, shrink);
-                Ok(serde_json::to_value(resized.await?)?)
+                let node = Arc::clone(self);
+                // Whoever asked may not wait for the end: initiators are told all the same.
+                let resized = tokio::spawn(async move {
+                    let Self {
+                        files,
+                        target,
+                        hosts,
+                        ..
+                    } = &*node;
+                    files.resize(target, hosts, &lun, bytes, shrink).await
+                });
+                Ok(serde_json::to_value(resized.await??)?)
             }
         }
     }

@@ -103,33 +103,35 @@ pub(crate) struct ChapArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
 pub(crate) struct LimitArgs {
-    /// Sessions at once. [default: 4096]
+    /// Sessions at once [default: 4096]
     #[arg(long, value_name = "COUNT")]
     pub(crate) max_sessions: Option<u64>,
-    /// Connections at once that have not logged in yet. [default: 512]
+    /// Connections at once that have not logged in yet [default: 512]
     #[arg(long, value_name = "COUNT")]
     pub(crate) max_logins: Option<u64>,
     /// Bytes of read and write data held at once, all sessions together; beyond, every session gets through with
-    /// little at a time. [default: 1 GiB]
+    /// little at a time [default: 1 GiB]
     #[arg(long, value_name = "SIZE", value_parser = byte_size)]
     pub(crate) max_memory: Option<ByteSize>,
-    /// Commands of one session at once, its queue depth. [default: 128]
+    /// Commands of one session at once, its queue depth [default: 128]
     #[arg(long, value_name = "COUNT")]
     pub(crate) max_commands: Option<u64>,
-    /// How long a login may take, in seconds. [default: 15]
+    /// How long a login may take, in seconds [default: 15]
     #[arg(long, value_name = "SECONDS")]
     pub(crate) login_timeout: Option<u64>,
 }
 
 const TARGET_HELP: &str = "\
 Options of one file, behind its name and commas; they go before the options for all. A comma in a name is written twice.
-  read-only (ro)      writable (rw)     refuse writes, or not
-  removable           fixed             a medium that can be ejected, or not
-  thin                full              take space when something is written, or at once; without UNMAP then
-  block-size=4096     size=20GiB        as above
-  serial=TEXT                           serial number and identity: two LUNs with one serial are one disk to an
-                                        initiator (multipath). Without it they come from the target's name and number
-  lun=5                                 its number; without it the position, 0 for the first
+  read-only, writable   refuse writes, or not (ro, rw)
+  removable, fixed      a medium that can be ejected, or not
+  full, thin            take space at once and offer no UNMAP, or not
+  block-size=4096       or 512
+  size=20GiB            create the file if it is missing
+  serial=TEXT           serial number and identity of the LUN: two with one serial
+                        are one disk to an initiator (multipath). Without it they
+                        come from the target's name and the number
+  lun=5                 the number; without it the position, 0 for the first
 
 Prints one line `ready iscsi://HOST:PORT/IQN/LUN` on standard output per LUN and address when it listens, and logs to \
 standard error. Writes reach the page cache before they are answered, and the disk when the initiator flushes or asks \
@@ -143,9 +145,40 @@ Examples:
   vmthunder target disk.raw --listen 127.0.0.1:3260
   qemu-img info iscsi://127.0.0.1:3260/iqn.2026-11.org.vmthunder:disk/0
 
-  vmthunder target system.raw,ro data.raw,size=20GiB,full,block-size=4096 --allow-network 10.1.0.0/16
-  vmthunder lun resize system/1 40GiB --control /run/gateway.sock   # with --control /run/gateway.sock above
+  vmthunder target sys.raw,ro data.raw,size=20GiB,full,block-size=4096 --control sock
+  vmthunder lun resize sys/1 40GiB --control sock
 
   install -m 600 /dev/null secret && openssl rand -hex 16 > secret
   vmthunder target disk.raw --chap-user alice --chap-secret-file secret
-  vmthunder iscsi capacity iscsi://alice%$(cat secret)@127.0.0.1/iqn.2026-11.org.vmthunder:disk/0";
+  vmthunder iscsi capacity --chap-secret-file secret \\
+    iscsi://alice@127.0.0.1/iqn.2026-11.org.vmthunder:disk/0
+
+  vmthunder target disk.raw --allow-network 10.1.0.0/16 --allow-initiator 'iqn.*:vm-*'";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use crate::args::Cli;
+    use crate::config::Limits;
+
+    #[test]
+    fn the_defaults_of_limits_are_what_the_help_says() {
+        let mut command = Cli::command();
+        let target = command.find_subcommand_mut("target").unwrap();
+        let help = target.render_long_help().to_string();
+        let words: Vec<_> = help.split_whitespace().collect();
+        let help = words.join(" ");
+        let limits = Limits::default();
+        let memory = limits.target.bytes_in_flight >> 30;
+        for said in [
+            format!("Sessions at once [default: {}]", limits.target.sessions),
+            format!("not logged in yet [default: {}]", limits.target.logins),
+            format!("little at a time [default: {memory} GiB]"),
+            format!("queue depth [default: {}]", limits.commands),
+            format!("in seconds [default: {}]", limits.login_timeout.as_secs()),
+        ] {
+            assert!(help.contains(&said), "{said}: {help}");
+        }
+    }
+}

@@ -156,18 +156,3 @@ async fn initiators_are_sent_to_another_portal() {
     // Somebody else stays.
     assert!(succeed(&["iscsi", "capacity", &here, "--json"]).contains("131072"));
 }
-
-#[tokio::test]
-async fn one_session_too_many_is_told_so() {
-    let scene = Scene::new();
-    scene.image("disk.raw", 1);
-    let (_target, url) = Running::target(&[&scene.arg("disk.raw"), "--max-sessions", "1"]);
-    let first = connect(&url).await.unwrap();
-    // Class 3, detail 2: out of resources.
-    let error = refuse(&["iscsi", "capacity", &url]);
-    assert!(
-        error.contains("0302") || error.contains("resources"),
-        "{error}"
-    );
-    first.close().await;
-}

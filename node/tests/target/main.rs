@@ -7,5 +7,7 @@ mod harness;
 mod access;
 mod control;
 mod disks;
+mod limits;
 mod refusals;
+mod reservations;
 mod serve;

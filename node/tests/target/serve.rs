@@ -1,6 +1,6 @@
 //! The same in the configuration of `serve`.
 
-use vmthunder_volume::{BlockSize, Volume};
+use vmthunder_volume::{BlockSize, Class, Volume};
 
 use crate::harness::{Scene, attach, connect, free_address, refuse, run, succeed};
 
@@ -43,6 +43,33 @@ async fn a_configuration_serves_files_beside_images_and_instances() {
     let output = run(&["iscsi", "capacity", instance.trim()]);
     assert_eq!(output.status.code(), Some(2));
     node.stop();
+}
+
+#[tokio::test]
+async fn images_that_want_a_secret_are_read_with_it() {
+    let scene = Scene::new();
+    let image = scene.image("golden.raw", 2);
+    let golden = scene.arg("golden.raw");
+    succeed(&["image", "import", &golden]);
+    scene.secret("secrets", "node:correct horse battery\n");
+    let secret = scene.secret("secret", "correct horse battery\n");
+    let rest = "[[image]]\nname = \"golden\"\nfile = \"golden.raw\"\n\
+        [access]\ninitiators = [\"iqn.2026-11.org.vmthunder:node.*\"]\n\
+        [access.chap]\nsecret-file = \"secrets\"\n";
+    let origin = scene.serve(&scene.config("origin", free_address(), rest));
+    let url = origin.url().replace("iscsi://", "iscsi://node@");
+    let manifest = format!("{golden}.manifest");
+    let verify = ["image", "verify", &url, "--manifest", &manifest];
+    succeed(&[&verify[..], &["--chap-secret-file", &secret]].concat());
+    assert!(refuse(&verify).contains("--chap-secret-file"));
+
+    let rest = format!(
+        "[cache]\nsize = \"16 MiB\"\n[[image]]\nname = \"golden\"\norigin = {url:?}\nsecret-file = \"secret\"\n"
+    );
+    let node = scene.serve(&scene.config("node", free_address(), &rest));
+    let disk = attach(&node.url()).await;
+    let whole = disk.geometry().whole();
+    assert!(disk.read(whole, Class::Demand).await.unwrap() == image);
 }
 
 #[test]
