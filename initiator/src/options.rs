@@ -99,12 +99,12 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// One-way authentication with every hash there is, the strongest first.
+    /// One-way authentication with every hash there is ([`Algorithm::OFFERED`]).
     pub fn new(account: Account) -> Self {
         Self {
             account,
             mutual: None,
-            algorithms: Algorithm::ALL.to_vec(),
+            algorithms: Algorithm::OFFERED.to_vec(),
         }
     }
 

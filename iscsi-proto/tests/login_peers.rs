@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use iscsi_proto::login::{
-    Admission, Authentication, InitiatorLogin, InitiatorOffer, InitiatorStep, TargetLogin,
-    TargetOffer, TargetStep,
+    Account, Admission, Algorithm, Authentication, InitiatorChap, InitiatorLogin, InitiatorOffer,
+    InitiatorStep, Secret, TargetLogin, TargetOffer, TargetStep,
 };
 use iscsi_proto::params::Params;
 use iscsi_proto::wire::bhs::{LoginRequest, LoginResponse};
@@ -125,4 +125,45 @@ fn tgt_answers_in_two_stages_and_declares_no_segment() {
         ),
         (8192, 262_144)
     );
+}
+
+/// tgt 1.0.85 knows 5, and takes 7 for SHA-1 where it is SHA-256: it must find 5 first, which RFC 7143 §12.1.3 has every
+/// initiator offer.
+#[test]
+fn the_usual_offer_of_algorithms_suits_tgt() {
+    let initiator = "iqn.2026-01.org.example:me".parse().expect("a name");
+    let target = "iqn.2026-01.org.example:tgt".parse().expect("a name");
+    let mut login = InitiatorLogin::new(InitiatorOffer {
+        chap: Some(InitiatorChap {
+            account: Account {
+                name: "alice".to_owned(),
+                secret: Secret::new("0123456789abcdef").expect("a secret"),
+            },
+            mutual: None,
+            algorithms: Algorithm::OFFERED.to_vec(),
+            identifier: 1,
+            challenge: vec![1; 32],
+        }),
+        ..InitiatorOffer::normal(initiator, target, [0x80, 0, 0, 0, 0, 1])
+    });
+    login.start();
+    let chosen = Pdu::new(
+        LoginResponse::default(),
+        Bytes::from_static(b"TargetPortalGroupTag=1\0AuthMethod=CHAP\0"),
+    );
+    let Ok(InitiatorStep::Send(offer)) = login.handle(&chosen) else {
+        panic!("nothing is offered")
+    };
+    let text = std::str::from_utf8(&offer.data).expect("text");
+    let numbers = text
+        .strip_prefix("CHAP_A=")
+        .and_then(|text| text.strip_suffix('\0'))
+        .expect("algorithms");
+    let first = numbers
+        .split(',')
+        .find(|number| ["5", "7"].contains(number));
+    assert_eq!(first, Some("5"));
+    let mut all: Vec<&str> = numbers.split(',').collect();
+    all.sort_unstable();
+    assert_eq!(all, ["5", "6", "7", "8"]);
 }

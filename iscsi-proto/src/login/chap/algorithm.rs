@@ -23,6 +23,10 @@ impl Algorithm {
     /// Every algorithm, the strongest first.
     pub const ALL: [Self; 4] = [Self::Sha3_256, Self::Sha256, Self::Sha1, Self::Md5];
 
+    /// Every algorithm, in the order in which an initiator had best offer them. tgt, and targets of its kin, take 7 for
+    /// SHA-1 and then stumble over the response, so it comes after what they know by its right number.
+    pub const OFFERED: [Self; 4] = [Self::Sha3_256, Self::Sha1, Self::Md5, Self::Sha256];
+
     /// The algorithm of this number as CHAP_A writes it.
     pub(crate) fn from_value(value: &str) -> Option<Self> {
         let number = parse_number(value)?;
