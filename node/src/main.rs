@@ -3,6 +3,7 @@
 
 mod args;
 mod attach;
+mod attached;
 mod config;
 mod control;
 mod demo;
@@ -19,6 +20,7 @@ mod node;
 mod observe;
 mod portals;
 mod secrets;
+mod serve;
 mod status;
 
 use std::process::ExitCode;
@@ -65,10 +67,10 @@ async fn run(command: Command) -> Result<bool> {
     match command {
         Command::Demo(args) => return demo::run(args).await,
         Command::Image(command) => return image::run(command).await,
-        Command::Target(args) => node::serve(gateway::config(*args)?, false).await?,
+        Command::Target(args) => serve::run(gateway::config(*args)?, false).await?,
         Command::Serve(args) => {
             let config = Config::load(&args.config)?;
-            node::serve(config, args.until_stdin_closes).await?;
+            serve::run(config, args.until_stdin_closes).await?;
         }
         Command::Instance(command) => instance(command).await?,
         Command::Lun(command) => lun::run(command).await?,

@@ -4,34 +4,26 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use iscsi_target::{AccessRules, Target, TargetOptions, Unit, UnitIdentity};
+use iscsi_target::{AccessRules, Target, Unit, UnitIdentity};
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt;
 use tokio::sync::Mutex;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 use vmthunder_cache::overlay::Overlay;
 use vmthunder_cache::{Store, StoreOptions};
-use vmthunder_swarm::fetch::Source as FetchSource;
 use vmthunder_swarm::forest::NodeName;
 use vmthunder_swarm::peer::{PeerOptions, PeerSessions};
 use vmthunder_volume::{Class, EXTENT_BYTES, Volume};
 
 use crate::attach::{Attached, Surroundings, attach};
 use crate::config::{Config, Source, check_name};
-use crate::control::{self, Request};
+use crate::control::Request;
 use crate::export::{Base, Export};
 use crate::files::Files;
 use crate::instances::Instances;
 use crate::names;
-use crate::portals::{Portals, announce, urls};
-use crate::secrets;
-use crate::status::{CacheStatus, ImageStatus, InitiatorStatus, InstanceStatus, Status};
-
-/// How long connections may take to end when the node does: longer than the target gives initiators to log out and
-/// writes to end.
-const STOP_PATIENCE: Duration = Duration::from_secs(10);
+use crate::portals::{announce, urls};
+use crate::serve::Prepared;
+use crate::status::{CacheStatus, InitiatorStatus, InstanceStatus, Status};
 
 /// How long a peer may take to answer a request or a login.
 const PEER_PATIENCE: Duration = Duration::from_secs(5);
@@ -59,104 +51,13 @@ struct Running {
     overlay: Arc<Overlay<Base>>,
 }
 
-/// Runs a node until it is told to end.
-pub(crate) async fn serve(config: Config, until_stdin_closes: bool) -> Result<()> {
-    if let Some(data) = &config.data {
-        std::fs::create_dir_all(data)
-            .with_context(|| format!("cannot create {}", data.display()))?;
-    }
-    // First of all, since it finds out whether another node uses the folder.
-    let commands = match &config.control {
-        Some(path) => Some(control::listen(path).await?),
-        None => None,
-    };
-    let prepared = Prepared::from(&config)?;
-    let portals = Portals::listen(&config.listen).await?;
-    let stop = CancellationToken::new();
-    let mut ended = tokio::spawn(end(until_stdin_closes));
-    let node = tokio::select! {
-        node = Node::assemble(&config, prepared, portals.hosts().to_vec()) => Arc::new(node?),
-        never = control::put_off(commands.as_ref()) => match never {},
-        ended = &mut ended => {
-            ended?.context("cannot wait for signals")?;
-            bail!("told to end before it served");
-        }
-    };
-    let tracker = TaskTracker::new();
-    let commands = commands.map(|socket| {
-        let answers = control::serve(Arc::clone(&node), socket, stop.clone());
-        tokio::spawn(answers)
-    });
-    portals.serve(&node.target, &stop, &tracker);
-    node.announce_all().await;
-    ended.await?.context("cannot wait for signals")?;
-    stop.cancel();
-    tracker.close();
-    if tokio::time::timeout(STOP_PATIENCE, tracker.wait())
-        .await
-        .is_err()
-    {
-        warn!("connections did not end in time");
-    }
-    if let Some(commands) = commands {
-        commands.await??;
-    }
-    node.close().await
-}
-
-/// What is opened, read and checked before anybody can connect.
-struct Prepared {
-    options: TargetOptions,
-    access: AccessRules,
-    files: Files,
-}
-
-impl Prepared {
-    fn from(config: &Config) -> Result<Self> {
-        let mut options = TargetOptions {
-            discovery: secrets::rules(&config.discovery).context("`discovery`")?,
-            limits: config.limits.target,
-            ..TargetOptions::default()
-        };
-        options.session.queue_depth = config.limits.commands;
-        options.session.login_timeout = config.limits.login_timeout;
-        Ok(Self {
-            options,
-            access: secrets::rules(&config.access).context("`access`")?,
-            files: Files::open(config)?,
-        })
-    }
-}
-
-/// Waits for what ends a daemon: SIGINT, SIGTERM, or the end of standard input if its parent holds that.
-pub(crate) async fn end(until_stdin_closes: bool) -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut interrupted, mut terminated) = (
-        signal(SignalKind::interrupt())?,
-        signal(SignalKind::terminate())?,
-    );
-    let closed = async {
-        if !until_stdin_closes {
-            return std::future::pending().await;
-        }
-        let mut sink = [0; 64];
-        while tokio::io::stdin()
-            .read(&mut sink)
-            .await
-            .is_ok_and(|read| read > 0)
-        {}
-    };
-    tokio::select! {
-        _ = interrupted.recv() => {}
-        _ = terminated.recv() => {}
-        () = closed => {}
-    }
-    Ok(())
-}
-
 impl Node {
     /// Puts the layers of a node together.
-    async fn assemble(config: &Config, prepared: Prepared, hosts: Vec<String>) -> Result<Self> {
+    pub(crate) async fn assemble(
+        config: &Config,
+        prepared: Prepared,
+        hosts: Vec<String>,
+    ) -> Result<Self> {
         let caches = config
             .images
             .iter()
@@ -201,6 +102,11 @@ impl Node {
         node.export_images()?;
         node.open_instances().await?;
         Ok(node)
+    }
+
+    /// What initiators log in to.
+    pub(crate) fn target(&self) -> &Arc<Target<Export>> {
+        &self.target
     }
 
     fn export_images(&self) -> Result<()> {
@@ -297,7 +203,8 @@ impl Node {
             .with_context(|| format!("there is no image `{name}`"))
     }
 
-    async fn announce_all(&self) {
+    /// Says on standard output what is there.
+    pub(crate) async fn announce_all(&self) {
         self.files.announce(&self.hosts);
         for image in &self.images {
             announce(&self.hosts, &names::image(&image.name), [0]);
@@ -430,7 +337,7 @@ impl Node {
     }
 
     /// Makes what guests wrote safe, and the next start a trusting one.
-    async fn close(&self) -> Result<()> {
+    pub(crate) async fn close(&self) -> Result<()> {
         for instance in self.running.lock().await.iter() {
             if let Err(error) = instance.overlay.flush().await {
                 error!(instance = instance.name, %error, "cannot flush");
@@ -459,56 +366,4 @@ async fn open_store(config: &Config) -> Result<Arc<Store>> {
             config.cache
         )
     })
-}
-
-impl Attached {
-    /// The image and its manifest as read-only logical units from a number on.
-    fn units(&self, first: u16) -> Vec<Unit<Export>> {
-        let designators = match &self.root {
-            Some(root) => (root.image_designator(), root.manifest_designator()),
-            None => (
-                names::designator(&["image", &self.source]),
-                names::designator(&["manifest", &self.source]),
-            ),
-        };
-        let unit = |number, base: &Base, designator, product| {
-            let volume = Export::Base(base.clone());
-            Unit {
-                read_only: true,
-                ..Unit::new(number, volume, UnitIdentity::new(designator, product))
-            }
-        };
-        let mut units = vec![unit(first, &self.image, designators.0, "image")];
-        let manifest = self.manifest.as_ref();
-        units.extend(manifest.map(|base| unit(first + 1, base, designators.1, "manifest")));
-        units
-    }
-
-    /// What was read of the image and its manifest, and where it came from.
-    fn status(&self, hosts: &[String]) -> ImageStatus {
-        let mut status = ImageStatus {
-            name: self.name.clone(),
-            source: self.source.clone(),
-            bytes: self.image.geometry().bytes(),
-            root: self.root.map(|root| root.to_string()),
-            urls: urls(hosts, &names::image(&self.name), 0),
-            from_cache: 0,
-            from_peers: 0,
-            from_origin: 0,
-            corrupt: 0,
-        };
-        for base in std::iter::once(&self.image).chain(&self.manifest) {
-            let Base::Cached(cache) = base else { continue };
-            let cache = cache.below();
-            status.from_cache += cache.stats().hit_bytes;
-            for source in cache.below().stats().sources {
-                status.corrupt += source.corrupt;
-                match source.source {
-                    FetchSource::Origin => status.from_origin += source.bytes,
-                    FetchSource::Peer(_) => status.from_peers += source.bytes,
-                }
-            }
-        }
-        status
-    }
 }

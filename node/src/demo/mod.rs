@@ -26,7 +26,7 @@ use crate::demo::replay::{Checked, Guest};
 use crate::demo::report::{NodeFigures, PerNode, Report, Storm};
 use crate::demo::trace::Trace;
 use crate::image::{differing, import_from};
-use crate::node::end;
+use crate::serve::end;
 
 /// How long one storm may take when nothing slows it down on purpose.
 const STORM_PATIENCE: Duration = Duration::from_secs(600);

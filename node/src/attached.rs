@@ -1,0 +1,63 @@
+//! An image as logical units, and what it tells about itself.
+
+use iscsi_target::{Unit, UnitIdentity};
+use vmthunder_swarm::fetch::Source;
+use vmthunder_volume::Volume;
+
+use crate::attach::Attached;
+use crate::export::{Base, Export};
+use crate::names;
+use crate::portals::urls;
+use crate::status::ImageStatus;
+
+impl Attached {
+    /// The image and its manifest as read-only logical units from a number on.
+    pub(crate) fn units(&self, first: u16) -> Vec<Unit<Export>> {
+        let designators = match &self.root {
+            Some(root) => (root.image_designator(), root.manifest_designator()),
+            None => (
+                names::designator(&["image", &self.source]),
+                names::designator(&["manifest", &self.source]),
+            ),
+        };
+        let unit = |number, base: &Base, designator, product| {
+            let volume = Export::Base(base.clone());
+            Unit {
+                read_only: true,
+                ..Unit::new(number, volume, UnitIdentity::new(designator, product))
+            }
+        };
+        let mut units = vec![unit(first, &self.image, designators.0, "image")];
+        let manifest = self.manifest.as_ref();
+        units.extend(manifest.map(|base| unit(first + 1, base, designators.1, "manifest")));
+        units
+    }
+
+    /// What was read of the image and its manifest, and where it came from.
+    pub(crate) fn status(&self, hosts: &[String]) -> ImageStatus {
+        let mut status = ImageStatus {
+            name: self.name.clone(),
+            source: self.source.clone(),
+            bytes: self.image.geometry().bytes(),
+            root: self.root.map(|root| root.to_string()),
+            urls: urls(hosts, &names::image(&self.name), 0),
+            from_cache: 0,
+            from_peers: 0,
+            from_origin: 0,
+            corrupt: 0,
+        };
+        for base in std::iter::once(&self.image).chain(&self.manifest) {
+            let Base::Cached(cache) = base else { continue };
+            let cache = cache.below();
+            status.from_cache += cache.stats().hit_bytes;
+            for source in cache.below().stats().sources {
+                status.corrupt += source.corrupt;
+                match source.source {
+                    Source::Origin => status.from_origin += source.bytes,
+                    Source::Peer(_) => status.from_peers += source.bytes,
+                }
+            }
+        }
+        status
+    }
+}

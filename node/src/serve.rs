@@ -1,0 +1,120 @@
+//! `vmthunder serve` and `vmthunder target`: a node from its configuration to its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use iscsi_target::{AccessRules, TargetOptions};
+use tokio::io::AsyncReadExt;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use crate::config::Config;
+use crate::control;
+use crate::files::Files;
+use crate::node::Node;
+use crate::portals::Portals;
+use crate::secrets;
+
+/// How long connections may take to end when the node does: longer than the target gives initiators to log out and
+/// writes to end.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs a node until it is told to end.
+pub(crate) async fn run(config: Config, until_stdin_closes: bool) -> Result<()> {
+    if let Some(data) = &config.data {
+        std::fs::create_dir_all(data)
+            .with_context(|| format!("cannot create {}", data.display()))?;
+    }
+    // First of all, since it finds out whether another node uses the folder.
+    let commands = match &config.control {
+        Some(path) => Some(control::listen(path).await?),
+        None => None,
+    };
+    let prepared = Prepared::from(&config)?;
+    let portals = Portals::listen(&config.listen).await?;
+    let stop = CancellationToken::new();
+    let mut ended = tokio::spawn(end(until_stdin_closes));
+    let node = tokio::select! {
+        node = Node::assemble(&config, prepared, portals.hosts().to_vec()) => Arc::new(node?),
+        never = control::put_off(commands.as_ref()) => match never {},
+        ended = &mut ended => {
+            ended?.context("cannot wait for signals")?;
+            bail!("told to end before it served");
+        }
+    };
+    let tracker = TaskTracker::new();
+    let commands = commands.map(|socket| {
+        let answers = control::serve(Arc::clone(&node), socket, stop.clone());
+        tokio::spawn(answers)
+    });
+    portals.serve(node.target(), &stop, &tracker);
+    node.announce_all().await;
+    ended.await?.context("cannot wait for signals")?;
+    stop.cancel();
+    tracker.close();
+    if tokio::time::timeout(STOP_PATIENCE, tracker.wait())
+        .await
+        .is_err()
+    {
+        warn!("connections did not end in time");
+    }
+    if let Some(commands) = commands {
+        commands.await??;
+    }
+    node.close().await
+}
+
+/// What is opened, read and checked before anybody can connect.
+pub(crate) struct Prepared {
+    /// How the target behaves.
+    pub(crate) options: TargetOptions,
+    /// Who may use images and instances.
+    pub(crate) access: AccessRules,
+    /// The files that are served as they are.
+    pub(crate) files: Files,
+}
+
+impl Prepared {
+    fn from(config: &Config) -> Result<Self> {
+        let mut options = TargetOptions {
+            discovery: secrets::rules(&config.discovery).context("`discovery`")?,
+            limits: config.limits.target,
+            ..TargetOptions::default()
+        };
+        options.session.queue_depth = config.limits.commands;
+        options.session.login_timeout = config.limits.login_timeout;
+        Ok(Self {
+            options,
+            access: secrets::rules(&config.access).context("`access`")?,
+            files: Files::open(config)?,
+        })
+    }
+}
+
+/// Waits for what ends a daemon: SIGINT, SIGTERM, or the end of standard input if its parent holds that.
+pub(crate) async fn end(until_stdin_closes: bool) -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupted, mut terminated) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+    );
+    let closed = async {
+        if !until_stdin_closes {
+            return std::future::pending().await;
+        }
+        let mut sink = [0; 64];
+        while tokio::io::stdin()
+            .read(&mut sink)
+            .await
+            .is_ok_and(|read| read > 0)
+        {}
+    };
+    tokio::select! {
+        _ = interrupted.recv() => {}
+        _ = terminated.recv() => {}
+        () = closed => {}
+    }
+    Ok(())
+}
