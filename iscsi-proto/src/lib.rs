@@ -8,6 +8,8 @@
 #![deny(clippy::host_endian_bytes, clippy::little_endian_bytes)]
 
 pub mod discovery;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod login;
 pub mod name;
 pub mod params;

@@ -14,6 +14,8 @@ mod complaints;
 mod connection;
 mod exports;
 mod failure;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod inquiry;
 mod lobby;
 mod metrics;

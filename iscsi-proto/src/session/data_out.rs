@@ -215,6 +215,16 @@ impl WriteTransfer {
             .sum::<u64>()
     }
 
+    /// Bytes of memory that the data takes.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn held_bytes(&self) -> usize {
+        let parts = self
+            .parts
+            .iter()
+            .map(|part| size_of::<Bytes>() + part.len());
+        parts.sum::<usize>() + self.joined.capacity() + self.solicited.len() * size_of::<Sequence>()
+    }
+
     /// Sequences by position: those asked for first, the unsolicited one behind them.
     fn sequence_of(&self, tag: u32) -> Option<usize> {
         if tag == RESERVED_TAG {

@@ -41,6 +41,13 @@ impl Outbox {
         framer::encode(pdu, self.digests, &mut self.wire);
     }
 
+    /// What waits to be fetched.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.wire.iter().map(Bytes::len).sum::<usize>()
+            + self.events.len() * size_of::<TargetEvent>()
+    }
+
     /// The next bytes for the wire.
     pub(crate) fn next_bytes(&mut self) -> Option<Bytes> {
         self.wire.pop_front()

@@ -3,6 +3,8 @@
 mod aborts;
 mod commands;
 mod config;
+#[cfg(any(test, feature = "fuzzing"))]
+mod footprint;
 mod full_feature;
 mod keepalive;
 mod notices;
