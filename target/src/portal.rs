@@ -49,6 +49,8 @@ impl<V: Volume> Target<V> {
                 }
             }
         }
+        // Who waits to be accepted need not wait for the others to log out.
+        drop(listener);
         while connections.join_next().await.is_some() {}
     }
 

@@ -76,7 +76,10 @@ impl LoginFailures {
         for suspect in &both {
             if let Some(record) = suspects.get_mut(suspect) {
                 record.forgive(now, suspect);
-                record.next = turn + record.pause(suspect);
+                let pause = record.pause(suspect);
+                if !pause.is_zero() {
+                    record.next = record.next.max(now) + pause;
+                }
             }
         }
         Ok(turn)
@@ -209,6 +212,7 @@ mod tests {
         let (now, from) = (Instant::now(), address("10.0.0.1"));
         for _ in 0..12 {
             failures.failed(now, from, &name("wrong"));
+            let _ = failures.admit(now, from, &name("wrong"));
         }
         for (from, initiator) in [
             ("10.0.0.1", "right"),

@@ -25,7 +25,7 @@ enum Next<V> {
 impl<V: Volume> Nexus<V> {
     /// A command has arrived: answer it, or queue it.
     pub(super) fn begin(&mut self, command: &session::Command, now: Instant) {
-        self.renew();
+        self.look_around(command.lun, now);
         let outcome = match self.prepare(command) {
             Ok(Next::Queue(work, length)) => return self.tasks.queue(work, length, now),
             Ok(Next::Answer(response)) => Ok(response),
@@ -35,13 +35,17 @@ impl<V: Volume> Nexus<V> {
         conclude(&mut self.session, counters, command.task, outcome, true);
     }
 
-    /// The units of the export may have changed.
-    fn renew(&mut self) {
+    /// The units of the export may have changed, and the session may use one that it did not use before.
+    fn look_around(&mut self, lun: Lun, now: Instant) {
         let asker = self.seat.as_mut().and_then(|seat| seat.asker.as_mut());
-        if let Some(asker) = asker
-            && let Some(renewed) = asker.renewed()
-        {
+        let Some(asker) = asker else {
+            return;
+        };
+        if let Some(renewed) = asker.renewed() {
             *asker = Arc::new(renewed);
+        }
+        if let Some(unit) = asker.unit(lun) {
+            self.tasks.know(unit.unit.number, now);
         }
     }
 
@@ -76,7 +80,11 @@ impl<V: Volume> Nexus<V> {
                 return Ok(Next::Answer(inquiry::sense(sense, descriptor, allocation)));
             }
             _ => {
-                if let Some(sense) = seat.attention.take(number) {
+                let conflicts = || {
+                    let admitted = command.as_ref().map(|command| unit.admit(command, asker));
+                    admitted == Ok(Err(Failure::Conflict))
+                };
+                if let Some(sense) = seat.attention.take_unless(number, conflicts) {
                     return Err(unit.spoken(sense.into()));
                 }
             }

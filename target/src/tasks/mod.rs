@@ -82,7 +82,7 @@ pub(crate) struct Tasks<V> {
     /// Wait for write data that was asked for, and what they hold.
     awaiting: HashMap<TaskId, (Work<V>, u64)>,
     /// Wait for the volume.
-    running: HashMap<TaskId, Running>,
+    running: HashMap<TaskId, Running<V>>,
     volumes: JoinSet<(TaskId, Outcome)>,
     /// Bytes that commands which are under way hold or will hold.
     held: u64,
@@ -94,13 +94,27 @@ pub(crate) struct Tasks<V> {
 }
 
 #[derive(Debug)]
-struct Running {
+struct Running<V> {
+    asker: Arc<Asker<V>>,
     unit: u16,
+    command: Command,
     abort: AbortHandle,
     held: u64,
-    alters: bool,
     /// Nobody waits for the answer any more.
     abandoned: bool,
+}
+
+impl<V: Volume> Running<V> {
+    /// It goes on until it ends; what is written after it has to land after it.
+    fn abandon(&mut self) -> bool {
+        if std::mem::replace(&mut self.abandoned, true) {
+            return false;
+        }
+        if let Some(unit) = self.asker.units.get(&self.unit) {
+            unit.fence(&self.command);
+        }
+        true
+    }
 }
 
 impl<V: Volume> Tasks<V> {
@@ -141,10 +155,15 @@ impl<V: Volume> Tasks<V> {
         }
     }
 
+    /// The session uses a unit.
+    pub(crate) fn know(&mut self, unit: u16, now: Instant) {
+        self.lane(unit, now);
+    }
+
     /// A command that needs `data_bytes` of write data.
     pub(crate) fn queue(&mut self, work: Work<V>, data_bytes: u32, now: Instant) {
         let unit = work.unit;
-        let lane = self.lanes.entry(unit).or_insert_with(|| Lane::new(now));
+        let lane = self.lane(unit, now);
         lane.arrived(now);
         let step = if data_bytes == 0 {
             Step::Execution(Bytes::new())
@@ -263,9 +282,9 @@ impl<V: Volume> Tasks<V> {
                 self.release(work.unit, held);
             }
             match self.running.get_mut(&task) {
-                Some(running) if running.alters => {
+                Some(running) if running.command.alters_medium() => {
                     let unit = running.unit;
-                    if !std::mem::replace(&mut running.abandoned, true) {
+                    if running.abandon() {
                         self.leave(unit);
                     }
                     writes.insert(task);
@@ -298,10 +317,13 @@ impl<V: Volume> Tasks<V> {
         self.lanes.clear();
         self.line.clear();
         self.awaiting.clear();
-        self.running
-            .values()
-            .filter(|running| !running.alters)
-            .for_each(|running| running.abort.abort());
+        for running in self.running.values_mut() {
+            if running.command.alters_medium() {
+                running.abandon();
+            } else {
+                running.abort.abort();
+            }
+        }
         while let Some(joined) = self.volumes.join_next().await {
             self.retire(joined);
         }
@@ -310,6 +332,10 @@ impl<V: Volume> Tasks<V> {
     /// Lets the writes that still hang go on alone: they keep others off the blocks that they touch until they end.
     pub(crate) fn detach(&mut self) {
         self.volumes.detach_all();
+    }
+
+    fn lane(&mut self, unit: u16, now: Instant) -> &mut Lane<V> {
+        self.lanes.entry(unit).or_insert_with(|| Lane::new(now))
     }
 
     /// The next command in line that finds room for what it needs.
@@ -343,17 +369,19 @@ impl<V: Volume> Tasks<V> {
 
     /// Executes a command, as far as it goes without waiting.
     async fn begin(&mut self, work: Work<V>, data: Bytes, cost: u64) -> Option<Outcome> {
-        let (task, unit, alters) = (work.task, work.unit, work.command.alters_medium());
+        let (task, unit, command) = (work.task, work.unit, work.command);
+        let asker = Arc::clone(&work.asker);
         let mut execution = Box::pin(execute(work, data));
         match poll_once(execution.as_mut()).await {
             Poll::Ready(outcome) => Some(outcome),
             Poll::Pending => {
                 let abort = self.volumes.spawn(async move { (task, execution.await) });
                 let running = Running {
+                    asker,
                     unit,
+                    command,
                     abort,
                     held: cost,
-                    alters,
                     abandoned: false,
                 };
                 self.running.insert(task, running);

@@ -8,6 +8,7 @@ mod behind;
 mod compare;
 mod copies;
 mod copy;
+mod fence;
 mod identity;
 mod media;
 mod medium;

@@ -1,0 +1,99 @@
+//! What initiators may make grow, and what is answered at the limit.
+
+use iscsi_target::{TargetLimits, TargetOptions};
+
+use crate::harness::{DISK, Initiator, READ_BLOCK_2, World, normal};
+
+/// However many connections one source opens without logging in, another gets in.
+#[tokio::test]
+async fn who_does_not_log_in_keeps_nobody_out() {
+    let world = World::new(TargetOptions {
+        limits: TargetLimits {
+            logins: 8,
+            ..TargetLimits::default()
+        },
+        ..TargetOptions::default()
+    })
+    .await;
+    let mut flood = Vec::new();
+    for _ in 0..100 {
+        flood.push(Initiator::connect_from("127.0.0.9", &world.address).await);
+    }
+    let mut quiet = world.connect().await;
+    for _ in 0..100 {
+        flood.push(Initiator::connect_from("127.0.0.9", &world.address).await);
+    }
+    assert_eq!(quiet.log_in(1, &normal(DISK)).await.header[36..38], [0, 0]);
+    quiet.settle(0).await;
+    // From the flood's own address, too, who logs in at once gets in.
+    let mut same = Initiator::connect_from("127.0.0.9", &world.address).await;
+    assert_eq!(same.log_in(2, &normal(DISK)).await.header[36..38], [0, 0]);
+    for mut driven_out in flood.drain(..190) {
+        assert!(driven_out.is_closed().await);
+    }
+    assert!(world.target.stats().connections_refused >= 190);
+    assert_eq!(quiet.scsi(0, &READ_BLOCK_2, 512).await.0, 0);
+}
+
+/// Half a login is none.
+#[tokio::test]
+async fn who_stops_in_the_middle_of_a_login_is_driven_out_as_well() {
+    let world = World::new(TargetOptions {
+        limits: TargetLimits {
+            logins: 2,
+            ..TargetLimits::default()
+        },
+        ..TargetOptions::default()
+    })
+    .await;
+    let mut slow = world.connect().await;
+    let response = slow.login_request(0x04, 1, 0, 0, &normal(DISK)).await;
+    assert_eq!(response.unwrap().header[36..38], [0, 0]);
+    let _others = (world.connect().await, world.connect().await);
+    assert!(slow.is_closed().await);
+    assert_eq!(world.target.stats().sessions, 0, "its seat is free again");
+}
+
+/// The target holds more than it should: windows narrow, everybody still gets everything.
+#[tokio::test]
+async fn beyond_the_limit_of_bytes_everybody_gets_little_at_a_time() {
+    let world = World::new(TargetOptions {
+        limits: TargetLimits {
+            bytes_in_flight: 1 << 20,
+            ..TargetLimits::default()
+        },
+        ..TargetOptions::default()
+    })
+    .await;
+    let mut greedy = world.settled(1).await;
+    let mut modest = world.settled(2).await;
+    // Nobody reads what these send, and more than the limit waits for the sockets.
+    let read_all = [0x28, 0, 0, 0, 0, 0, 0, 0x04, 0x00, 0];
+    let mut tags = Vec::new();
+    for _ in 0..60 {
+        tags.push(greedy.command(0, &read_all, 1024 * 512, &[]).await);
+    }
+    // What was promised is kept, so the window narrows as commands come.
+    for _ in 0..128 {
+        assert_eq!(modest.scsi(3, &READ_BLOCK_2, 512).await.0, 0);
+    }
+    let window = modest.max_cmd_sn.wrapping_sub(modest.cmd_sn) + 1;
+    let (held, reads) = (
+        world.target.stats().bytes_in_flight,
+        world.volume.below().reads(),
+    );
+    if held > 1 << 20 {
+        assert!(window <= 16, "{window} of 128");
+    }
+    // What waits in the target and in the sockets between, generously.
+    assert!(reads < 40, "{reads} answers for one who takes none");
+    for tag in tags {
+        let mut bytes = 0;
+        while bytes < 1024 * 512 {
+            bytes += greedy.answer_to(tag).await.data.len();
+        }
+    }
+    greedy.window_opens().await;
+    assert_eq!(greedy.scsi(0, &READ_BLOCK_2, 512).await.0, 0);
+    assert_eq!(world.target.stats().bytes_in_flight, 0);
+}

@@ -1,0 +1,12 @@
+//! The whole target over loopback TCP, its initiator written by hand: PDUs are spelled as bytes (RFC 7143 §11).
+
+mod access;
+mod attention;
+mod chap;
+mod commands;
+mod harness;
+mod isolation;
+mod limits;
+mod login;
+mod management;
+mod stop;
