@@ -8,7 +8,7 @@
 #![deny(clippy::host_endian_bytes, clippy::little_endian_bytes)]
 
 pub mod discovery;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod login;
 pub mod name;
