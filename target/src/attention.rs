@@ -51,11 +51,21 @@ impl Attention {
 
     /// The first condition of a unit; it counts as told.
     pub(crate) fn take(&self, unit: u16) -> Option<Sense> {
+        self.take_unless(unit, || false)
+    }
+
+    /// The same, but only a reset is told before a reservation conflict; all else waits until there is none
+    /// (SAM-5 §5.3.3).
+    pub(crate) fn take_unless(&self, unit: u16, conflicts: impl FnOnce() -> bool) -> Option<Sense> {
         if !self.any.load(Ordering::Acquire) {
             return None;
         }
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         let of_unit = pending.get_mut(&unit)?;
+        let first = of_unit.first()?;
+        if severity(*first).is_none() && conflicts() {
+            return None;
+        }
         let sense = (!of_unit.is_empty()).then(|| of_unit.remove(0));
         if of_unit.is_empty() {
             pending.remove(&unit);
@@ -160,5 +170,19 @@ mod tests {
         attention.raise(0, UNIT_RESET);
         let told = told(&attention, 0);
         assert_eq!((told.len(), told[0]), (8, UNIT_RESET));
+    }
+
+    /// SAM-5 §5.3.3: first a reset, then a reservation conflict, then any other condition.
+    #[test]
+    fn a_conflict_comes_between() {
+        let attention = Attention::at_login([0].into_iter(), POWER_ON);
+        attention.raise(0, Sense::new(6, 0x2a, 5));
+        assert_eq!(attention.take_unless(0, || true), Some(POWER_ON));
+        assert_eq!(attention.take_unless(0, || true), None);
+        assert_eq!(
+            attention.take_unless(0, || false),
+            Some(Sense::new(6, 0x2a, 5))
+        );
+        assert_eq!(attention.take_unless(0, || unreachable!()), None);
     }
 }
