@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use iscsi_proto::name::IscsiName;
 use vmthunder_volume::{Class, Volume};
 
-use crate::access::AccessRules;
+use crate::access::{AccessRules, ChapRules};
 use crate::inquiry::Port;
 use crate::unit::{LogicalUnit, Unit};
 
@@ -52,6 +52,11 @@ pub enum ExportError {
     /// The name is in use.
     #[error("there is an export of this name already")]
     NameTaken,
+    /// Whoever knows a secret that initiators prove themselves with could pass off as this target (RFC 7143 §9.2.1).
+    #[error(
+        "a CHAP secret of this export serves in the other direction for another export, or for discovery"
+    )]
+    SecretOfBothDirections,
     /// There is no export of this name.
     #[error("there is no export of this name")]
     NoExport,
@@ -134,12 +139,15 @@ impl<V> Served<V> {
 /// The exports of a target by name.
 #[derive(Debug)]
 pub(crate) struct Exports<V> {
+    /// For whom asks what exports there are.
+    discovery: Option<ChapRules>,
     by_name: RwLock<BTreeMap<IscsiName, Arc<Served<V>>>>,
 }
 
 impl<V: Volume> Exports<V> {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(discovery: &AccessRules) -> Self {
         Self {
+            discovery: discovery.chap.clone(),
             by_name: RwLock::new(BTreeMap::new()),
         }
     }
@@ -176,6 +184,15 @@ impl<V: Volume> Exports<V> {
         }
         if by_name.len() >= MAX_EXPORTS {
             return Err(ExportError::TooManyExports);
+        }
+        if let Some(chap) = &served.access.chap {
+            let others = by_name
+                .values()
+                .filter_map(|other| other.access.chap.as_ref());
+            let mut others = others.chain(&self.discovery);
+            if others.any(|other| chap.mixes_directions_with(other)) {
+                return Err(ExportError::SecretOfBothDirections);
+            }
         }
         by_name.insert(name, Arc::new(served));
         Ok(())

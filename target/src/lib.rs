@@ -132,8 +132,8 @@ impl<V: Volume> Target<V> {
     pub fn new(options: TargetOptions) -> Arc<Self> {
         let limits = options.limits;
         Arc::new(Self {
+            exports: Exports::new(&options.discovery),
             options,
-            exports: Exports::new(),
             sessions: Arc::new(Sessions::new(limits)),
             lobby: Arc::new(Lobby::new(limits.logins)),
             budget: Arc::new(Budget::new(limits.bytes_in_flight)),

@@ -71,6 +71,16 @@ impl ChapRules {
         })
     }
 
+    /// True if a secret that initiators prove themselves with here is one that the target proves itself with there, or
+    /// the other way round.
+    pub(crate) fn mixes_directions_with(&self, other: &Self) -> bool {
+        let proven_by = |own: &Option<Account>, accounts: &[Account]| {
+            own.as_ref()
+                .is_some_and(|own| accounts.iter().any(|one| one.secret == own.secret))
+        };
+        proven_by(&self.mutual, &other.accounts) || proven_by(&other.mutual, &self.accounts)
+    }
+
     /// Who may log in.
     pub fn accounts(&self) -> &[Account] {
         &self.accounts

@@ -1,10 +1,10 @@
 //! Secrets (RFC 7143 §12.1.3): what the target asks for, and what becomes of those that do not know.
 
 use iscsi_proto::login::{Account, Algorithm, Secret};
-use iscsi_target::{AccessRules, ChapRules, Redirect, TargetOptions};
+use iscsi_target::{AccessRules, ChapRules, ExportError, Redirect, TargetOptions};
 use md5::{Digest, Md5};
 
-use crate::harness::{DISK, Initiator, World, discovery, normal};
+use crate::harness::{DISK, Initiator, World, discovery, export, normal};
 
 const SECRET: &[u8] = b"correct horse";
 const OWN_SECRET: &[u8] = b"battery staple";
@@ -211,6 +211,28 @@ async fn our_own_challenge_is_not_answered() {
     assert_eq!(third.header[36..38], [2, 1]);
     assert!(value(&third.data, "CHAP_R").is_none());
     assert!(mirror.is_closed().await);
+}
+
+/// RFC 7143 §9.2.1: a secret that initiators prove themselves with proves no target, whichever export it is of.
+#[tokio::test]
+async fn no_secret_serves_in_both_directions_of_the_target() {
+    let options = TargetOptions {
+        discovery: rules(),
+        ..TargetOptions::default()
+    };
+    let world = World::with_access(options, rules()).await;
+    let swapped = ChapRules::new(
+        vec![account("guest", OWN_SECRET)],
+        None,
+        Algorithm::ALL.to_vec(),
+    );
+    let mut mixed = export(&world.volume, &world.other);
+    mixed.name = "iqn.2001-04.com.example:mixed".parse().unwrap();
+    mixed.access.chap = Some(swapped.unwrap());
+    assert!(matches!(
+        world.target.export(mixed),
+        Err(ExportError::SecretOfBothDirections)
+    ));
 }
 
 #[tokio::test]

@@ -60,7 +60,8 @@ async fn one_initiator_does_not_take_all_sessions() {
     drop(own);
 }
 
-/// RFC 7143 §6.3.1: a TSIH that is not 0 names a session, which has to exist and to be the initiator's own.
+/// RFC 7143 §6.3.1, §6.3.4 and §6.3.6: a TSIH that is not 0 names a session, which has to exist and to be the
+/// initiator's own.
 #[tokio::test]
 async fn a_connection_cannot_join_a_session() {
     let world = World::new(TargetOptions::default()).await;
@@ -85,7 +86,8 @@ async fn a_connection_cannot_join_a_session() {
     assert_eq!(first.scsi(0, &READ_BLOCK_2, 512).await.0, 0);
 }
 
-/// RFC 7143 §6.3.5: the old session is gone, its tasks with it, and the nexus is told that it was lost.
+/// RFC 7143 §4.4.3, §6.3.5, §6.3.5.1 and §11.14.5: the old session is gone, its tasks with it, and the nexus is told
+/// that it was lost.
 #[tokio::test]
 async fn a_session_is_reinstated() {
     let world = World::new(TargetOptions::default()).await;
