@@ -18,6 +18,7 @@ use vmthunder_volume::{BlockSize, Class, Error as VolumeError, Span, Volume};
 
 const MIB: u64 = 1024 * 1024;
 
+/// RFC 7143 §7.1.4.4 and §7.14: the session is recovered, and what it lost is sent again.
 #[tokio::test]
 async fn traffic_survives_a_wire_that_is_cut_again_and_again() {
     let disk = disk(BlockSize::B512, 16 * MIB);

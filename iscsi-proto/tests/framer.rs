@@ -34,6 +34,7 @@ fn nop_out(data: &'static [u8]) -> Pdu {
     Pdu::new(NopOut::default(), Bytes::from_static(data))
 }
 
+/// RFC 7143 §11.2.3 and §A.4: the header digest, and none of data that is not there.
 #[test]
 fn the_header_digest_of_the_standard_is_taken_and_written() {
     let mut input = BytesMut::from(&READ_10[..]);
@@ -85,7 +86,8 @@ fn the_data_digest_of_the_standard_is_taken_and_written() {
     assert_eq!((taken.data, input.len()), (pdu.data, 0));
 }
 
-/// Thirty bytes of data and two of padding, all ones: 43 ab a8 62 covers the padding too (RFC 7143 §A.4).
+/// Thirty bytes of data and two of padding, all ones: 43 ab a8 62 covers the padding too (RFC 7143 §11.1, §11.2.4 and
+/// §A.4).
 #[test]
 fn padding_may_be_anything_and_is_inside_the_digest() {
     let mut bytes = vec![0; 48];
@@ -158,6 +160,7 @@ fn nothing_is_copied() {
     assert_eq!(out[1].as_ptr() as usize, place);
 }
 
+/// RFC 7143 §11.2.1.5 and §11.2.1.6: words of additional segments, bytes of data without their padding.
 #[test]
 fn lengths_in_the_header_are_set() {
     let mut pdu = nop_out(b"abc");
@@ -193,6 +196,7 @@ const OPCODES: [u8; 19] = [
 ];
 
 proptest! {
+    /// RFC 7143 §11.2 and §11.2.1: header, additional segments, data, each with its digest, whatever the opcode.
     #[test]
     fn every_opcode_survives_in_any_pieces(
         pdus in prop::collection::vec(

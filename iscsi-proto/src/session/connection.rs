@@ -119,6 +119,7 @@ mod tests {
         ConnectionEvent::Dropped,
     ];
 
+    /// RFC 7143 §8.1.2 and §8.1.4: every state with every event, beside the table of the standard.
     #[test]
     fn the_whole_matrix_is_as_written_down() {
         let mut matrix = String::new();

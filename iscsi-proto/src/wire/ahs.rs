@@ -77,6 +77,7 @@ mod tests {
 
     use super::{AhsError, Segment, segments};
 
+    /// RFC 7143 §11.2.2, §11.2.2.1, §11.2.2.2, §11.2.2.3 and §11.2.2.4: the types, and lengths without the padding.
     #[test]
     fn segments_are_told_apart() {
         // A CDB of 18 bytes (length 18 - 15 = 3), a read length of 64 KiB, and a type that nobody knows.

@@ -53,6 +53,7 @@ mod tests {
     use super::Lun;
     use proptest::prelude::{any, prop_assert_eq, proptest};
 
+    /// RFC 7143 §11.2.1.7, with SAM-5 §4.7.7: where the number of a unit is within the eight bytes.
     #[test]
     fn numbers_take_the_form_that_fits() {
         assert_eq!(Lun::from_number(0).0, 0);

@@ -8,8 +8,8 @@ use crate::harness::{EAGER, PATIENT, Wire, config, manage, read, write};
 
 static BLOCKS: [u8; 10_000] = [0x5a; 10_000];
 
-/// RFC 7143 §11.7.1, §11.7.3 and §11.7.5: PDUs no longer than MaxRecvDataSegmentLength, sequences no longer than
-/// MaxBurstLength, DataSN from 0, the status in the last.
+/// RFC 7143 §4.2.2.4, §11.7, §11.7.1, §11.7.3 and §11.7.5: PDUs no longer than MaxRecvDataSegmentLength, sequences no
+/// longer than MaxBurstLength, DataSN from 0, the status in the last.
 #[test]
 fn read_data_is_cut_to_segments_and_bursts_and_ends_with_the_status() {
     let mut wire = Wire::logged_in(EAGER);
@@ -113,7 +113,7 @@ fn a_read_command_marked_as_write_gets_no_data_but_a_residual() {
     );
 }
 
-/// RFC 7143 §11.4.7, §11.4.8 and §11.7.3: sense data behind its length, never in a Data-In PDU.
+/// RFC 7143 §10.2, §11.4.7, §11.4.7.1, §11.4.8 and §11.7.3: sense data behind its length, never in a Data-In PDU.
 #[test]
 fn sense_goes_into_a_response_of_its_own() {
     let mut wire = Wire::logged_in(EAGER);
@@ -167,7 +167,8 @@ fn an_answer_is_given_once() {
     );
 }
 
-/// RFC 7143 §11.4.1, §11.4.5.1 and §11.2.2.4: a residual for each direction, the status in a response of its own.
+/// RFC 7143 §11.2.2.4, §11.4.1, §11.4.5.1 and §11.4.6: a residual for each direction, the status in a response of its
+/// own.
 #[test]
 fn a_bidirectional_command_reports_both_residuals() {
     let mut wire = Wire::logged_in(EAGER);

@@ -30,7 +30,7 @@ fn a_ping_is_echoed() {
     assert!(wire.hear().is_empty(), "an acknowledgement is not answered");
 }
 
-/// RFC 7143 §11.19: a ping of the target, its answer, and the end of who does not answer.
+/// RFC 7143 §7.14 and §11.19: a ping of the target, its answer, and the end of who does not answer.
 #[test]
 fn only_initiators_that_know_pings_are_pinged() {
     let mut wire = Wire::logged_in(EAGER);
@@ -60,7 +60,7 @@ fn only_initiators_that_know_pings_are_pinged() {
     ));
 }
 
-/// RFC 7143 §11.14.1 and §11.15.1: an unknown connection, recovery that is not supported, the end.
+/// RFC 7143 §11.14.1, §11.14.3, §11.15 and §11.15.1: an unknown connection, recovery that is not supported, the end.
 #[test]
 fn logout_ends_the_session() {
     let mut wire = Wire::logged_in(EAGER);
@@ -144,7 +144,7 @@ fn a_damaged_header_ends_the_connection() {
     ));
 }
 
-/// RFC 7143 §7.8: a command with damaged immediate data is rejected and discarded; it may come again.
+/// RFC 7143 §7.2.1 and §7.8: a command with damaged immediate data is rejected and discarded; it may come again.
 #[test]
 fn a_damaged_command_counts_as_not_received() {
     let mut wire = Wire::logged_in(DIGESTS);
@@ -161,7 +161,7 @@ fn a_damaged_command_counts_as_not_received() {
     wire.command();
 }
 
-/// RFC 7143 §7.8 b: Reject at once, CHECK CONDITION when the final PDU is there.
+/// RFC 7143 §7.3 and §7.8 b: Reject at once, CHECK CONDITION when the final PDU is there.
 #[test]
 fn damaged_write_data_is_rejected_and_then_reported() {
     let mut wire = Wire::logged_in(DIGESTS);
@@ -184,7 +184,7 @@ fn damaged_write_data_is_rejected_and_then_reported() {
     assert_eq!((heard[56], heard[66], heard[67]), (0x0b, 0x47, 0x05));
 }
 
-/// RFC 7143 §11.19.1 and §11.19.3: a ping of the target carries a tag, a unit that fits it, and no data.
+/// RFC 7143 §11.18.2, §11.19.1 and §11.19.3: a ping of the target carries a tag, a unit that fits it, and no data.
 #[test]
 fn the_targets_ping_has_a_tag_and_no_data() {
     let mut wire = Wire::logged_in(EAGER);
@@ -214,8 +214,8 @@ fn an_acknowledgement_that_is_not_immediate_is_rejected() {
     wire.command();
 }
 
-/// RFC 7143 §11.14: pending commands end without an answer, those that wait for their turn too; nothing that follows
-/// the logout is looked at.
+/// RFC 7143 §11.14 and §11.14.5: pending commands end without an answer, those that wait for their turn too; nothing
+/// that follows the logout is looked at.
 #[test]
 fn a_logout_ends_what_is_pending_and_hears_nothing_after() {
     let mut wire = Wire::logged_in(EAGER);

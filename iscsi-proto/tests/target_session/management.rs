@@ -28,7 +28,7 @@ fn hear_answer(wire: &mut Wire, tag: u32, code: u8) {
     );
 }
 
-/// RFC 7143 §11.5.1: no response for a task after the answer to its abort.
+/// RFC 7143 §4.2.5.4, §11.5.1 and §11.5.4: no response for a task after the answer to its abort.
 #[test]
 fn an_aborted_task_is_never_answered() {
     let mut wire = Wire::logged_in(EAGER);
@@ -51,7 +51,7 @@ fn an_aborted_task_is_never_answered() {
     assert!(wire.hear().is_empty());
 }
 
-/// RFC 7143 §11.6.1 b and c: a command that may still come counts as received.
+/// RFC 7143 §7.11 and §11.6.1 b and c: a command that may still come counts as received.
 #[test]
 fn a_task_that_is_not_there() {
     let mut wire = Wire::logged_in(EAGER);
@@ -108,7 +108,7 @@ fn what_cannot_be_done_is_answered_honestly() {
     hear_answer(&mut wire, 9, 2);
 }
 
-/// RFC 7143 §4.2.3.2 and §4.2.3.3 b: the tasks of the unit, once all earlier commands have come.
+/// RFC 7143 §4.2.3.2, §4.2.3.3 and §11.5.3 b: the tasks of the unit, once all earlier commands have come.
 #[test]
 fn a_task_set_is_one_unit_and_what_came_before() {
     let mut wire = Wire::logged_in(EAGER);

@@ -20,8 +20,8 @@ fn resized() -> AsyncNotice {
     }
 }
 
-/// RFC 7143 §11.9.1, §11.9.3 and §11.9.4: a SCSI event names its unit and brings its sense behind its length; its
-/// StatSN counts.
+/// RFC 7143 §11.9.1, §11.9.2, §11.9.3, §11.9.4 and §11.9.4.1: a SCSI event names its unit and brings its sense behind
+/// its length; its StatSN counts.
 #[test]
 fn a_scsi_event_names_the_unit_and_brings_its_sense() {
     let mut wire = Wire::logged_in(EAGER);
@@ -69,7 +69,8 @@ fn a_discovery_session_is_told_nothing() {
     ));
 }
 
-/// RFC 7143 §11.9.1, events 2 and 3: which connection, when to come back, and that nothing is kept; then the end.
+/// RFC 7143 §4.2.6, §7.5.2 and §11.9.1, events 2 and 3: which connection, when to come back, and that nothing is kept;
+/// then the end.
 #[test]
 fn a_drop_is_announced_and_then_done() {
     // CID 7; Parameter1 is reserved when all connections are meant.

@@ -4,7 +4,7 @@ use iscsi_proto::session::{Breach, CloseReason, SessionLimits, TargetEvent};
 
 use crate::harness::{EAGER, NO_TAG, Say, Wire, data_out, ping, read, text, write};
 
-/// RFC 7143 §4.2.2.1: ignored without a word.
+/// RFC 7143 §4.2.2.1 and §7.2.1: ignored without a word.
 #[test]
 fn duplicates_and_strangers_to_the_window_are_ignored() {
     let mut wire = Wire::logged_in(EAGER);
@@ -25,7 +25,7 @@ fn duplicates_and_strangers_to_the_window_are_ignored() {
     );
 }
 
-/// RFC 7143 §4.2.2.1: the order of CmdSN is the order of delivery.
+/// RFC 7143 §4.2.2.1 and §11.3.2: the order of CmdSN is the order of delivery.
 #[test]
 fn commands_are_delivered_in_order_and_immediate_ones_at_once() {
     let mut wire = Wire::logged_in(EAGER);
@@ -41,7 +41,7 @@ fn commands_are_delivered_in_order_and_immediate_ones_at_once() {
     assert_eq!(wire.session.stats().commands, 4);
 }
 
-/// RFC 7143 §4.2.2.1: MaxCmdSN = ExpCmdSN - 1 closes the window.
+/// RFC 7143 §4.2.2.1 and §11.4.10: MaxCmdSN = ExpCmdSN - 1 closes the window.
 #[test]
 fn the_window_closes_with_the_tasks_and_opens_again() {
     let mut wire = Wire::logged_in(EAGER);
@@ -65,7 +65,7 @@ fn the_window_closes_with_the_tasks_and_opens_again() {
     wire.command();
 }
 
-/// RFC 7143 §4.2.2.2, §11.8.3 and §11.17.3: what advances StatSN and what does not.
+/// RFC 7143 §4.2.2.2, §11.4.9, §11.8.3 and §11.17.3: what advances StatSN and what does not.
 #[test]
 fn stat_sn_counts_what_it_has_to_count() {
     let mut wire = Wire::logged_in(EAGER);
@@ -91,7 +91,7 @@ fn stat_sn_counts_what_it_has_to_count() {
     assert_eq!(wire.hear_one().stat_sn(), start + 3);
 }
 
-/// RFC 7143 §11.17: the reason, and the header of the PDU that is refused.
+/// RFC 7143 §11.2.1.2, §11.2.1.8, §11.17 and §11.17.4: the reason, and the header of the PDU that is refused.
 #[test]
 fn what_is_no_request_is_rejected_with_its_header() {
     let mut wire = Wire::logged_in(EAGER);
@@ -125,7 +125,7 @@ fn what_is_no_request_is_rejected_with_its_header() {
     assert_eq!(wire.session.stats().rejects, 12);
 }
 
-/// RFC 7143 §11.17.1: what may not be sent again leaves no gap.
+/// RFC 7143 §7.3 and §11.17.1: what may not be sent again leaves no gap.
 #[test]
 fn a_rejected_request_keeps_its_number_and_stops_nobody() {
     let mut wire = Wire::logged_in(EAGER);

@@ -24,8 +24,8 @@ fn record(number: usize) -> TargetRecord {
     }
 }
 
-/// RFC 7143 §4.3, §7.4.3 and appendix C: SendTargets, addresses with their portal groups, and the logout of the whole
-/// session.
+/// RFC 7143 §4.3, §7.4.3, §11.11 and §11.11.3 and appendix C: SendTargets, addresses with their portal groups, and the
+/// logout of the whole session.
 #[test]
 fn a_discovery_session_answers_send_targets_and_nothing_else() {
     let mut wire = Wire::logged_in("SessionType=Discovery");
@@ -69,7 +69,7 @@ fn a_normal_session_knows_its_own_target_only() {
     assert!(wire.event().is_none());
 }
 
-/// RFC 7143 §11.11.1 and §11.11.4: F=0 with a transfer tag until the last part.
+/// RFC 7143 §11.11.1, §11.11.2, §11.11.4 and §11.11.6: F=0 with a transfer tag until the last part.
 #[test]
 fn a_long_answer_comes_in_parts() {
     let mut wire = Wire::logged_in("SessionType=Discovery|MaxRecvDataSegmentLength=512");
@@ -94,7 +94,7 @@ fn a_long_answer_comes_in_parts() {
     assert_eq!(cmd_sn, 102);
 }
 
-/// RFC 7143 §11.10.2 and §6.2: a text that goes on is answered by an empty response.
+/// RFC 7143 §6.2, §11.10.2 and §11.10.5: a text that goes on is answered by an empty response.
 #[test]
 fn a_long_request_comes_in_parts() {
     let mut wire = Wire::logged_in(EAGER);
@@ -248,7 +248,8 @@ fn a_key_is_negotiated_once_in_an_exchange() {
     );
 }
 
-/// RFC 7143 §6.4 and §11.10.4: what an exchange negotiates holds from its end on; one that is begun anew never was.
+/// RFC 7143 §6.4, §11.10.1 and §11.10.4: what an exchange negotiates holds from its end on; one that is begun anew
+/// never was.
 #[test]
 fn a_new_segment_length_holds_from_the_end_of_the_exchange_on() {
     let mut wire = Wire::logged_in(EAGER);

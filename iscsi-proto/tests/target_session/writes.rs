@@ -9,7 +9,7 @@ fn bytes(range: std::ops::Range<usize>) -> Vec<u8> {
     range.map(|at| u8::try_from(at % 251).unwrap()).collect()
 }
 
-/// RFC 7143 §4.2.5.2: data in the command itself.
+/// RFC 7143 §4.2.5.2 and §11.3.6: data in the command itself.
 #[test]
 fn immediate_data_is_there_at_once() {
     let mut wire = Wire::logged_in(EAGER);
@@ -21,7 +21,7 @@ fn immediate_data_is_there_at_once() {
     assert_eq!(wire.hear_one().head[3], 0x00);
 }
 
-/// RFC 7143 §4.2.5.2, §11.7.5 and §11.8: three kinds of data, one order.
+/// RFC 7143 §4.2.2.4, §4.2.5.2, §11.7, §11.7.5, §11.8, §11.8.2 and §11.8.5: three kinds of data, one order.
 #[test]
 fn immediate_then_unsolicited_then_asked_for() {
     let mut wire = Wire::logged_in(EAGER);
@@ -88,7 +88,7 @@ fn as_many_r2ts_as_agreed_upon() {
     );
 }
 
-/// RFC 7143 §11.4.3: no response before the final bit of the data that is on its way.
+/// RFC 7143 §11.4.2 and §11.4.3: no response before the final bit of the data that is on its way.
 #[test]
 fn a_command_that_failed_early_still_waits_for_its_data() {
     let mut wire = Wire::logged_in(EAGER);
@@ -264,7 +264,7 @@ fn memory_that_an_abort_frees_goes_to_those_who_wait_for_it() {
     assert_eq!((r2t.opcode(), r2t.tag(), r2t.word(44)), (0x31, 2, 8_192));
 }
 
-/// RFC 7143 §11.7.4 and §11.17.1, note 2: the unit has to be that of the R2T.
+/// RFC 7143 §4.2.5.3, §11.7.4 and §11.17.1, note 2: the unit has to be that of the R2T.
 #[test]
 fn data_for_another_unit_is_rejected_and_fails_the_command() {
     let mut wire = Wire::logged_in(PATIENT);

@@ -37,7 +37,7 @@ fn a_device_is_a_name() {
     assert_eq!(bytes_of(&full), expected);
 }
 
-/// SPC-4 §7.6.4.6: the separator and the ISID as hexadecimal digits.
+/// RFC 7143 §4.4.2: the name of an initiator port. SPC-4 §7.6.4.6: the separator and the ISID as hexadecimal digits.
 #[test]
 fn a_port_has_an_isid() {
     let id = port("iqn.2001-04.a:b", [0x40, 0x00, 0x01, 0x37, 0x00, 0x0a]);

@@ -8,6 +8,7 @@ use crate::scsi::vpd::{
     self, BlockLimits, Characteristics, CopySupport, Designator, ExtendedInquiry, Provisioning,
 };
 
+/// RFC 7143 §4.4.2: the name of a target port.
 #[test]
 fn designators_name_unit_and_port() {
     let designators = [

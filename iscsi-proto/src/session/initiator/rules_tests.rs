@@ -25,6 +25,7 @@ fn end_after(pdus: impl Fn(u32, u32) -> Vec<Pdu>) -> Option<ProtocolError> {
     }
 }
 
+/// RFC 7143 §4.2.2.2: a gap in StatSN ends the session at recovery level 0.
 #[test]
 fn every_status_comes_once_and_in_order() {
     assert_eq!(end_after(|read, _| vec![good_response(read, 7)]), None);
@@ -42,6 +43,7 @@ fn every_status_comes_once_and_in_order() {
     assert_eq!(again, Some(ProtocolError::UnknownTask));
 }
 
+/// RFC 7143 §11.7.5 and §11.7.6: what a target may not send.
 #[test]
 fn data_comes_in_order_and_inside_what_was_asked_for() {
     let data = |sn, offset, length| {
@@ -56,6 +58,7 @@ fn data_comes_in_order_and_inside_what_was_asked_for() {
     assert_eq!(for_a_write, Some(ProtocolError::DataBounds));
 }
 
+/// RFC 7143 §4.2.5.3, §11.8.2, §11.8.4 and §11.8.5: what a target may not ask for.
 #[test]
 fn transfers_are_asked_for_in_order_and_inside_what_there_is() {
     let ask =

@@ -19,6 +19,7 @@ use crate::wire::bhs::{AsyncMessage, Reject, ScsiResponse};
 use crate::wire::lun::Lun;
 use crate::wire::{Header, Pdu};
 
+/// RFC 7143 §11.3, §11.7 and §11.8.5: the bytes of a write, with the tag of each R2T in the data that it asked for.
 #[test]
 fn a_write_sends_what_is_allowed_unasked_and_the_rest_when_asked() {
     let mut bench = Bench::new(small_params());
@@ -62,6 +63,7 @@ fn a_write_sends_what_is_allowed_unasked_and_the_rest_when_asked() {
     assert_eq!(bench.completed(), (write, Outcome::Answered(completion)));
 }
 
+/// RFC 7143 §11.7 and §11.7.3: the status of a read comes in its last Data-In PDU.
 #[test]
 fn a_read_is_put_together_and_ends_with_the_status_in_its_data() {
     let mut bench = Bench::new(small_params());
@@ -107,6 +109,7 @@ fn tiny_segments_are_put_together() {
     );
 }
 
+/// RFC 7143 §10.2 and §11.4.7: sense data comes with the status.
 #[test]
 fn check_condition_brings_its_sense() {
     let mut bench = Bench::new(small_params());
@@ -133,6 +136,7 @@ fn check_condition_brings_its_sense() {
     assert_eq!(completion.sense, [0x70, 0, 5][..]);
 }
 
+/// RFC 7143 §4.2.2.1: no command is sent beyond MaxCmdSN.
 #[test]
 fn commands_wait_for_the_window_and_then_for_nothing() {
     let mut bench = Bench::new(small_params());
@@ -151,6 +155,7 @@ fn commands_wait_for_the_window_and_then_for_nothing() {
     assert_eq!(numbers, [102, 103, 104]);
 }
 
+/// RFC 7143 §11.18.2: tag and LUN of the ping come back.
 #[test]
 fn pings_are_answered_with_their_tag_and_lun() {
     let mut bench = Bench::new(small_params());
@@ -171,6 +176,7 @@ fn pings_are_answered_with_their_tag_and_lun() {
     );
 }
 
+/// RFC 7143 §7.14 and §11.18.2: a ping of our own carries no target transfer tag; no answer ends the session.
 #[test]
 fn a_silent_target_is_pinged_and_given_up() {
     let mut bench = Bench::new(small_params());
@@ -188,6 +194,7 @@ fn a_silent_target_is_pinged_and_given_up() {
     assert_eq!(bench.ended(), Some(SessionEnd::Silent));
 }
 
+/// RFC 7143 §7.11, §11.5 and §11.5.4: ABORT TASK names the command by tag and number.
 #[test]
 fn what_takes_too_long_is_aborted() {
     let mut bench = Bench::new(small_params());
@@ -243,6 +250,7 @@ fn an_answer_may_be_quicker_than_its_abort() {
     assert_eq!(bench.ended(), None);
 }
 
+/// RFC 7143 §11.5.4: the referenced task tag is reserved where no task is meant.
 #[test]
 fn a_reset_ends_the_commands_of_its_unit() {
     let mut bench = Bench::new(small_params());
@@ -267,6 +275,7 @@ fn a_reset_ends_the_commands_of_its_unit() {
     ));
 }
 
+/// RFC 7143 §11.10, §11.10.4 and appendix C: an answer in parts, each fetched with the tag of the part before.
 #[test]
 fn a_long_list_of_targets_comes_in_portions() {
     let mut bench = Bench::new(small_params());
@@ -306,6 +315,7 @@ fn a_long_list_of_targets_comes_in_portions() {
     assert_eq!(records[0].addresses, [("10.0.0.1:3260".to_owned(), 1)]);
 }
 
+/// RFC 7143 §8.1.3, T11, T10 and T13; §11.9.1, event 1.
 #[test]
 fn a_target_that_wants_the_session_to_end_gets_it_when_all_is_answered() {
     let mut bench = Bench::new(small_params());
@@ -382,6 +392,7 @@ fn damaged_data_makes_the_read_worthless() {
     assert_eq!(bench.completed(), (request, Outcome::Damaged));
 }
 
+/// RFC 7143 §8.1.3, T7.
 #[test]
 fn a_login_that_is_not_answered_ends() {
     let now = start();
