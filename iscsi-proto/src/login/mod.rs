@@ -12,6 +12,7 @@ mod offer;
 mod security;
 mod stage;
 mod status;
+mod talk;
 mod target;
 mod value;
 mod violation;

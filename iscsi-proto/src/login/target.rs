@@ -1,11 +1,11 @@
 //! The target's end of the login.
 
-use crate::login::chap::Step;
 use crate::login::ltds::{Incoming, Outgoing};
 use crate::login::negotiate::Negotiation;
-use crate::login::offer::{keepable_alias, sendable_alias};
+use crate::login::offer::sendable_alias;
 use crate::login::security::Security;
 use crate::login::stage::{Position, Stage};
+use crate::login::talk::Talk;
 use crate::login::{
     ChapPolicy, Identity, LoginStatus, MAX_LOGIN_EXCHANGES, TargetOffer, VERSION, Violation,
 };
@@ -113,22 +113,6 @@ enum State {
     ExpectRequest(Talk),
     /// Finished or failed.
     Over,
-}
-
-/// What is known once the names are.
-#[derive(Debug)]
-struct Talk {
-    identity: Identity,
-    tsih: u16,
-    /// The driver has let the initiator in.
-    admitted: bool,
-    security: Security,
-    stage: Stage,
-    negotiation: Negotiation,
-    outgoing: Outgoing,
-    /// The stage that was granted to the initiator and waits for the end of a long response.
-    granted: Option<Stage>,
-    declared_segment: Option<u32>,
 }
 
 impl TargetLogin {
@@ -503,34 +487,6 @@ impl TargetLogin {
 
     fn take_state(&mut self) -> State {
         std::mem::replace(&mut self.state, State::Over)
-    }
-}
-
-impl Talk {
-    fn take(&mut self, pairs: &[(String, String)]) -> Result<Vec<(String, String)>, Violation> {
-        let mut answers = self.negotiation.receive(pairs, self.stage)?;
-        if self.stage == Stage::Security {
-            answers.extend(self.take_security()?);
-        }
-        if let Some(alias) = self.negotiation.declared(Key::InitiatorAlias) {
-            self.identity.initiator_alias = keepable_alias(alias);
-        }
-        Ok(answers)
-    }
-
-    /// The method, once it is chosen, and then its steps, each of which has to come when it is due.
-    fn take_security(&mut self) -> Result<Vec<(String, String)>, Violation> {
-        let was_open = self.security.is_open();
-        if was_open && self.negotiation.has_seen(Key::AuthMethod) {
-            let method = self.negotiation.choice(Key::AuthMethod);
-            self.security
-                .settle(method.ok_or(Violation::Authentication)?);
-        }
-        let step = Step::new(self.negotiation.take_authentication());
-        if was_open && step.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.security.take(step)
     }
 }
 

@@ -5,6 +5,7 @@ mod each_key;
 mod fields;
 mod keys;
 mod long_texts;
+mod odd_keys;
 
 use std::collections::VecDeque;
 
