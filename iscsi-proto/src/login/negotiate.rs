@@ -70,6 +70,8 @@ pub(crate) struct Negotiation {
     peer_max_data_segment: Option<u32>,
     /// Keys of an authentication method, until somebody takes them.
     authentication: Vec<(Key, String)>,
+    /// What was agreed upon for the session that the connection belongs to.
+    continued: Option<Params>,
 }
 
 impl Negotiation {
@@ -85,7 +87,14 @@ impl Negotiation {
             declared: BTreeMap::new(),
             peer_max_data_segment: None,
             authentication: Vec::new(),
+            continued: None,
         }
+    }
+
+    /// The connection belongs to a session that was negotiated before: what holds for the session as a whole stays, and
+    /// is not spoken of again (RFC 7143 §6.3.1).
+    pub(crate) fn continue_session(&mut self, session: Params) {
+        self.continued = Some(session);
     }
 
     /// Takes what the peer sent in a stage; gives what is to be answered, in the same order.
@@ -166,8 +175,11 @@ impl Negotiation {
         };
         // An initiator forgives a target that is early with its declarations.
         let strict = self.role == Sender::Target;
-        if rule.sender == self.role || rule.usage == Use::FullFeatureOnly || (strict && wrong_stage)
-        {
+        let settled_before = self.continued.is_some()
+            && rule.usage == Use::LeadingOnly
+            && rule.kind != Kind::Declared;
+        let out_of_place = rule.usage == Use::FullFeatureOnly || (strict && wrong_stage);
+        if rule.sender == self.role || settled_before || out_of_place {
             return Err(Fault::NotAllowed(key));
         }
         Ok(())
@@ -301,11 +313,27 @@ impl Negotiation {
         if let Some(&value) = self.settled.get(&key) {
             return Some(value);
         }
-        let default = default_of(key)?;
+        let default = self.default_of(key)?;
         match (self.role, self.wishes.of(key)) {
             (Sender::Initiator, Some(wish)) => Some(tighten(key.rule().kind, default, wish)),
             _ => Some(default),
         }
+    }
+
+    /// What holds as long as nothing is settled.
+    fn default_of(&self, key: Key) -> Option<Value> {
+        let default = self.continued.clone().unwrap_or_default();
+        Some(match key {
+            Key::HeaderDigest | Key::DataDigest => Value::Choice(NONE),
+            Key::InitialR2T => Value::Flag(default.initial_r2t),
+            Key::ImmediateData => Value::Flag(default.immediate_data),
+            Key::MaxBurstLength => Value::Number(default.max_burst_length),
+            Key::FirstBurstLength => Value::Number(default.first_burst_length),
+            Key::MaxOutstandingR2T => Value::Number(default.max_outstanding_r2t.into()),
+            Key::DefaultTime2Wait => Value::Number(default.time2wait.into()),
+            Key::DefaultTime2Retain => Value::Number(default.time2retain.into()),
+            _ => return None,
+        })
     }
 
     fn flag(&self, key: Key) -> bool {
@@ -346,21 +374,6 @@ impl Negotiation {
             session_type: self.session_type,
         }
     }
-}
-
-fn default_of(key: Key) -> Option<Value> {
-    let default = Params::default();
-    Some(match key {
-        Key::HeaderDigest | Key::DataDigest => Value::Choice(NONE),
-        Key::InitialR2T => Value::Flag(default.initial_r2t),
-        Key::ImmediateData => Value::Flag(default.immediate_data),
-        Key::MaxBurstLength => Value::Number(default.max_burst_length),
-        Key::FirstBurstLength => Value::Number(default.first_burst_length),
-        Key::MaxOutstandingR2T => Value::Number(default.max_outstanding_r2t.into()),
-        Key::DefaultTime2Wait => Value::Number(default.time2wait.into()),
-        Key::DefaultTime2Retain => Value::Number(default.time2retain.into()),
-        _ => return None,
-    })
 }
 
 impl From<Fault> for Violation {

@@ -94,6 +94,8 @@ pub struct TargetLogin {
     exchanges: u32,
     command_window: u32,
     stat_sn: Serial,
+    /// What was agreed upon for the session that the connection is added to.
+    continued: Option<Params>,
 }
 
 #[derive(Debug)]
@@ -126,7 +128,13 @@ impl TargetLogin {
             exchanges: 0,
             command_window: 1,
             stat_sn: FIRST_STAT_SN,
+            continued: None,
         }
+    }
+
+    /// Before [`authenticate`](Self::authenticate): the connection goes on with a session that was negotiated before.
+    pub fn continue_session(&mut self, session: Params) {
+        self.continued = Some(session);
     }
 
     /// A PDU has arrived.
@@ -269,7 +277,10 @@ impl TargetLogin {
         let portal_group_tag = authentication.portal_group_tag;
         let security = Security::new(authentication);
         let wishes = self.offer.wishes(security.methods());
-        let negotiation = Negotiation::new(Sender::Target, identity.session_type, wishes);
+        let mut negotiation = Negotiation::new(Sender::Target, identity.session_type, wishes);
+        if let Some(session) = self.continued.take() {
+            negotiation.continue_session(session);
+        }
         let mut talk = Talk {
             tsih: identity.tsih,
             identity,

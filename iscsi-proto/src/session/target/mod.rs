@@ -18,6 +18,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::discovery::TargetRecord;
 use crate::login::{Admission, Authentication, LoginStatus, Outcome, TargetLogin, TargetStep};
+use crate::params::Params;
 use crate::session::connection::{ConnectionEvent, ConnectionState};
 use crate::session::outbox::Outbox;
 use crate::session::{
@@ -131,6 +132,14 @@ impl TargetSession {
     /// Says how the initiator of the pending login has to prove itself, in answer to [`TargetEvent::Login`].
     pub fn authenticate(&mut self, authentication: Authentication) {
         self.decide(|login| login.login.authenticate(authentication));
+    }
+
+    /// Before [`authenticate`](Self::authenticate): the pending login is for a connection that takes the place of another
+    /// one, whose session was negotiated before. What holds for the session as a whole stays (RFC 7143 §6.3.1).
+    pub fn continue_session(&mut self, session: Params) {
+        if let Phase::Login(login) = &mut self.phase {
+            login.login.continue_session(session);
+        }
     }
 
     /// Lets the initiator of the pending login in, in answer to [`TargetEvent::Authenticated`]. The command window is
