@@ -8,6 +8,7 @@
 
 mod chaos;
 mod commands;
+mod formats;
 mod harness;
 mod keepalive;
 mod login;

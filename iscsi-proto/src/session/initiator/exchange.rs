@@ -250,7 +250,7 @@ pub enum ProtocolError {
     /// Data where none or other data was asked for.
     #[error("data outside what was asked for")]
     DataBounds,
-    /// An R2T for nothing, for too much, or for data that does not exist.
+    /// An R2T for nothing, for too much, for data that does not exist, or of another unit.
     #[error("an R2T outside what was agreed upon")]
     R2tBounds,
     /// More R2Ts at once than agreed upon.

@@ -40,6 +40,9 @@ pub(super) struct FullFeature {
     /// Tags of task management functions that wait for the one under way: a target need take only one at a time.
     pub(super) management: VecDeque<u32>,
     pub(super) management_running: Option<u32>,
+    /// Tags of text exchanges that wait for the one under way.
+    texts: VecDeque<u32>,
+    text_running: Option<u32>,
     pub(super) leaving: Leaving,
     pub(super) events: VecDeque<InitiatorEvent>,
     pub(super) stats: InitiatorStats,
@@ -105,6 +108,8 @@ impl FullFeature {
             sequences: VecDeque::new(),
             management: VecDeque::new(),
             management_running: None,
+            texts: VecDeque::new(),
+            text_running: None,
             leaving: Leaving::No,
             events: VecDeque::new(),
             stats,
@@ -166,8 +171,7 @@ impl FullFeature {
     pub(super) fn discover(&mut self, now: Instant, id: RequestId) -> Result<(), SubmitError> {
         self.check_room()?;
         let deadline = self.limits.command_timeout.map(|timeout| now + timeout);
-        let tag = self.add(Work::Text(TextTask::new(Some(id))), deadline);
-        self.waiting.push_back(tag);
+        self.negotiate(TextTask::new(Some(id)), deadline);
         Ok(())
     }
 
@@ -324,6 +328,32 @@ impl FullFeature {
         {
             self.management_running = Some(tag);
             self.urgent.push_back(tag);
+        }
+    }
+
+    /// Queues a text exchange.
+    pub(super) fn negotiate(&mut self, task: TextTask, deadline: Option<Instant>) {
+        let tag = self.add(Work::Text(task), deadline);
+        self.texts.push_back(tag);
+        self.next_text();
+    }
+
+    /// Starts the next text exchange if none is under way: one Text Request is outstanding at most (RFC 7143 §11.10).
+    fn next_text(&mut self) {
+        if self.text_running.is_none()
+            && let Some(tag) = self.texts.pop_front()
+        {
+            self.text_running = Some(tag);
+            self.waiting.push_back(tag);
+        }
+    }
+
+    /// A text exchange is over, and the next one may begin.
+    pub(super) fn text_ended(&mut self, tag: u32) {
+        self.texts.retain(|waiting| *waiting != tag);
+        if self.text_running == Some(tag) {
+            self.text_running = None;
+            self.next_text();
         }
     }
 

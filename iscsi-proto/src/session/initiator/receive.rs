@@ -120,6 +120,10 @@ impl FullFeature {
         let (Payload::Out(out), Some(_)) = (&mut command.data, command.cmd_sn) else {
             return Err(ProtocolError::R2tBounds);
         };
+        // The fields of a task agree in all its PDUs (RFC 7143 §4.2.5.3).
+        if header.lun.get() != command.lun.0 {
+            return Err(ProtocolError::R2tBounds);
+        }
         let sequence = out.ask(header, &self.params)?;
         self.sequences.push_back(sequence);
         Ok(())
@@ -193,6 +197,7 @@ impl FullFeature {
             self.events
                 .push_back(InitiatorEvent::Discovered { request, records });
         }
+        self.text_ended(tag);
     }
 
     fn take_management(&mut self, header: &TaskManagementResponse) -> Result<(), ProtocolError> {
@@ -308,11 +313,10 @@ impl FullFeature {
         let under_way =
             |task: &Task| matches!(&task.work, Work::Text(text) if text.request.is_none());
         if !self.tasks.values().any(under_way) {
-            let tag = self.add(
-                Work::Text(TextTask::new(None)),
+            self.negotiate(
+                TextTask::new(None),
                 Some(now + self.limits.management_timeout),
             );
-            self.waiting.push_back(tag);
         }
     }
 
@@ -336,6 +340,7 @@ impl FullFeature {
                 let request = text.request;
                 self.tasks.remove(&tag);
                 self.waiting.retain(|waiting| *waiting != tag);
+                self.text_ended(tag);
                 let rejected = |request| InitiatorEvent::Discovered {
                     request,
                     records: Err(DiscoverError::Rejected(reason)),

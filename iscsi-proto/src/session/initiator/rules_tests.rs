@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::session::initiator::bench::Bench;
 use crate::session::initiator::pdus::{data_in, good_response, nop_in, r2t, small_params, text};
 use crate::session::{ProtocolError, SessionEnd, Transfer};
-use crate::wire::Pdu;
+use crate::wire::{Header, Pdu};
 
 /// How the session ends when, with a read of 2048 and a write of 5120 bytes under way, these PDUs come.
 fn end_after(pdus: impl Fn(u32, u32) -> Vec<Pdu>) -> Option<ProtocolError> {
@@ -72,6 +72,14 @@ fn transfers_are_asked_for_in_order_and_inside_what_there_is() {
     assert_eq!(ask(0, u32::MAX, 1), Some(ProtocolError::R2tBounds));
     let reserved_tag = end_after(|_, write| vec![r2t(write, 0xffff_ffff, 0, 2048, 512)]);
     assert_eq!(reserved_tag, Some(ProtocolError::R2tBounds));
+    let of_another_unit = end_after(|_, write| {
+        let mut stray = r2t(write, 1, 0, 2048, 512);
+        if let Header::ReadyToTransfer(header) = &mut stray.header {
+            header.lun = 0x0003_0000_0000_0000.into();
+        }
+        vec![stray]
+    });
+    assert_eq!(of_another_unit, Some(ProtocolError::R2tBounds));
     let for_a_read = end_after(|read, _| vec![r2t(read, 1, 0, 0, 512)]);
     assert_eq!(for_a_read, Some(ProtocolError::R2tBounds));
     let two =

@@ -194,7 +194,7 @@ fn a_silent_target_is_pinged_and_given_up() {
     assert_eq!(bench.ended(), Some(SessionEnd::Silent));
 }
 
-/// RFC 7143 §7.11, §11.5 and §11.5.4: ABORT TASK names the command by tag and number.
+/// RFC 7143 §7.11, §11.5, §11.5.2 and §11.5.4: ABORT TASK carries no data and names the command by tag and number.
 #[test]
 fn what_takes_too_long_is_aborted() {
     let mut bench = Bench::new(small_params());
@@ -210,6 +210,7 @@ fn what_takes_too_long_is_aborted() {
     let bytes = abort.header.as_bytes().to_vec();
     // Immediate, ABORT TASK, the command's tag as referenced task tag, its CmdSN as RefCmdSN.
     assert_eq!(bytes[..2], [0x42, 0x81]);
+    assert_eq!(bytes[4..8], [0; 4], "no data");
     assert_eq!(bytes[20..24], slow_tag.to_be_bytes());
     assert_eq!(bytes[32..36], [0, 0, 0, 100]);
     bench.receive(management_response(
@@ -315,7 +316,33 @@ fn a_long_list_of_targets_comes_in_portions() {
     assert_eq!(records[0].addresses, [("10.0.0.1:3260".to_owned(), 1)]);
 }
 
-/// RFC 7143 §8.1.3, T11, T10 and T13; §11.9.1, event 1.
+/// RFC 7143 §11.10: there is never more than one Text Request outstanding.
+#[test]
+fn one_text_is_asked_at_a_time() {
+    let mut bench = Bench::new(small_params());
+    bench.discover();
+    bench.discover();
+    let first = bench.sent();
+    assert_eq!(first.len(), 1);
+    let tag = |pdu: &Pdu| pdu.header.common().initiator_task_tag.get();
+    let whole = b"TargetName=iqn.2025-01.a:one\0";
+    bench.receive(text(tag(&first[0]), 0x80, 0xffff_ffff, 7, whole));
+    let second = bench.sent();
+    assert_eq!(second.len(), 1);
+    assert_eq!(second[0].data, &b"SendTargets=All\0"[..]);
+    assert_ne!(tag(&second[0]), tag(&first[0]));
+    bench.receive(text(tag(&second[0]), 0x80, 0xffff_ffff, 8, whole));
+    let both = (bench.event(), bench.event());
+    assert!(matches!(
+        both,
+        (
+            Some(InitiatorEvent::Discovered { records: Ok(_), .. }),
+            Some(InitiatorEvent::Discovered { records: Ok(_), .. })
+        )
+    ));
+}
+
+/// RFC 7143 §8.1.3, T11, T10 and T13; §11.9.1, event 1; §11.14.2: a Logout Request carries no data.
 #[test]
 fn a_target_that_wants_the_session_to_end_gets_it_when_all_is_answered() {
     let mut bench = Bench::new(small_params());
@@ -342,7 +369,7 @@ fn a_target_that_wants_the_session_to_end_gets_it_when_all_is_answered() {
     assert!(bench.sent().is_empty());
     bench.receive(good_response(tag, 8));
     let logout = bench.sent();
-    assert_eq!(headers(&logout)[0][..2], [0x46, 0x80]);
+    assert_eq!(headers(&logout)[0][..8], [0x46, 0x80, 0, 0, 0, 0, 0, 0]);
     bench.receive(logout_response(
         logout[0].header.common().initiator_task_tag.get(),
         9,
