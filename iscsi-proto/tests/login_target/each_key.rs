@@ -407,7 +407,7 @@ fn orders_of_data() {
     }
 }
 
-/// RFC 7143 §13.20: 0 to 2, the minimum counts, default 0; §7.4.1: always 0 in discovery.
+/// RFC 7143 §7.1.5 and §13.20: 0 to 2, the minimum counts, default 0; §7.4.1: always 0 in discovery.
 #[test]
 fn error_recovery_level() {
     answered(

@@ -214,8 +214,8 @@ fn an_acknowledgement_that_is_not_immediate_is_rejected() {
     wire.command();
 }
 
-/// RFC 7143 §11.14 and §11.14.5: pending commands end without an answer, those that wait for their turn too; nothing
-/// that follows the logout is looked at.
+/// RFC 7143 §11.14, §11.14.5 and §E.1: pending commands end without an answer, those that wait for their turn too;
+/// nothing that follows the logout is looked at.
 #[test]
 fn a_logout_ends_what_is_pending_and_hears_nothing_after() {
     let mut wire = Wire::logged_in(EAGER);

@@ -85,7 +85,7 @@ fn a_login_that_takes_too_long_is_dropped() {
     assert_eq!(closed(&mut wire), CloseReason::LoginTimeout);
 }
 
-/// RFC 7143 §7.1.4.4 and §7.6: the tasks of a connection end with it.
+/// RFC 7143 §7.1.4.4, §7.6 and §E.1: the tasks of a connection end with it.
 #[test]
 fn a_broken_connection_takes_its_tasks_along() {
     let mut wire = Wire::logged_in(EAGER);

@@ -263,8 +263,8 @@ async fn orders_at_once_come_one_after_the_other() {
     assert_eq!(keys(&open(&path)), keys(&reservations));
 }
 
-/// RESERVE ends with the nexus, with a reset, and with RELEASE; registrations end with none of them. RFC 7143 §4.4.3.2:
-/// so it is demanded of both.
+/// RESERVE ends with the nexus, with a reset, and with RELEASE; registrations end with none of them
+/// (RFC 7143 §4.4.3.2 and §E.2).
 #[tokio::test]
 async fn what_ends_with_a_nexus() {
     let reservations = Reservations::open(None).unwrap();

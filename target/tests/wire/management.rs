@@ -93,7 +93,8 @@ async fn a_reset_is_answered_when_writes_of_others_have_ended() {
     assert_eq!(world.volume.block(2), [0x22; 512]);
 }
 
-/// The disk never answers, the target does; and what hangs never lands on top of what is written later.
+/// RFC 7143 §11.6: every function is answered. The disk never answers, the target does; and what hangs never lands on
+/// top of what is written later.
 #[tokio::test]
 async fn every_function_is_answered_though_the_disk_hangs() {
     for (function, task) in [
