@@ -24,6 +24,8 @@ impl Attached {
             let volume = Export::Base(base.clone());
             Unit {
                 read_only: true,
+                // Every guest reads the same image: none may shut the others out.
+                reservable: false,
                 ..Unit::new(number, volume, UnitIdentity::new(designator, product))
             }
         };
