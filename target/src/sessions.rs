@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use iscsi_proto::login::{Identity, LoginStatus};
 use iscsi_proto::name::IscsiName;
+use iscsi_proto::params::Params;
 use iscsi_proto::scsi::Sense;
 use iscsi_proto::wire::bhs::Isid;
 use tokio::time::timeout;
@@ -48,13 +49,14 @@ impl Whom<'_> {
     }
 }
 
-/// What makes two logins the same session: the initiator port and the target port (RFC 7143 §4.4.3). Discovery
-/// sessions have no target.
+/// What makes two logins the same session: the initiator port and the target port (RFC 7143 §4.4.3). A discovery
+/// session need not name a target; then the portal takes its place (RFC 7143 §7.4.2.1).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
     initiator: IscsiName,
     target: Option<IscsiName>,
     isid: Isid,
+    portal: Option<SocketAddr>,
 }
 
 /// Who asks for a seat.
@@ -64,8 +66,10 @@ pub(crate) struct Guest {
     pub(crate) peer: SocketAddr,
     /// The account that the initiator has proven to be.
     pub(crate) account: Option<String>,
-    /// The session that a connection is to be added to; 0 for a new one.
+    /// The session whose connection is to be replaced; 0 for a new session.
     pub(crate) tsih: u16,
+    /// The connection.
+    pub(crate) cid: u16,
 }
 
 impl Guest {
@@ -74,13 +78,21 @@ impl Guest {
             initiator: identity.initiator_name.clone(),
             target: identity.target_name.clone(),
             isid: identity.isid,
+            portal: None,
         };
         Self {
             key,
             peer,
             account,
             tsih: identity.tsih,
+            cid: identity.cid,
         }
+    }
+
+    /// Who came in by this portal.
+    pub(crate) fn at(mut self, portal: SocketAddr) -> Self {
+        self.key.portal = self.key.target.is_none().then_some(portal);
+        self
     }
 }
 
@@ -111,6 +123,7 @@ struct Table {
     by_key: BTreeSet<(Key, u16)>,
     by_target: BTreeMap<IscsiName, BTreeSet<u16>>,
     last_tsih: u16,
+    last_owner: u64,
 }
 
 #[derive(Debug)]
@@ -119,6 +132,12 @@ struct Entry {
     nexus: ItNexus,
     peer: SocketAddr,
     account: Option<String>,
+    /// The seat that the session has now: a connection that is replaced leaves its seat to the next.
+    owner: u64,
+    /// What was agreed upon, and on which connection, once the login is over.
+    operational: Option<(u16, Params)>,
+    /// Seats that the session had, until each is given up.
+    former: Vec<CancellationToken>,
     close: CancellationToken,
     gone: CancellationToken,
     attention: Arc<Attention>,
@@ -140,8 +159,9 @@ pub(crate) struct Seat<V> {
     pub(crate) orders: Arc<Orders>,
     /// Cancelled when the session has to end.
     pub(crate) close: CancellationToken,
-    /// Each is cancelled when a session that this one reinstates has ended.
+    /// Each is cancelled when a session, or a connection, that this one reinstates has ended.
     pub(crate) predecessors: Vec<CancellationToken>,
+    owner: u64,
     gone: CancellationToken,
     table: Arc<Mutex<Table>>,
 }
@@ -154,55 +174,41 @@ impl Sessions {
         }
     }
 
-    /// Begins a session, and ends the one that it reinstates. Whoever asks has been authenticated.
+    /// What was agreed upon for the session whose connection somebody wants to replace (RFC 7143 §6.3.4).
+    pub(crate) fn continued(&self, guest: &Guest) -> Result<Params, LoginStatus> {
+        let table = self.lock();
+        let (_, params) = table.replaceable(guest)?;
+        Ok(params.clone())
+    }
+
+    /// Begins a session, or a connection of a session, and ends the one that it reinstates. Whoever asks has been
+    /// authenticated.
     pub(crate) fn enter<V>(
         self: &Arc<Self>,
         guest: Guest,
         export: Option<Arc<Served<V>>>,
     ) -> Result<Seat<V>, LoginStatus> {
-        let Guest {
-            key,
-            peer,
-            account,
-            tsih,
-        } = guest;
         let mut table = self.lock();
-        if tsih != 0 {
-            return Err(table.refusal_to_join(&key, tsih));
-        }
-        let older: Vec<u16> = table.of_key(&key).collect();
-        table.check_reinstatement(&older, account.as_deref())?;
-        if older.is_empty() {
-            table.check_room(&key.initiator, self.limits)?;
-        }
-        let tsih = table.free_tsih().ok_or(LoginStatus::OUT_OF_RESOURCES)?;
-        let predecessors = table.close_all(&older);
         let nexus = ItNexus {
-            initiator: key.initiator.clone(),
-            isid: key.isid,
+            initiator: guest.key.initiator.clone(),
+            isid: guest.key.isid,
             relative_port: export
                 .as_ref()
                 .map_or(0, |export| export.port.relative_port),
         };
         let asker =
             export.map(|export| Arc::new(Asker::new(nexus.clone(), export, Arc::clone(self))));
-        let units = asker.iter().flat_map(|asker| asker.units.keys().copied());
-        let first_news = if predecessors.is_empty() {
-            Sense::POWER_ON_OR_RESET
+        let (tsih, predecessors) = if guest.tsih == 0 {
+            let units = asker.iter().flat_map(|asker| asker.units.keys().copied());
+            table.begin(guest, nexus, units, self.limits)?
         } else {
-            Sense::NEXUS_LOST
+            (guest.tsih, table.take_over(&guest)?)
         };
-        let entry = Entry {
-            key,
-            nexus,
-            peer,
-            account,
-            close: CancellationToken::new(),
-            gone: CancellationToken::new(),
-            attention: Arc::new(Attention::at_login(units, first_news)),
-            orders: Arc::default(),
-        };
-        let seat = Seat {
+        let entry = table
+            .by_tsih
+            .get(&tsih)
+            .ok_or(LoginStatus::SESSION_DOES_NOT_EXIST)?;
+        Ok(Seat {
             tsih,
             initiator: entry.nexus.initiator.clone(),
             asker,
@@ -210,11 +216,10 @@ impl Sessions {
             orders: Arc::clone(&entry.orders),
             close: entry.close.clone(),
             predecessors,
+            owner: entry.owner,
             gone: entry.gone.clone(),
             table: Arc::clone(&self.table),
-        };
-        table.insert(tsih, entry);
-        Ok(seat)
+        })
     }
 
     /// Ends all sessions of a target; gives what is cancelled when each has ended.
@@ -315,17 +320,83 @@ pub(crate) async fn purged(tracker: TaskTracker) {
 }
 
 impl Table {
-    /// Why a connection cannot join the session that it names: each has its one connection, and that one is not
-    /// replaced (RFC 7143 §6.3.1).
-    fn refusal_to_join(&self, key: &Key, tsih: u16) -> LoginStatus {
-        match self.by_tsih.get(&tsih) {
-            Some(entry) if entry.key == *key => LoginStatus::TOO_MANY_CONNECTIONS,
-            _ => LoginStatus::SESSION_DOES_NOT_EXIST,
+    /// Begins a session, and ends those of the same key; gives the handle, and what is cancelled when each has ended.
+    fn begin(
+        &mut self,
+        guest: Guest,
+        nexus: ItNexus,
+        units: impl Iterator<Item = u16>,
+        limits: TargetLimits,
+    ) -> Result<(u16, Vec<CancellationToken>), LoginStatus> {
+        let older: Vec<u16> = self.of_key(&guest.key).collect();
+        self.check_accounts(&older, guest.account.as_deref())?;
+        if older.is_empty() {
+            self.check_room(&guest.key.initiator, limits)?;
+        }
+        let tsih = self.free_tsih().ok_or(LoginStatus::OUT_OF_RESOURCES)?;
+        let predecessors = self.close_all(&older);
+        let first_news = if predecessors.is_empty() {
+            Sense::POWER_ON_OR_RESET
+        } else {
+            Sense::NEXUS_LOST
+        };
+        self.last_owner += 1;
+        let entry = Entry {
+            key: guest.key,
+            nexus,
+            peer: guest.peer,
+            account: guest.account,
+            owner: self.last_owner,
+            operational: None,
+            former: Vec::new(),
+            close: CancellationToken::new(),
+            gone: CancellationToken::new(),
+            attention: Arc::new(Attention::at_login(units, first_news)),
+            orders: Arc::default(),
+        };
+        self.insert(tsih, entry);
+        Ok((tsih, predecessors))
+    }
+
+    /// Ends the connection of a session, and lets the session go on with another; gives what is cancelled when each
+    /// former seat is given up.
+    fn take_over(&mut self, guest: &Guest) -> Result<Vec<CancellationToken>, LoginStatus> {
+        self.replaceable(guest)?;
+        self.check_accounts(&[guest.tsih], guest.account.as_deref())?;
+        self.last_owner += 1;
+        let owner = self.last_owner;
+        let entry = self
+            .by_tsih
+            .get_mut(&guest.tsih)
+            .ok_or(LoginStatus::SESSION_DOES_NOT_EXIST)?;
+        entry.close.cancel();
+        entry.former.retain(|gone| !gone.is_cancelled());
+        entry.former.push(entry.gone.clone());
+        entry.owner = owner;
+        entry.peer = guest.peer;
+        (entry.close, entry.gone) = Default::default();
+        Ok(entry.former.clone())
+    }
+
+    /// The connection that somebody wants to replace. Another one beside it there cannot be (RFC 7143 §6.3.1).
+    fn replaceable(&self, guest: &Guest) -> Result<&(u16, Params), LoginStatus> {
+        let entry = self.by_tsih.get(&guest.tsih);
+        let alive = |entry: &&Entry| entry.key == guest.key && !entry.close.is_cancelled();
+        let entry = entry
+            .filter(alive)
+            .ok_or(LoginStatus::SESSION_DOES_NOT_EXIST)?;
+        match &entry.operational {
+            // Only a session that is operational can be given another connection (RFC 7143 §6.3.3).
+            None => Err(LoginStatus::SESSION_DOES_NOT_EXIST),
+            Some((cid, _)) if *cid != guest.cid || guest.key.target.is_none() => {
+                Err(LoginStatus::TOO_MANY_CONNECTIONS)
+            }
+            Some(operational) => Ok(operational),
         }
     }
 
     /// Who has proven to be somebody is replaced by nobody else, whatever name that one claims.
-    fn check_reinstatement(&self, older: &[u16], account: Option<&str>) -> Result<(), LoginStatus> {
+    fn check_accounts(&self, older: &[u16], account: Option<&str>) -> Result<(), LoginStatus> {
         let owner = |tsih: &u16| self.by_tsih.get(tsih)?.account.as_deref();
         if older
             .iter()
@@ -342,6 +413,7 @@ impl Table {
             initiator: initiator.clone(),
             target: None,
             isid: [0; 6],
+            portal: None,
         };
         let own = self
             .by_key
@@ -378,9 +450,9 @@ impl Table {
         let entries = sessions.iter().filter_map(|tsih| self.by_tsih.get(tsih));
         let close = |entry: &Entry| {
             entry.close.cancel();
-            entry.gone.clone()
+            [&entry.former[..], &[entry.gone.clone()]].concat()
         };
-        entries.map(close).collect()
+        entries.flat_map(close).collect()
     }
 
     fn insert(&mut self, tsih: u16, entry: Entry) {
@@ -418,17 +490,44 @@ impl Table {
     }
 }
 
+impl<V> Seat<V> {
+    /// The login is over: from now on the connection can be replaced.
+    pub(crate) fn is_operational(&self, cid: u16, params: Params) {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = table.owned_by(self) {
+            entry.operational = Some((cid, params));
+        }
+    }
+}
+
+impl Table {
+    /// The session of a seat, unless another seat has it by now.
+    fn owned_by<V>(&mut self, seat: &Seat<V>) -> Option<&mut Entry> {
+        self.by_tsih
+            .get_mut(&seat.tsih)
+            .filter(|entry| entry.owner == seat.owner)
+    }
+}
+
 impl<V> Drop for Seat<V> {
     fn drop(&mut self) {
-        if let Some(asker) = &self.asker {
-            for unit in asker.export.units().0.values() {
-                unit.nexus_lost(&asker.nexus);
+        let table = Arc::clone(&self.table);
+        let lock = || table.lock().unwrap_or_else(PoisonError::into_inner);
+        // From here on nobody can take the session over; who reinstates it waits for the end of it.
+        let owned = lock()
+            .owned_by(self)
+            .inspect(|entry| entry.close.cancel())
+            .is_some();
+        if owned {
+            let asker = self.asker.iter();
+            let units = asker.map(|asker| (asker, asker.export.units().0));
+            for (asker, units) in units {
+                units
+                    .values()
+                    .for_each(|unit| unit.nexus_lost(&asker.nexus));
             }
+            lock().remove(self.tsih);
         }
-        self.table
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(self.tsih);
         self.gone.cancel();
     }
 }

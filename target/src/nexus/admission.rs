@@ -69,6 +69,13 @@ impl<V: Volume> Nexus<V> {
         if let Some(redirect) = self.redirection(rules, &identity, false) {
             return self.send_elsewhere(redirect);
         }
+        if identity.tsih != 0 {
+            let guest = Guest::new(&identity, self.peer, None);
+            match target.sessions.continued(&guest) {
+                Ok(params) => self.session.continue_session(params),
+                Err(status) => return self.turn_away(&identity.initiator_name, status),
+            }
+        }
         let chap = rules.chap.as_ref().map(policy).transpose();
         let Ok(chap) = chap else {
             return self.turn_away(&identity.initiator_name, LoginStatus::TARGET_ERROR);
@@ -117,7 +124,7 @@ impl<V: Volume> Nexus<V> {
         if let Some(redirect) = self.redirection(rules, identity, true) {
             return self.send_elsewhere(redirect);
         }
-        let guest = Guest::new(identity, self.peer, account);
+        let guest = Guest::new(identity, self.peer, account).at(self.local);
         let seat = match target.sessions.enter(guest, export) {
             Ok(seat) => seat,
             Err(status) => return self.turn_away(initiator, status),

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use iscsi_proto::login::Identity;
-use iscsi_proto::params::SessionType;
+use iscsi_proto::params::{Params, SessionType};
+use iscsi_proto::scsi::Sense;
 use iscsi_proto::session::{
     AsyncNotice, CloseReason, DiscoverScope, TargetEvent, TargetSession, TaskId,
 };
@@ -31,6 +32,9 @@ const WIDEST_WINDOW: u32 = 8;
 
 /// The command window shrinks to this part of its normal width while all sessions together hold too much.
 const NARROWEST_WINDOW: u32 = 8;
+
+/// SOME COMMANDS CLEARED BY ISCSI PROTOCOL EVENT (RFC 7143 §11.14.5).
+const CLEARED_BY_PROTOCOL: Sense = Sense::new(0x6, 0x47, 0x7f);
 
 /// A session, its seat at the target and its commands.
 pub(crate) struct Nexus<V> {
@@ -186,6 +190,7 @@ impl<V: Volume> Nexus<V> {
     /// The connection is gone: waits for the writes that are under way and gives the seat up.
     pub(crate) async fn end(mut self) -> Option<CloseReason> {
         self.session.handle_disconnect();
+        self.leave_word();
         let grace = self.target.options.write_grace;
         if timeout(grace, self.tasks.drain()).await.is_err() {
             info!("writes of a closed session did not end in time");
@@ -204,7 +209,7 @@ impl<V: Volume> Nexus<V> {
             TargetEvent::Login(identity) => self.authenticate(identity),
             TargetEvent::Authenticated { identity, account } => self.admit(&identity, account),
             TargetEvent::LoggedIn { identity, params } => {
-                self.logged_in(&identity, params.header_digest);
+                self.logged_in(&identity, params);
             }
             TargetEvent::Command(command) => self.begin(&command, now),
             TargetEvent::DataReady { task, data } => self.data_ready(task, data),
@@ -215,14 +220,23 @@ impl<V: Volume> Nexus<V> {
                 lun,
                 affected,
             } => self.manage(task, function, lun, &affected),
-            TargetEvent::Aborted(tasks) => self.tasks.abandon(&tasks, None),
+            TargetEvent::Aborted(tasks) => {
+                if self.session.is_closed() {
+                    self.leave_word();
+                }
+                self.tasks.abandon(&tasks, None);
+            }
             TargetEvent::Closed(reason) => self.closed(reason),
         }
     }
 
-    fn logged_in(&mut self, identity: &Identity, digests: bool) {
+    fn logged_in(&mut self, identity: &Identity, params: Params) {
         self.logged_in = true;
+        let digests = params.header_digest;
         let tsih = self.seat.as_ref().map_or(0, |seat| seat.tsih);
+        if let Some(seat) = &self.seat {
+            seat.is_operational(identity.cid, params);
+        }
         let target = identity
             .target_name
             .as_ref()
@@ -237,11 +251,25 @@ impl<V: Volume> Nexus<V> {
         }
     }
 
+    /// The connection ends with tasks under way. If its session goes on with another connection, that one is told (RFC
+    /// 7143 §11.14.5).
+    fn leave_word(&self) {
+        if let Some(seat) = &self.seat {
+            for unit in self.tasks.units() {
+                seat.attention.raise(unit, CLEARED_BY_PROTOCOL);
+            }
+        }
+    }
+
     /// Does what other sessions want.
     fn carry_out_orders(&mut self) {
         let Some(seat) = &self.seat else {
             return;
         };
+        // When the session is over orders are carried out by its end: whoever waits, waits for its last write.
+        if self.session.is_closed() {
+            return;
+        }
         for order in seat.orders.take() {
             match order {
                 Order::Purge {

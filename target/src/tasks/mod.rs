@@ -143,6 +143,12 @@ impl<V: Volume> Tasks<V> {
         self.running.is_empty() && self.lanes.values().all(|lane| lane.commands == 0)
     }
 
+    /// Units for which commands are under way.
+    pub(crate) fn units(&self) -> impl Iterator<Item = u16> {
+        let busy = self.lanes.iter().filter(|(_, lane)| lane.commands > 0);
+        busy.map(|(unit, _)| *unit)
+    }
+
     /// Bytes that commands which are under way hold or will hold.
     pub(crate) fn held(&self) -> u64 {
         self.held

@@ -70,9 +70,8 @@ async fn a_connection_cannot_join_a_session() {
     assert_ne!(tsih, 0);
     let keys = normal(DISK);
     for (isid, tsih, cid, expected) in [
-        // A new connection, and one in place of the old: there is but one connection, and it lives.
+        // A second connection: there is but one.
         (1, tsih, 1, [2, 6]),
-        (1, tsih, 0, [2, 6]),
         // Of no session, and of somebody else's.
         (1, tsih.wrapping_add(1), 0, [2, 0x0a]),
         (2, tsih, 0, [2, 0x0a]),
@@ -108,6 +107,73 @@ async fn a_session_is_reinstated() {
             .all(|session| session.tsih != 0 && session.target == Some(DISK.parse().unwrap()))
     );
     drop(other);
+}
+
+/// RFC 7143 §6.3.4 and §11.14.5: the old connection is implicitly logged out, its tasks are terminated without a word, and
+/// the session goes on: same handle, same agreements, and the initiator is told that commands were cleared.
+#[tokio::test]
+async fn a_connection_is_reinstated() {
+    let world = World::new(TargetOptions::default()).await;
+    let mut old = world.connect().await;
+    let keys = format!("{}MaxBurstLength=4096\0InitialR2T=Yes\0", normal(DISK));
+    let response = old.login_request(0x87, 1, 0, 9, &keys).await.unwrap();
+    assert_eq!(response.header[36..38], [0, 0]);
+    old.settle(0).await;
+    // RESERVE(6) is lost with a nexus, and this nexus is not lost.
+    assert_eq!(old.scsi(0, &[0x16, 0, 0, 0, 0, 0], 0).await.0, 0);
+    let mut other = world.settled(2).await;
+    world.volume.hold();
+    old.command(0, &write_block(2), 0, &[0x11; 512]).await;
+    world.volume.hangs(1).await;
+    let mut new = world.connect().await;
+    new.cmd_sn = 500;
+    let (tsih, keys) = (old.tsih, normal(DISK));
+    let (response, ()) = tokio::join!(new.login_request(0x87, 1, tsih, 9, &keys), async {
+        assert!(old.is_closed().await, "without an answer");
+        assert_eq!(other.scsi(3, &TEST_UNIT_READY, 0).await.0, 0);
+        world.volume.let_go();
+    });
+    assert_eq!(response.unwrap().header[36..38], [0, 0]);
+    assert_eq!(new.tsih, tsih);
+    assert_eq!(world.volume.block(2), [0x11; 512], "it had ended before");
+    let told = new.scsi(0, &TEST_UNIT_READY, 0).await;
+    assert_eq!(told, (2, vec![], [6, 0x47, 0x7f]));
+    assert_eq!(new.scsi(0, &TEST_UNIT_READY, 0).await.0, 0);
+    assert_eq!(new.scsi(3, &TEST_UNIT_READY, 0).await.2, [6, 0x29, 0]);
+    let conflict = other.scsi(0, &TEST_UNIT_READY, 0).await;
+    assert_eq!(conflict.0, 0x18, "the reservation is still there");
+    // 8 KiB come in bursts of 4 KiB: what was agreed upon at first still holds.
+    let read_16 = [0x28, 0, 0, 0, 0, 0, 0, 0, 16, 0];
+    new.command(0, &read_16, 8192, &[]).await;
+    let burst = new.receive().await.unwrap();
+    assert_eq!((burst.header[1] & 0x80, burst.data.len()), (0x80, 4096));
+    assert_eq!(new.receive().await.unwrap().data.len(), 4096);
+    assert_eq!(world.target.stats().sessions, 2);
+}
+
+/// RFC 7143 §6.3.3: what holds for the session is not spoken of again.
+#[tokio::test]
+async fn a_connection_that_is_reinstated_changes_nothing_of_its_session() {
+    let world = World::new(TargetOptions::default()).await;
+    let mut old = world.settled(1).await;
+    let mut new = world.connect().await;
+    let keys = format!("{}MaxBurstLength=4096\0", normal(DISK));
+    let response = new.login_request(0x87, 1, old.tsih, 0, &keys).await;
+    assert_eq!(response.unwrap().header[36..38], [2, 0]);
+    assert_eq!(
+        old.scsi(0, &TEST_UNIT_READY, 0).await.0,
+        0,
+        "nothing has happened"
+    );
+    // What is the connection's own may differ.
+    let mut new = world.connect().await;
+    let keys = format!("{}MaxRecvDataSegmentLength=512\0", normal(DISK));
+    let response = new.login_request(0x87, 1, old.tsih, 0, &keys).await;
+    assert_eq!(response.unwrap().header[36..38], [0, 0]);
+    assert!(old.is_closed().await);
+    new.command(0, &[0x28, 0, 0, 0, 0, 2, 0, 0, 2, 0], 1024, &[])
+        .await;
+    assert_eq!(new.receive().await.unwrap().data, [2; 512]);
 }
 
 /// A write of the old session must not land on top of what the new one writes.
