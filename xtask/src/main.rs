@@ -8,6 +8,7 @@ mod daemon;
 mod doc;
 mod fmt;
 mod foreign;
+mod fuzz;
 mod lab;
 mod layers;
 mod nodes;
@@ -73,6 +74,8 @@ enum Command {
         /// Only the checks whose names begin like this, for example `qemu` or `suite-plain-Read10`.
         names: Vec<String>,
     },
+    /// Throw bytes at the protocol, the sessions and the units until a promise breaks; needs nightly and cargo-fuzz.
+    Fuzz(fuzz::Fuzz),
     /// Chores that are too slow, or need too much, for every test run: see lab/README.md.
     #[command(subcommand)]
     Lab(lab::Lab),
@@ -104,6 +107,9 @@ fn main() -> Result<ExitCode> {
         Command::Unit => step::run_all(&repo, &[unit::STEP]),
         Command::Foreign { names } if names.is_empty() => step::run_all(&repo, &[foreign::STEP]),
         Command::Foreign { names } => step::alone(|| foreign::run(&repo, &names)),
+        // Whoever reads JSON reads nothing else.
+        Command::Fuzz(asked) if asked.json => fuzz::run(&repo, &asked)?,
+        Command::Fuzz(asked) => step::alone(|| fuzz::run(&repo, &asked)),
         Command::Lab(chore) => step::alone(|| lab::run(&repo, &chore)),
     };
     Ok(if tally.failed == 0 {
