@@ -1,0 +1,58 @@
+//! Which discovery session replaces which.
+
+use std::sync::Arc;
+
+use iscsi_target::TargetOptions;
+use tokio::net::TcpListener;
+
+use crate::harness::{DISK, Initiator, World, discovery, normal};
+
+/// A second portal of the same target.
+async fn second_portal(world: &World) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("the loopback works");
+    let address = listener.local_addr().expect("a bound socket").to_string();
+    tokio::spawn(Arc::clone(&world.target).serve(listener, world.stop.clone()));
+    address
+}
+
+async fn discover(address: &str, isid: u8, keys: &str) -> Initiator {
+    let mut initiator = Initiator::connect(address).await;
+    let response = initiator.log_in(isid, keys).await;
+    assert_eq!(response.header[36..38], [0, 0]);
+    initiator
+}
+
+/// RFC 7143 §7.4.2.1: the same initiator port at the same portal replaces its session; at another portal it does not.
+#[tokio::test]
+async fn an_unnamed_discovery_session_is_reinstated_at_its_own_portal_alone() {
+    let world = World::new(TargetOptions::default()).await;
+    let elsewhere = second_portal(&world).await;
+    let mut first = discover(&world.address, 1, &discovery()).await;
+    let mut there = discover(&elsewhere, 1, &discovery()).await;
+    let mut other = discover(&world.address, 2, &discovery()).await;
+    assert_eq!(world.target.sessions().len(), 3);
+    let mut second = discover(&world.address, 1, &discovery()).await;
+    assert!(first.is_closed().await);
+    for session in [&mut second, &mut there, &mut other] {
+        assert!(session.send_targets("All").await.contains(DISK));
+    }
+}
+
+/// RFC 7143 §7.4.2.2: a session with the target that a discovery session named replaces it, wherever it comes in; one
+/// that names no target does not.
+#[tokio::test]
+async fn a_named_discovery_session_is_reinstated_by_name() {
+    let world = World::new(TargetOptions::default()).await;
+    let elsewhere = second_portal(&world).await;
+    let named = format!("{}TargetName={DISK}\0", discovery());
+    let mut first = discover(&world.address, 1, &named).await;
+    let mut unnamed = discover(&world.address, 1, &discovery()).await;
+    assert!(first.send_targets("All").await.contains(DISK));
+    let mut second = discover(&elsewhere, 1, &named).await;
+    assert!(first.is_closed().await);
+    let _normal = discover(&world.address, 1, &normal(DISK)).await;
+    assert!(second.is_closed().await);
+    assert!(unnamed.send_targets("All").await.contains(DISK));
+}
