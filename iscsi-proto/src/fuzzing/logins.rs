@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
-use crate::fuzzing::Source;
 use crate::fuzzing::script::written;
 use crate::fuzzing::sessions::start;
+use crate::fuzzing::{Source, answers};
 use crate::login::{
     Account, Admission, Algorithm, Authentication, ChapPolicy, DigestPolicy, LoginStatus, Secret,
     TargetOffer,
@@ -18,7 +18,7 @@ use crate::wire::serial::Serial;
 use crate::wire::{Header, Pdu};
 
 /// What may stand in a login, right, wrong and absurd.
-const WORDS: [&str; 64] = [
+pub(super) const WORDS: [&str; 64] = [
     "InitiatorName=iqn.2026-01.org.example:host",
     "InitiatorName=IQN.2026-01.org.example:HOST",
     "InitiatorName=nobody",
@@ -88,23 +88,29 @@ const WORDS: [&str; 64] = [
 /// The TSIH of who is let in.
 const HANDLE: u16 = 0x7777;
 /// CHAP_I and CHAP_C of every login here. Real drivers draw them.
-const IDENTIFIER: u8 = 42;
-const CHALLENGE: &[u8] = b"a fixed question";
-/// What the account `host` knows.
-const SECRET: &[u8] = b"what the host knows";
+pub(super) const IDENTIFIER: u8 = 42;
+pub(super) const CHALLENGE: &[u8] = b"a fixed question";
+/// What the account `host` knows, and what the target does.
+const HOST_SECRET: &[u8] = b"what the host knows";
+pub(super) const DISK_SECRET: &[u8] = b"what the disk knows";
 
-fn right_response(algorithm: Algorithm) -> Vec<u8> {
-    let secret = Secret::new(SECRET).expect("a secret that is long enough");
+/// The key that proves who knows a secret.
+pub(super) fn right_response(algorithm: Algorithm, secret: &[u8]) -> Vec<u8> {
+    let secret = Secret::new(secret).expect("a secret that is long enough");
     let response = algorithm.respond(IDENTIFIER, &secret, CHALLENGE);
     let hex: String = response.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("CHAP_R=0x{hex}\0").into_bytes()
 }
 
-/// A whole login. Nobody comes in whom the driver did not let in, nor with less proof than the driver asked for; every
+/// A whole login, seen from the target, or from the initiator as `answers` has it. Nobody comes in whom the driver did not let in, nor with less proof than the driver asked for; every
 /// answer is a Login Response and numbered.
 pub fn login(input: &[u8]) {
     let mut source = Source::new(input);
-    let mut world = World::new(source.byte());
+    let control = source.byte();
+    if control & 0x80 != 0 {
+        return answers::login(control, &mut source);
+    }
+    let mut world = World::new(control);
     while !source.is_empty() && world.stage < Stage::LoggedIn && !world.session.is_closed() {
         world.step(&mut source);
         world.settle(&mut source);
@@ -144,13 +150,9 @@ struct World {
 impl World {
     fn new(control: u8) -> Self {
         let now = start();
-        let account = |name: &str, secret: &[u8]| Account {
-            name: name.to_owned(),
-            secret: Secret::new(secret).expect("a secret that is long enough"),
-        };
         let chap = ChapPolicy {
-            accounts: vec![account("host", SECRET)],
-            mutual: (control & 0x02 != 0).then(|| account("disk", b"what the disk knows")),
+            accounts: vec![account("host", HOST_SECRET)],
+            mutual: (control & 0x02 != 0).then(|| account("disk", DISK_SECRET)),
             algorithms: Algorithm::ALL.to_vec(),
             identifier: IDENTIFIER,
             challenge: CHALLENGE.to_vec(),
@@ -237,7 +239,7 @@ impl World {
                 }
                 253 => {
                     let algorithm = source.pick(&Algorithm::ALL);
-                    said.extend_from_slice(&right_response(algorithm));
+                    said.extend_from_slice(&right_response(algorithm, HOST_SECRET));
                     self.proved = true;
                 }
                 254 => said.resize(said.len() + usize::from(source.half() % 8_192), b'x'),
@@ -349,5 +351,12 @@ impl World {
             );
         }
         assert!(self.heard.is_empty(), "whole PDUs only");
+    }
+}
+
+pub(super) fn account(name: &str, secret: &[u8]) -> Account {
+    Account {
+        name: name.to_owned(),
+        secret: Secret::new(secret).expect("a secret that is long enough"),
     }
 }

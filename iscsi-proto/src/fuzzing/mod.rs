@@ -2,6 +2,7 @@
 //! with the feature `fuzzing` alone. Every entry point runs twice: under `cargo xtask fuzz`, and as an ordinary test
 //! over the corpus in `fuzz/corpus` and a few thousand changes of it.
 
+mod answers;
 mod frames;
 mod initiators;
 mod logins;
