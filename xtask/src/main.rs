@@ -87,6 +87,7 @@ const ALL: &[Step] = &[
     layers::STEP,
     tidy::STEP,
     doc::STEP,
+    rfc::STEP,
     packages::STEP,
     unit::STEP,
     foreign::STEP,

@@ -60,8 +60,7 @@ async fn one_initiator_does_not_take_all_sessions() {
     drop(own);
 }
 
-/// RFC 7143 §6.3.1, §6.3.4 and §6.3.6: a TSIH that is not 0 names a session, which has to exist and to be the
-/// initiator's own.
+/// RFC 7143 §6.3.1 and §6.3.4: a TSIH that is not 0 names a session, which has to exist and to be the initiator's own.
 #[tokio::test]
 async fn a_connection_cannot_join_a_session() {
     let world = World::new(TargetOptions::default()).await;
@@ -109,8 +108,8 @@ async fn a_session_is_reinstated() {
     drop(other);
 }
 
-/// RFC 7143 §6.3.4 and §11.14.5: the old connection is implicitly logged out, its tasks are terminated without a word, and
-/// the session goes on: same handle, same agreements, and the initiator is told that commands were cleared.
+/// RFC 7143 §6.3.4, §6.3.6 and §11.14.5: the old connection is implicitly logged out, its tasks are terminated without a
+/// word, and the session goes on: same handle, same agreements, and the initiator is told that commands were cleared.
 #[tokio::test]
 async fn a_connection_is_reinstated() {
     let world = World::new(TargetOptions::default()).await;

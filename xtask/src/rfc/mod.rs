@@ -1,8 +1,9 @@
 //! Step `rfc`: the page that says for each section of RFC 7143 what is implemented and which test shows it.
 //!
 //! A test names its sections in the comment above it: `RFC 7143 §11.8.4`. A section that no test names needs a reason
-//! in `docs/rfc7143.sections`.
+//! in `docs/rfc7143.sections`, which begins with one of the words of [`Status`].
 
+mod status;
 mod tests_of;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::repo::Repo;
+use crate::rfc::status::Status;
 use crate::rfc::tests_of::Shown;
 use crate::step::Step;
 use crate::tally::Tally;
@@ -37,8 +39,13 @@ if a test names a section that does not exist. Repeat a test with `cargo test NA
 
 What foreign judges say about the same target is in [conformance.md](conformance.md).
 
-| section | title | shown by |
+| status | sections | meaning |
 |---|---|---|
+";
+
+const TABLE: &str = "
+| section | title | status | reason, and shown by |
+|---|---|---|---|
 ";
 
 /// A section of the standard.
@@ -53,31 +60,29 @@ pub(crate) fn run(repo: &Repo, write: bool) -> Result<Tally> {
     let list = fs::read_to_string(repo.root.join(SECTIONS)).context(SECTIONS)?;
     let sections = parse(&list)?;
     let mut shown = tests_of::collect(repo, FOLDERS)?;
-    let mut page = HEAD.to_owned();
-    let mut nameless = Vec::new();
-    let (mut tested, mut explained) = (0, 0);
+    let (mut rows, mut wrong) = (String::new(), String::new());
+    let mut counts: BTreeMap<Status, usize> = BTreeMap::new();
     for section in &sections {
         let tests = shown.remove(section.number).unwrap_or_default();
-        match (tests.is_empty(), section.reason) {
-            (true, None) => nameless.push(section.number),
-            (true, Some(_)) => explained += 1,
-            (false, _) => tested += 1,
+        match Status::of(section.reason, !tests.is_empty()) {
+            Ok((status, reason)) => {
+                *counts.entry(status).or_default() += 1;
+                row(&mut rows, section, status, reason, &tests);
+            }
+            Err(cause) => {
+                let _ = write!(wrong, "\n  §{}: {cause}", section.number);
+            }
         }
-        row(&mut page, section, &tests);
     }
-    let _ = writeln!(
-        page,
-        "\n{tested} sections are shown by tests, {explained} have a reason why no test shows them."
-    );
-    ensure!(
-        nameless.is_empty(),
-        "no test names these sections in the comment above it (RFC 7143 §...), and {SECTIONS} gives no reason: {}",
-        nameless.join(", ")
-    );
-    if let Some((number, tests)) = shown.first_key_value() {
+    for (number, tests) in shown {
         let test = tests.first().map_or("", |shown| shown.name.as_str());
-        anyhow::bail!("the test {test} names §{number}, which {SECTIONS} does not list");
+        let _ = write!(
+            wrong,
+            "\n  §{number}: the test {test} names it, and it is not listed"
+        );
     }
+    ensure!(wrong.is_empty(), "{SECTIONS} and the tests:{wrong}");
+    let page = format!("{HEAD}{}{TABLE}{rows}", summary(&counts));
     let path = repo.root.join(PAGE);
     if write {
         fs::write(&path, &page)?;
@@ -87,8 +92,24 @@ pub(crate) fn run(repo: &Repo, write: bool) -> Result<Tally> {
         present == page,
         "{PAGE} is out of date: cargo xtask rfc --write"
     );
-    println!("{tested} sections shown by tests, {explained} explained");
+    let counted = counts
+        .iter()
+        .map(|(status, rows)| format!("{rows} {}", status.word()));
+    println!("{}", counted.collect::<Vec<_>>().join(", "));
     Ok(Tally::default())
+}
+
+fn summary(counts: &BTreeMap<Status, usize>) -> String {
+    Status::ALL.iter().fold(String::new(), |mut table, status| {
+        let rows = counts.get(status).unwrap_or(&0);
+        let _ = writeln!(
+            table,
+            "| {} | {rows} | {} |",
+            status.word(),
+            status.meaning()
+        );
+        table
+    })
 }
 
 fn parse(list: &str) -> Result<Vec<Section<'_>>> {
@@ -106,7 +127,7 @@ fn parse(list: &str) -> Result<Vec<Section<'_>>> {
         .collect()
 }
 
-fn row(page: &mut String, section: &Section<'_>, tests: &[Shown]) {
+fn row(page: &mut String, section: &Section<'_>, status: Status, reason: &str, tests: &[Shown]) {
     let mut by_file: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for test in tests {
         by_file
@@ -118,10 +139,11 @@ fn row(page: &mut String, section: &Section<'_>, tests: &[Shown]) {
         let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
         format!("[{file}](../{file}): {}", names.join(", "))
     });
-    let reason = section.reason.map(str::to_owned);
+    let reason = (!reason.is_empty()).then(|| reason.to_owned());
     let cells: Vec<_> = reason.into_iter().chain(files).collect();
     let Section { number, title, .. } = section;
-    let _ = writeln!(page, "| {number} | {title} | {} |", cells.join("<br>"));
+    let (word, cells) = (status.word(), cells.join("<br>"));
+    let _ = writeln!(page, "| {number} | {title} | {word} | {cells} |");
 }
 
 #[cfg(test)]
