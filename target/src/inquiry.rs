@@ -12,8 +12,8 @@ use vmthunder_volume::Volume;
 
 use crate::failure::Failure;
 use crate::unit::{
-    LogicalUnit, MAX_COMPARE_BLOCKS, MAX_TRANSFER_BYTES, MAX_UNMAP_BYTES, MAX_UNMAP_DESCRIPTORS,
-    MAX_WRITE_SAME_BYTES,
+    LogicalUnit, MAX_ATOMIC_BYTES, MAX_COMPARE_BLOCKS, MAX_TRANSFER_BYTES, MAX_UNMAP_BYTES,
+    MAX_UNMAP_DESCRIPTORS, MAX_WRITE_SAME_BYTES,
 };
 
 /// T10 vendor identification.
@@ -177,6 +177,11 @@ fn limits<V: Volume>(unit: &LogicalUnit<V>) -> BlockLimits {
         unmap_alignment: unit.unit.thin.then_some(0),
         maximum_write_same: blocks(MAX_WRITE_SAME_BYTES).into(),
         maximum_compare_and_write: MAX_COMPARE_BLOCKS,
+        maximum_atomic: if unit.has_atomic_writes() {
+            blocks(MAX_ATOMIC_BYTES)
+        } else {
+            0
+        },
         ..BlockLimits::default()
     }
 }

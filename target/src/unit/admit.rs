@@ -56,8 +56,8 @@ impl<V: Volume> LogicalUnit<V> {
     pub(crate) fn offers(&self, bytes: &[u8]) -> bool {
         match *bytes {
             [opcodes::UNMAP, ..] => self.unit.thin,
-            // A file can be written in part when power is lost, or when this process is killed.
-            [opcodes::WRITE_ATOMIC, ..] => false,
+            // Without a journal a write can be half done when power is lost, or when this process is killed.
+            [opcodes::WRITE_ATOMIC, ..] => self.has_atomic_writes(),
             [opcodes::SANITIZE, action, ..] => match action & ACTION {
                 // What cannot be given back cannot be erased by blocks.
                 actions::BLOCK_ERASE => self.unit.thin,

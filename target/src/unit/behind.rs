@@ -21,12 +21,9 @@ impl Behind {
         loop {
             self.state.store(RUNNING, Ordering::Release);
             work().await;
-            let done = self.state.compare_exchange(
-                RUNNING,
-                IDLE,
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            );
+            let done =
+                self.state
+                    .compare_exchange(RUNNING, IDLE, Ordering::AcqRel, Ordering::Acquire);
             if done.is_ok() {
                 return;
             }

@@ -8,7 +8,7 @@ use vmthunder_volume::{Class, Span, Volume};
 
 use super::LogicalUnit;
 use super::ranges::Hold;
-use super::spans::{MAX_COMPARE_BLOCKS, bytes_32};
+use super::spans::bytes_32;
 use super::verify::{first_difference, miscompare};
 use crate::failure::Failure;
 
@@ -22,7 +22,7 @@ impl<V: Volume> LogicalUnit<V> {
     ) -> Result<u32, Failure> {
         let span = self.checked(lba, blocks.into())?;
         let both = bytes_32(span).saturating_mul(2);
-        if blocks > MAX_COMPARE_BLOCKS || both != offered {
+        if both != offered {
             return Err(SenseData::cdb_field(13, 7).into());
         }
         Ok(both)
@@ -73,7 +73,11 @@ impl<V: Volume> LogicalUnit<V> {
         let sent = Span::new(span.offset(), u64::try_from(data.len()).unwrap_or(u64::MAX));
         let _held = self.ranges.hold(sent, Hold::Alone).await?;
         let found = self.read_span(sent, class).await?;
-        let either: Vec<u8> = found.iter().zip(&data).map(|(old, new)| old | new).collect();
+        let either: Vec<u8> = found
+            .iter()
+            .zip(&data)
+            .map(|(old, new)| old | new)
+            .collect();
         self.put(sent.offset(), either.into()).await?;
         self.settle(caching.force_unit_access).await?;
         Ok(Response::written(bytes_32(span)))

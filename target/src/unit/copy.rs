@@ -112,14 +112,18 @@ impl<V: Volume> Leg<V> {
         let class = asker.export.class;
         let length = self.source.length();
         let backward = Arc::ptr_eq(&self.from, &self.to) && self.destination > self.source.offset();
+        self.from.make_whole().await.map_err(third_party)?;
+        self.to.make_whole().await.map_err(third_party)?;
         let mut done = 0;
         while done < length {
             let part = CHUNK_BYTES.min(length - done);
             let at = if backward { length - done - part } else { done };
             let source = Span::new(self.source.offset() + at, part);
             let target = Span::new(self.destination + at, part);
+            let steady = self.from.steady(source).await?;
             let read = self.from.read_span(source, class).await;
             let bytes = read.map_err(third_party)?;
+            drop(steady);
             // Somebody may have fenced the initiator since the last chunk.
             let entered = self
                 .to

@@ -53,6 +53,8 @@ pub struct Unit<V> {
     pub reservable: bool,
     /// Where registrations that shall survive the loss of power are kept (SPC-4 §5.13.5); none: that is not offered.
     pub reservations_file: Option<PathBuf>,
+    /// The journal of atomic writes, which comes into being with the first one; none: there are no atomic writes.
+    pub atomic_file: Option<PathBuf>,
 }
 
 impl<V> Unit<V> {
@@ -67,6 +69,7 @@ impl<V> Unit<V> {
             removable: false,
             reservable: true,
             reservations_file: None,
+            atomic_file: None,
         }
     }
 }

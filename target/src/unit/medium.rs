@@ -106,11 +106,7 @@ impl<V: Volume> LogicalUnit<V> {
     }
 
     /// The obsolete forms that a medium changer had are refused.
-    pub(super) fn prevent_allow(
-        &self,
-        prevent: u8,
-        asker: &Asker<V>,
-    ) -> Result<Response, Failure> {
+    pub(super) fn prevent_allow(&self, prevent: u8, asker: &Asker<V>) -> Result<Response, Failure> {
         match prevent {
             0 => self.medium.allow(&asker.nexus),
             1 if self.unit.removable => self.medium.prevent(&asker.nexus),

@@ -4,12 +4,14 @@
 //! when it is executed, since the unit may be another by then: ejected, reserved, smaller.
 
 mod admit;
+mod atomic;
 mod behind;
 mod compare;
 mod copies;
 mod copy;
 mod fence;
 mod identity;
+mod journal;
 mod media;
 mod medium;
 mod modes;
@@ -38,6 +40,7 @@ use crate::failure::{self, Access, Failure};
 use crate::reservations::Reservations;
 use crate::sessions::ItNexus;
 
+use atomic::Atomic;
 use behind::Behind;
 use copies::Copies;
 use medium::{Medium, StartStop};
@@ -46,6 +49,7 @@ use ranges::Ranges;
 use sanitize::{Asked, Sanitizing};
 use spans::bytes_32;
 
+pub(crate) use atomic::MAX_ATOMIC_BYTES;
 pub use identity::{Unit, UnitIdentity};
 pub(crate) use spans::{
     MAX_COMPARE_BLOCKS, MAX_TRANSFER_BYTES, MAX_UNMAP_BYTES, MAX_UNMAP_DESCRIPTORS,
@@ -65,6 +69,8 @@ pub(crate) struct LogicalUnit<V> {
     modes: ModeSwitches,
     sanitizing: Sanitizing,
     copies: Copies,
+    /// None where writes are not atomic.
+    atomic: Option<Atomic>,
     flushing: Behind,
     fetching: Behind,
 }
@@ -109,8 +115,10 @@ impl<V: Volume> LogicalUnit<V> {
             true => Reservations::open(unit.reservations_file.as_deref())?,
             false => Reservations::refused(),
         };
+        let journal = unit.atomic_file.as_deref().filter(|_| !unit.read_only);
         Ok(Self {
             reservations,
+            atomic: journal.map(Atomic::open).transpose()?,
             modes: ModeSwitches::new(unit.read_only),
             unit,
             ranges: Ranges::default(),
@@ -163,6 +171,9 @@ impl<V: Volume> LogicalUnit<V> {
             Command::CompareAndWrite { lba, blocks, .. } => {
                 self.compare_and_write_bytes(lba, blocks, offered)
             }
+            Command::WriteAtomic {
+                range, boundary, ..
+            } => self.write_atomic_bytes(range, boundary, offered),
             Command::WriteSame(same) => self.write_same_bytes(&same, offered),
             Command::Unmap { anchor: true, .. } => Err(SenseData::cdb_field(1, 0).into()),
             Command::Unmap {
@@ -191,6 +202,7 @@ impl<V: Volume> LogicalUnit<V> {
         asker: &Asker<V>,
     ) -> Result<Response, Failure> {
         let class = asker.export.class;
+        self.make_whole().await?;
         match command {
             Command::Read { range, caching } => self.read(range, caching, class).await,
             Command::Write { range, caching } => self.write(range, caching, &data).await,
@@ -218,6 +230,7 @@ impl<V: Volume> LogicalUnit<V> {
                 self.compare_and_write(lba, blocks, caching, data, class)
                     .await
             }
+            Command::WriteAtomic { range, .. } => self.write_atomic(range, data, asker).await,
             Command::OrWrite { range, caching } => {
                 self.or_write(range, caching, &data, class).await
             }

@@ -129,7 +129,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         Step::Enter(Span::new(at, length), hold)
     });
     let leave = (0usize..8).prop_map(Step::Leave);
-    prop::collection::vec(prop::strategy::Union::new([enter.boxed(), leave.boxed()]), 0..60)
+    prop::collection::vec(
+        prop::strategy::Union::new([enter.boxed(), leave.boxed()]),
+        0..60,
+    )
 }
 
 fn conflict(one: (Span, Hold), other: (Span, Hold)) -> bool {

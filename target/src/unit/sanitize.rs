@@ -11,7 +11,7 @@ use bytes::Bytes;
 use iscsi_proto::scsi::sanitize::{self, Overwrite};
 use iscsi_proto::scsi::{Command, SanitizeAction, Sense, SenseData};
 use iscsi_proto::session::Response;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use vmthunder_volume::{Allocation, Span, Volume};
 
 use super::LogicalUnit;
@@ -23,6 +23,10 @@ use crate::failure::{Access, Failure};
 
 /// How fast blocks are overwritten, so that other units of the same disk stay usable.
 const BYTES_PER_SECOND: u64 = 256 << 20;
+
+/// How long a SANITIZE keeps the unit from being ready at least. No unit attention tells of it, and who checks paths does
+/// so every five seconds (multipath-tools): nobody shall take the new content for the old.
+const SHORTEST: Duration = Duration::from_secs(6);
 
 /// Bytes that are overwritten at once.
 const TURN_BYTES: u64 = 1 << 20;
@@ -193,16 +197,13 @@ impl<V: Volume> LogicalUnit<V> {
             Wipe::Erase => self.erase_all(&mut pace).await,
         };
         wiped.map_err(|_| Failure::from(Sense::SANITIZE_FAILED))?;
+        sleep_until(pace.began + SHORTEST).await;
         running.wiped = true;
         Ok(())
     }
 
     /// Each pass ends on the medium, else the next one would only change what a cache holds.
-    async fn overwrite_all(
-        &self,
-        overwrite: &Overwrite,
-        pace: &mut Pace,
-    ) -> Result<(), Failure> {
+    async fn overwrite_all(&self, overwrite: &Overwrite, pace: &mut Pace) -> Result<(), Failure> {
         let passes = u64::from(overwrite.passes);
         for pass in 0..passes {
             let inverted = overwrite.invert && pass % 2 == 1;
@@ -220,8 +221,7 @@ impl<V: Volume> LogicalUnit<V> {
                 self.fill(part, &block, false).await?;
                 at = part.end();
                 let whole = self.geometry().bytes();
-                self.sanitizing
-                    .progress(pass * whole + at, whole * passes);
+                self.sanitizing.progress(pass * whole + at, whole * passes);
                 pace.keep(part.length()).await;
             }
             self.flush().await?;

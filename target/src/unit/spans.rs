@@ -23,7 +23,7 @@ pub(crate) const MAX_UNMAP_BYTES: u64 = 512 << 20;
 pub(crate) const MAX_UNMAP_DESCRIPTORS: usize = 256;
 
 /// Blocks in the longest COMPARE AND WRITE: as many as its field can name.
-pub(crate) const MAX_COMPARE_BLOCKS: u8 = 255;
+pub(crate) const MAX_COMPARE_BLOCKS: u8 = u8::MAX;
 
 /// Bytes that are read or written at once where no buffer of the initiator sets the size.
 const CHUNK_BYTES: u64 = 1 << 20;

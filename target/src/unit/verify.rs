@@ -42,6 +42,7 @@ impl<V: Volume> LogicalUnit<V> {
     ) -> Result<Response, Failure> {
         let span = self.transfer(range)?;
         let asked = self.verify_bytes(range, check)?;
+        let _steady = self.steady(span).await?;
         match check {
             ByteCheck::Readable => self.readable(span, class).await?,
             ByteCheck::Compare => self.compare(span, data, class).await?,

@@ -1,0 +1,194 @@
+//! WRITE ATOMIC(16) (SBC-4 §5.50): all blocks are written or none, whoever looks and whatever ends in between.
+//!
+//! The data goes into a journal first, then in place: three flushes for one write. Readers of the same blocks wait,
+//! others do not. The work is a task of its own, since a write that was dropped half-way would be neither.
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use iscsi_proto::scsi::{LbaRange, Sense, SenseData};
+use iscsi_proto::session::Response;
+use tokio::sync::Mutex;
+use tracing::{error, warn};
+use vmthunder_volume::{Class, Span, Volume};
+
+use super::LogicalUnit;
+use super::journal::{Journal, Record};
+use super::ranges::{Hold, Holding, Ranges};
+use super::spans::bytes_32;
+use crate::asker::Asker;
+use crate::failure::Failure;
+
+/// Bytes in the longest WRITE ATOMIC.
+pub(crate) const MAX_ATOMIC_BYTES: u64 = 1 << 20;
+
+/// What makes writes atomic.
+#[derive(Debug)]
+pub(super) struct Atomic {
+    journal: Journal,
+    /// Who reads what; atomic writes stay out of it.
+    readers: Ranges,
+    /// The record has to be followed before anything else. Looked at by every command, changed with the lock held.
+    due: AtomicBool,
+    /// One atomic write at a time, and the record that is due.
+    turn: Mutex<Option<Record>>,
+}
+
+impl Atomic {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let (journal, found) = Journal::open(path)?;
+        Ok(Self {
+            journal,
+            readers: Ranges::default(),
+            due: AtomicBool::new(found.is_some()),
+            turn: Mutex::new(found),
+        })
+    }
+}
+
+impl<V: Volume> LogicalUnit<V> {
+    pub(crate) fn has_atomic_writes(&self) -> bool {
+        self.atomic.is_some()
+    }
+
+    /// All of the data, or a misunderstanding that cannot be half-way obeyed.
+    pub(super) fn write_atomic_bytes(
+        &self,
+        range: LbaRange,
+        boundary: u16,
+        offered: u32,
+    ) -> Result<u32, Failure> {
+        let span = self.checked(range.lba(), range.blocks().into())?;
+        if boundary != 0 {
+            return Err(SenseData::cdb_field(10, 7).into());
+        }
+        if span.length() > MAX_ATOMIC_BYTES || bytes_32(span) != offered {
+            return Err(SenseData::cdb_field(12, 7).into());
+        }
+        Ok(bytes_32(span))
+    }
+
+    /// The data is on the medium when this is answered, with or without FUA.
+    pub(super) async fn write_atomic(
+        &self,
+        range: LbaRange,
+        data: Bytes,
+        asker: &Asker<V>,
+    ) -> Result<Response, Failure> {
+        let span = self.checked(range.lba(), range.blocks().into())?;
+        if u64::try_from(data.len()) != Ok(span.length()) {
+            return Err(SenseData::cdb_field(12, 7).into());
+        }
+        if span.is_empty() {
+            return Ok(Response::good());
+        }
+        let (unit, class) = (self.own(asker)?, asker.export.class);
+        let work = tokio::spawn(async move { unit.write_whole(span, data, class).await });
+        work.await
+            .map_err(|_| Failure::from(Sense::INTERNAL_TARGET_FAILURE))??;
+        Ok(Response::written(bytes_32(span)))
+    }
+
+    /// Keeps atomic writes out of a span that is read.
+    pub(super) async fn steady(&self, span: Span) -> Result<Option<Holding<'_>>, Failure> {
+        match &self.atomic {
+            Some(atomic) => Ok(Some(atomic.readers.hold(span, Hold::Shared).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Makes an atomic write whole that was interrupted, before anything else happens to the unit.
+    pub(super) async fn make_whole(&self) -> Result<(), Failure> {
+        let Some(atomic) = &self.atomic else {
+            return Ok(());
+        };
+        if !atomic.due.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut turn = atomic.turn.lock().await;
+        if let Some(record) = turn.as_ref() {
+            self.follow(atomic, record).await?;
+            *turn = None;
+            atomic.due.store(false, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    async fn write_whole(&self, span: Span, data: Bytes, class: Class) -> Result<(), Failure> {
+        let Some(atomic) = &self.atomic else {
+            return Err(Sense::INVALID_OPERATION_CODE.into());
+        };
+        let mut turn = atomic.turn.lock().await;
+        let _written = self.ranges.hold(span, Hold::Alone).await?;
+        let _read = atomic.readers.hold(span, Hold::Alone).await?;
+        let old = self.read_span(span, class).await?;
+        let block_bytes = usize::try_from(self.block_bytes()).unwrap_or(usize::MAX);
+        let record = Record {
+            offset: span.offset(),
+            before: Record::sums(&old, block_bytes),
+            data: data.clone(),
+        };
+        let written = match atomic.journal.write(&record).await {
+            Ok(()) => self.replace(span, data, old).await,
+            Err(error) => Ok(Err(self.journal_failed(&error))),
+        };
+        let ended = match written {
+            Ok(answer) => {
+                let struck = atomic.journal.strike().await;
+                struck
+                    .map_err(|error| self.journal_failed(&error))
+                    .map(|()| answer)
+            }
+            Err(failure) => Err(failure),
+        };
+        ended.unwrap_or_else(|failure| {
+            // While the record stands, whatever is written to these blocks would be lost with the next start.
+            *turn = Some(record);
+            atomic.due.store(true, Ordering::Release);
+            Err(failure)
+        })
+    }
+
+    /// Writes in place; if that fails, puts back what was there. Fails if neither can be done: then the record is
+    /// needed.
+    async fn replace(
+        &self,
+        span: Span,
+        data: Bytes,
+        old: Bytes,
+    ) -> Result<Result<(), Failure>, Failure> {
+        let Err(failure) = self.put_safely(span, data).await else {
+            return Ok(Ok(()));
+        };
+        self.put_safely(span, old).await?;
+        Ok(Err(failure))
+    }
+
+    async fn put_safely(&self, span: Span, data: Bytes) -> Result<(), Failure> {
+        self.put(span.offset(), data).await?;
+        self.flush().await
+    }
+
+    /// Writes what a record says, if the blocks are those that it is about.
+    async fn follow(&self, atomic: &Atomic, record: &Record) -> Result<(), Failure> {
+        let length = u64::try_from(record.data.len()).unwrap_or(u64::MAX);
+        let span = Span::new(record.offset, length);
+        let inside = self.geometry().check(span).is_ok();
+        if inside && record.fits(&self.read_span(span, Class::Demand).await?) {
+            self.put_safely(span, record.data.clone()).await?;
+        } else {
+            let (unit, serial) = (self.unit.number, &self.unit.identity.serial);
+            warn!(unit, serial, %span, "an atomic write that was interrupted is left out: its blocks have other content");
+        }
+        let struck = atomic.journal.strike().await;
+        struck.map_err(|error| self.journal_failed(&error))
+    }
+
+    fn journal_failed(&self, error: &io::Error) -> Failure {
+        let (unit, serial) = (self.unit.number, &self.unit.identity.serial);
+        error!(unit, serial, %error, "the journal of atomic writes fails");
+        Sense::WRITE_ERROR.into()
+    }
+}
