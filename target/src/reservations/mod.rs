@@ -25,7 +25,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::warn;
 
 use self::file::StateFile;
-use self::order::{Change, Order};
+use self::order::{Change, Notice, Order};
 use self::parse::Fields;
 use self::persistent::Persistent;
 use crate::asker::Asker;
@@ -35,7 +35,7 @@ use crate::inquiry;
 use crate::sessions::{ItNexus, Whom};
 
 /// Bytes of the longest parameter list of PERSISTENT RESERVE OUT.
-pub(crate) const MAX_LIST_BYTES: u32 = 64 << 10;
+const MAX_LIST_BYTES: u32 = 64 << 10;
 
 /// About the files of all units: what fills the log is one disk.
 static COMPLAINTS: LazyLock<Complaints> = LazyLock::new(Complaints::default);
@@ -245,8 +245,8 @@ impl Reservations {
             }],
         };
         let order = parse::order(fields, data, nexus, known)?;
-        let tell = move |change: &Change| {
-            for (sense, whom) in &change.notices {
+        let tell = move |notices: &[Notice]| {
+            for (sense, whom) in notices {
                 sessions.raise(&target, unit, Whom::Among(whom), *sense);
             }
         };
@@ -268,7 +268,7 @@ impl Reservations {
         nexus: &ItNexus,
         order: &Order,
         command: &Command,
-        tell: impl FnOnce(&Change) + Send + 'static,
+        tell: impl FnOnce(&[Notice]) + Send + 'static,
     ) -> Result<Option<Fenced>, Failure> {
         let turn = Arc::clone(&self.turn).lock_owned().await;
         let (change, kept) = {
@@ -277,18 +277,23 @@ impl Reservations {
             let change = state.persistent.obey(nexus, order)?;
             (change, state.persistent.persists)
         };
-        let Some(change) = change else {
+        let Some(Change {
+            next,
+            notices,
+            aborted,
+        }) = change
+        else {
             return Ok(None);
         };
         let state = Arc::clone(&self.state);
-        let file = self.file.clone().filter(|_| kept || change.next.persists);
+        let file = self.file.clone().filter(|_| kept || next.persists);
         let waits = file.is_some();
         let finish = move || {
             if let Some(file) = file {
-                file.store(&change.next)?;
+                file.store(&next)?;
             }
-            let fenced = write(&state).replace(change.next.clone(), &change.aborted);
-            tell(&change);
+            let fenced = write(&state).replace(next, aborted);
+            tell(&notices);
             drop(turn);
             io::Result::Ok(fenced)
         };
@@ -317,13 +322,13 @@ impl Reservations {
 impl State {
     /// The registrations from now on. If somebody is fenced by that, whoever writes has been let in either before or
     /// after: whoever comes after meets the new ones.
-    fn replace(&mut self, next: Persistent, fenced: &BTreeSet<ItNexus>) -> Option<Fenced> {
+    fn replace(&mut self, next: Persistent, fenced: BTreeSet<ItNexus>) -> Option<Fenced> {
         self.persistent = next;
         (!fenced.is_empty()).then(|| {
             let writing = std::mem::take(&mut self.writing);
             writing.close();
             Fenced {
-                nexuses: fenced.clone(),
+                nexuses: fenced,
                 writing,
             }
         })

@@ -62,12 +62,14 @@ pub(super) struct Moving {
 /// A scope and a type that can be reserved, or what is wrong with them: some orders never look at them.
 pub(super) type Kind = Result<ReservationType, SenseData>;
 
+/// What some have to be told.
+pub(super) type Notice = (Sense, BTreeSet<ItNexus>);
+
 /// What an order comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Change {
     pub(super) next: Persistent,
-    /// Who has to be told what.
-    pub(super) notices: Vec<(Sense, BTreeSet<ItNexus>)>,
+    pub(super) notices: Vec<Notice>,
     /// Whose commands are aborted.
     pub(super) aborted: BTreeSet<ItNexus>,
 }
