@@ -49,6 +49,11 @@ impl Attention {
         self.any.store(true, Ordering::Release);
     }
 
+    /// Something waits to be told.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.any.load(Ordering::Acquire)
+    }
+
     /// The first condition of a unit; it counts as told.
     pub(crate) fn take(&self, unit: u16) -> Option<Sense> {
         self.take_unless(unit, || false)
@@ -57,7 +62,7 @@ impl Attention {
     /// The same, but only a reset is told before a reservation conflict; all else waits until there is none
     /// (SAM-5 §5.3.3).
     pub(crate) fn take_unless(&self, unit: u16, conflicts: impl FnOnce() -> bool) -> Option<Sense> {
-        if !self.any.load(Ordering::Acquire) {
+        if !self.is_pending() {
             return None;
         }
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
@@ -76,7 +81,7 @@ impl Attention {
 
     /// A condition counts as told for all units: the initiator has found out by itself.
     pub(crate) fn forget(&self, sense: Sense) {
-        if !self.any.load(Ordering::Acquire) {
+        if !self.is_pending() {
             return;
         }
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);

@@ -450,7 +450,7 @@ impl Table {
         let entries = sessions.iter().filter_map(|tsih| self.by_tsih.get(tsih));
         let close = |entry: &Entry| {
             entry.close.cancel();
-            [&entry.former[..], &[entry.gone.clone()]].concat()
+            [&entry.former[..], std::slice::from_ref(&entry.gone)].concat()
         };
         entries.flat_map(close).collect()
     }

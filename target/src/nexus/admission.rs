@@ -70,7 +70,7 @@ impl<V: Volume> Nexus<V> {
             return self.send_elsewhere(redirect);
         }
         if identity.tsih != 0 {
-            let guest = Guest::new(&identity, self.peer, None);
+            let guest = Guest::new(&identity, self.peer, None).at(self.local);
             match target.sessions.continued(&guest) {
                 Ok(params) => self.session.continue_session(params),
                 Err(status) => return self.turn_away(&identity.initiator_name, status),

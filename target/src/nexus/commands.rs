@@ -26,6 +26,14 @@ impl<V: Volume> Nexus<V> {
     /// A command has arrived: answer it, or queue it.
     pub(super) fn begin(&mut self, command: &session::Command, now: Instant) {
         self.look_around(command.lun, now);
+        // Another session gives its order before it raises a condition. So who is told of the condition has lost what
+        // it sent before, and loses nothing of what it sends then.
+        if self.is_alarmed() {
+            self.carry_out_orders();
+        }
+        if self.purged.contains(&command.task) {
+            return;
+        }
         let outcome = match self.prepare(command) {
             Ok(Next::Queue(work, length)) => return self.tasks.queue(work, length, now),
             Ok(Next::Answer(response)) => Ok(response),
@@ -47,6 +55,13 @@ impl<V: Volume> Nexus<V> {
         if let Some(unit) = asker.unit(lun) {
             self.tasks.know(unit.unit.number, now);
         }
+    }
+
+    /// There is something to tell the initiator.
+    fn is_alarmed(&self) -> bool {
+        self.seat
+            .as_ref()
+            .is_some_and(|seat| seat.attention.is_pending())
     }
 
     fn prepare(&self, arrived: &session::Command) -> Result<Next<V>, Failure> {

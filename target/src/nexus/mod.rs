@@ -4,6 +4,7 @@ mod admission;
 mod commands;
 mod management;
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -49,6 +50,8 @@ pub(crate) struct Nexus<V> {
     /// From admission on.
     seat: Option<Seat<V>>,
     pub(crate) tasks: Tasks<V>,
+    /// Tasks that were taken away while the session's word of them had not been heard yet.
+    purged: HashSet<TaskId>,
     share: Share,
     window: u32,
     /// The login is over.
@@ -80,6 +83,7 @@ impl<V: Volume> Nexus<V> {
             unproven: None,
             seat: None,
             tasks: Tasks::new(),
+            purged: HashSet::new(),
             share: target.budget.share(),
             window: target.options.session.queue_depth,
             logged_in: false,
@@ -99,6 +103,7 @@ impl<V: Volume> Nexus<V> {
         while let Some(event) = self.session.poll_event() {
             self.act(event, now);
         }
+        self.purged.clear();
         if may_start {
             let Self {
                 tasks,
@@ -281,6 +286,7 @@ impl<V: Volume> Nexus<V> {
                     let known = self.session.purge(Some(Lun::from_number(unit)));
                     let lost = self.session.stats().aborted.saturating_sub(before);
                     self.tasks.abandon(&known, Some(waiter));
+                    self.purged.extend(known);
                     Counters::add(&self.target.counters.purged, lost);
                     if let Some(sense) = cleared.filter(|_| lost > 0) {
                         seat.attention.raise(unit, sense);
