@@ -1,5 +1,6 @@
 //! Files that are served as they are: opened or created, exported, listed, resized.
 
+use std::ffi::OsStr;
 use std::fs::FileType;
 use std::io::ErrorKind;
 use std::os::unix::fs::FileTypeExt;
@@ -196,6 +197,7 @@ impl OpenLun {
         unit.thin = self.disk.space == Space::Sparse;
         unit.removable = self.disk.removable;
         unit.reservations_file.clone_from(&self.reservations);
+        unit.atomic_file = self.reservations.as_deref().map(journal);
         unit
     }
 
@@ -278,6 +280,17 @@ fn reservations(disk: &Disk, place: &str, state: Option<&Path>) -> Result<Option
     let mut beside = disk.file.clone().into_os_string();
     beside.push(".reservations");
     Ok(Some(beside.into()))
+}
+
+/// Where the journal of atomic writes is, which lies beside the registrations.
+fn journal(reservations: &Path) -> PathBuf {
+    let mut path = reservations.to_owned();
+    if path.extension() == Some(OsStr::new("reservations")) {
+        path.set_extension("");
+    }
+    let mut path = path.into_os_string();
+    path.push(".atomic");
+    path.into()
 }
 
 fn open_disk(disk: &Disk) -> Result<RawFile> {

@@ -26,8 +26,8 @@ pub(crate) struct TargetArgs {
     /// A socket for `vmthunder status` and `vmthunder lun`. Without it nobody can ask.
     #[arg(long, value_name = "SOCKET")]
     pub(crate) control: Option<PathBuf>,
-    /// Where persistent reservations that shall survive the loss of power are kept. Without it beside each file, as
-    /// FILE.reservations.
+    /// Where persistent reservations that shall survive the loss of power, and the journal of atomic writes, are kept.
+    /// Without it beside each file, as FILE.reservations and FILE.atomic.
     #[arg(long, value_name = "DIR")]
     pub(crate) state: Option<PathBuf>,
 
