@@ -56,3 +56,18 @@ async fn a_named_discovery_session_is_reinstated_by_name() {
     assert!(second.is_closed().await);
     assert!(unnamed.send_targets("All").await.contains(DISK));
 }
+
+/// RFC 7143 §6.3.4: the connection of a discovery session is not replaced; elsewhere there is not even its session.
+#[tokio::test]
+async fn a_connection_of_a_discovery_session_is_not_reinstated() {
+    let world = World::new(TargetOptions::default()).await;
+    let elsewhere = second_portal(&world).await;
+    let mut first = discover(&world.address, 1, &discovery()).await;
+    for (portal, status) in [(&elsewhere, [2, 0x0a]), (&world.address, [2, 6])] {
+        let mut next = Initiator::connect(portal).await;
+        let (tsih, keys) = (first.tsih, discovery());
+        let response = next.login_request(0x87, 1, tsih, 0, &keys).await;
+        assert_eq!(response.expect("a login response").header[36..38], status);
+    }
+    assert!(first.send_targets("All").await.contains(DISK));
+}
