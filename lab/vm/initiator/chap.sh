@@ -21,8 +21,8 @@ chap_ok() { # chap_ok NUMBER CHAP-ARGUMENTS...: it logs in with this algorithm, 
   grep -a 'CHAP_A' /tmp/iscsid.log | tail -n 2
   read_lba 0 1 > /dev/null && logout "${KI_chap%%,*}" "${KI_chap#*,}"
 }
-chap_refused() { # iscsiadm's exit code 24: authentication failed
-  exits 24 chap "$@"
+chap_refused() { # chap_refused CODE CHAP-ARGUMENTS...: iscsiadm's exit code, 24 refused by the target, 19 by the initiator
+  exits "$1" chap "$2" "$3" "$4" ${5:+"$5" "$6"}
   local failed=$?
   logout "${KI_chap%%,*}" "${KI_chap#*,}" > /dev/null 2>&1
   return $failed
@@ -40,11 +40,11 @@ if wants chap && [ -n "$KI_chap" ]; then
   step chap-sha3-256 chap_ok 8 guest guests-own-secret SHA3-256
   tail -n 2 /tmp/out | quote
   step chap-of-several chap_ok 8 guest guests-own-secret SHA3-256,SHA256,SHA1,MD5
-  step chap-mutual chap_ok 7 guest guests-own-secret SHA256,MD5 target targets-own-secret
+  step chap-mutual-sha256 chap_ok 7 guest guests-own-secret SHA256 target targets-own-secret
   step chap-mutual-md5 chap_ok 5 guest guests-own-secret MD5 target targets-own-secret
-  step chap-wrong-secret-refused chap_refused guest some-other-secret SHA256,MD5
-  step chap-unknown-name-refused chap_refused nobody guests-own-secret SHA256,MD5
-  step chap-wrong-target-refused chap_refused guest guests-own-secret MD5 target not-the-targets-secret
+  step chap-wrong-secret-refused chap_refused 24 guest some-other-secret MD5
+  step chap-unknown-name-refused chap_refused 24 nobody guests-own-secret MD5
+  step chap-wrong-target-refused chap_refused 19 guest guests-own-secret MD5 target not-the-targets-secret
   step chap-none-refused without_chap
   as_first
 fi

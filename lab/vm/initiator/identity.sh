@@ -14,7 +14,10 @@ device_identification() {
   cat /tmp/83
   grep -q NAA /tmp/83 && grep -qi 'relative target port' /tmp/83 && grep -qi 'target port group' /tmp/83
 }
-opcode_bitmap() { sg_opcodes -n --opcode=88 "$DEV" && sg_opcodes -n --opcode=9e,10 "$DEV"; }
+opcode_bitmap() { # a command by its code, and one by its service action
+  sg_opcodes -n --opcode=0x88 "$DEV" | tee /tmp/bitmap && sg_opcodes -n --opcode=0x9e,0x10 "$DEV" | tee -a /tmp/bitmap
+  [ "$(grep -c 'Usage data' /tmp/bitmap)" = 2 ]
+}
 read_lba() { # read_lba LBA BLOCKS
   sg_raw -r $(($(block) * $2)) "$DEV" 88 00 $(hex "$1") $(printf '%08x' "$2" | sed 's/../& /g') 00 00
 }

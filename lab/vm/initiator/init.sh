@@ -27,7 +27,7 @@ step() { # step NAME COMMAND...
   local name=$1
   shift
   case ",$KI_without," in *",$name,"*) say "$name skip"; return 1 ;; esac
-  echo "BEGIN: $name"
+  echo "BEGIN: $name ($(cut -d' ' -f1 /proc/uptime) s)"
   if "$@" > /tmp/out 2>&1; then
     say "$name ok"
     return 0

@@ -84,11 +84,14 @@ reset_frees() { # and ends a RESERVE(6)
   sg_raw "$B" 16 00 00 00 00 00 && exits $CONFLICT read_from "$A" && sg_reset -d -N "$A" && settle "$A" && read_from "$A" && settle "$B"
 }
 reset_during_io() {
-  local writer k
-  for k in 1 2 3 4; do dd if=/tmp/pattern of="$A" bs=256k count=48 seek=$((400 + k * 48)) oflag=direct conv=notrunc > /tmp/dd$k 2>&1 & done
+  local writers= k
+  for k in 1 2 3 4; do
+    dd if=/tmp/pattern of="$A" bs=256k count=48 seek=$((400 + k * 48)) oflag=direct conv=notrunc > /tmp/dd$k 2>&1 &
+    writers="$writers $!"
+  done
   sg_reset -d -N "$A"
   sg_reset -d -N "$A"
-  wait
+  wait $writers
   for k in 1 2 3 4; do
     [ "$(dd if="$A" bs=256k skip=$((400 + k * 48)) count=48 iflag=direct 2> /dev/null | sha256sum)" = "$SUM" ] || { cat /tmp/dd$k; return 1; }
   done

@@ -40,6 +40,8 @@ const TGT_LACKS: &[&str] = &[
     "chap-sha1",
     "chap-sha256",
     "chap-sha3-256",
+    "chap-of-several",
+    "chap-mutual-sha256",
 ];
 
 /// Whom to ask, and what.
