@@ -27,7 +27,7 @@ use self::leaving::Leaving;
 use crate::asker::Asker;
 use crate::failure::Failure;
 use crate::sessions::purged;
-use crate::unit::LogicalUnit;
+use crate::unit::{LogicalUnit, must_end};
 
 /// Commands that one turn executes before the socket is looked at again.
 const TURN_COMMANDS: usize = 64;
@@ -288,7 +288,7 @@ impl<V: Volume> Tasks<V> {
                 self.release(work.unit, held);
             }
             match self.running.get_mut(&task) {
-                Some(running) if running.command.alters_medium() => {
+                Some(running) if must_end(&running.command) => {
                     let unit = running.unit;
                     if running.abandon() {
                         self.leave(unit);
@@ -324,7 +324,7 @@ impl<V: Volume> Tasks<V> {
         self.line.clear();
         self.awaiting.clear();
         for running in self.running.values_mut() {
-            if running.command.alters_medium() {
+            if must_end(&running.command) {
                 running.abandon();
             } else {
                 running.abort.abort();

@@ -59,6 +59,12 @@ pub(crate) use spans::{
 /// About the volumes of all units: what fills the log is one.
 static COMPLAINTS: LazyLock<Complaints> = LazyLock::new(Complaints::default);
 
+/// True if the execution of a command must not be dropped half-way, because what it writes may still happen later. The
+/// work of SANITIZE is a task of its own: nobody waits for it to forget the command.
+pub(crate) fn must_end(command: &Command) -> bool {
+    command.alters_medium() && !matches!(command, Command::Sanitize { .. })
+}
+
 /// A unit that is being served, with what its initiators have made of it.
 #[derive(Debug)]
 pub(crate) struct LogicalUnit<V> {
