@@ -7,7 +7,7 @@ use iscsi_proto::wire::lun::Lun;
 use tokio_util::task::TaskTracker;
 
 use crate::exports::{Served, Units};
-use crate::sessions::{ItNexus, Sessions, Whom, purged};
+use crate::sessions::{ItNexus, Sessions, Whom};
 use crate::unit::LogicalUnit;
 
 /// The session that commands come from, as a logical unit sees it.
@@ -61,7 +61,7 @@ impl<V> Asker<V> {
         let tracker = TaskTracker::new();
         let cleared = Some(Sense::COMMANDS_CLEARED);
         self.order_purge(unit, whom, cleared, &tracker);
-        purged(tracker).await;
+        self.sessions.purged(tracker).await;
     }
 
     /// Begins what [`purge`](Self::purge) does; the tracker is empty when it is done.

@@ -41,11 +41,11 @@ use iscsi_proto::session::TargetConfig;
 use tokio_util::task::TaskTracker;
 use vmthunder_volume::Volume;
 
+use crate::access::LoginFailures;
 pub use crate::access::{
     AccessRules, ChapRules, ChapRulesError, NamePattern, Network, NetworkError, PatternError,
     PortalAddress, PortalAddressError, Redirect,
 };
-use crate::access::LoginFailures;
 use crate::budget::Budget;
 use crate::complaints::Complaints;
 pub use crate::exports::{Export, ExportError};
@@ -54,7 +54,7 @@ use crate::lobby::Lobby;
 use crate::metrics::Counters;
 pub use crate::metrics::TargetStats;
 pub use crate::sessions::SessionSummary;
-use crate::sessions::{Sessions, Whom, purged};
+use crate::sessions::{Sessions, Whom};
 pub use crate::unit::{Unit, UnitIdentity};
 
 /// How a target behaves.
@@ -130,11 +130,11 @@ pub struct Target<V> {
 impl<V: Volume> Target<V> {
     /// A target that exports nothing yet.
     pub fn new(options: TargetOptions) -> Arc<Self> {
-        let limits = options.limits;
+        let (limits, grace) = (options.limits, options.session.limits.abort_grace);
         Arc::new(Self {
             exports: Exports::new(&options.discovery),
             options,
-            sessions: Arc::new(Sessions::new(limits)),
+            sessions: Arc::new(Sessions::new(limits, grace)),
             lobby: Arc::new(Lobby::new(limits.logins)),
             budget: Arc::new(Budget::new(limits.bytes_in_flight)),
             failures: LoginFailures::default(),
@@ -172,7 +172,7 @@ impl<V: Volume> Target<V> {
         sessions.order_purge(name, None, number, Whom::All, None, &tracker);
         sessions.forget_unit(name, number);
         self.tell_of_units(name);
-        purged(tracker).await;
+        sessions.purged(tracker).await;
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! Who is logged in: handles, reinstatement, limits (RFC 7143 §6.3.1, §6.3.5).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,9 +20,6 @@ use crate::asker::Asker;
 use crate::attention::Attention;
 use crate::exports::Served;
 use crate::orders::{Order, Orders};
-
-/// How long the answer to a reset, or to a preemption, waits for writes that are under way.
-const PURGE_GRACE: Duration = Duration::from_secs(2);
 
 /// Who asks: an initiator port at a port of the target (SAM-5 §4.7).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -114,6 +112,8 @@ pub struct SessionSummary {
 pub(crate) struct Sessions {
     table: Arc<Mutex<Table>>,
     limits: TargetLimits,
+    /// How long the answer to a reset, or to a preemption, waits for writes that are under way.
+    grace: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -167,10 +167,11 @@ pub(crate) struct Seat<V> {
 }
 
 impl Sessions {
-    pub(crate) fn new(limits: TargetLimits) -> Self {
+    pub(crate) fn new(limits: TargetLimits, grace: Duration) -> Self {
         Self {
             table: Arc::default(),
             limits,
+            grace,
         }
     }
 
@@ -282,6 +283,16 @@ impl Sessions {
         }
     }
 
+    /// Waits until the tasks of a purge have ended, but not for a volume that hangs: what hangs is left behind, keeps
+    /// others off the blocks that it touches, and ends some day.
+    pub(crate) fn purged(&self, tracker: TaskTracker) -> impl Future<Output = ()> + use<> {
+        let grace = self.grace;
+        async move {
+            tracker.close();
+            let _ = timeout(grace, tracker.wait()).await;
+        }
+    }
+
     /// The ports of an initiator that are logged in to a target.
     pub(crate) fn nexuses(&self, target: &IscsiName, initiator: &IscsiName) -> Vec<ItNexus> {
         let table = self.lock();
@@ -310,13 +321,6 @@ impl Sessions {
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Waits until the tasks of a purge have ended, but not for a volume that hangs.
-pub(crate) async fn purged(tracker: TaskTracker) {
-    tracker.close();
-    // What hangs is left behind: it ends some day, and holds the blocks that it touches until then.
-    let _ = timeout(PURGE_GRACE, tracker.wait()).await;
 }
 
 impl Table {

@@ -150,6 +150,6 @@ fn asker(number: u8) -> Asker<MemVolume> {
     };
     let access = AccessRules::default();
     let export = Served::new(Class::Demand, port, access, BTreeMap::new());
-    let sessions = Sessions::new(TargetLimits::default());
+    let sessions = Sessions::new(TargetLimits::default(), std::time::Duration::from_secs(2));
     Asker::new(nexus, Arc::new(export), Arc::new(sessions))
 }

@@ -30,7 +30,8 @@ impl<V: Volume> Nexus<V> {
         let answer = self.carry_out(function, lun, &tracker);
         debug!(?function, %lun, affected = affected.len(), ?answer, "task management");
         if answer == ManagementAnswer::Complete && !tracker.is_empty() {
-            self.tasks.answer_later(task, tracker);
+            let purged = self.target.sessions.purged(tracker);
+            self.tasks.answer_after(purged, task);
         } else {
             self.session.answer_management(task, answer);
         }

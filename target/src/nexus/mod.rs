@@ -113,6 +113,9 @@ impl<V: Volume> Nexus<V> {
             } = self;
             let produce = |product| take_product(session, &target.counters, product);
             tasks.execute_turn(now, produce).await;
+            // Data that came with its command is there as soon as it is asked for, and what has ended lets others begin.
+            // Nothing else might ever wake this session.
+            self.act_on_events(now);
         }
         self.share.set(
             self.tasks
@@ -207,6 +210,12 @@ impl<V: Volume> Nexus<V> {
             }
         }
         self.reason
+    }
+
+    fn act_on_events(&mut self, now: Instant) {
+        while let Some(event) = self.session.poll_event() {
+            self.act(event, now);
+        }
     }
 
     fn act(&mut self, event: TargetEvent, now: Instant) {

@@ -18,7 +18,6 @@ use iscsi_proto::scsi::{Command, Sense};
 use iscsi_proto::session::{ManagementAnswer, Response, TaskId};
 use iscsi_proto::wire::lun::Lun;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
-use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use vmthunder_volume::Volume;
 
@@ -26,7 +25,6 @@ use self::lane::{Lane, Step};
 use self::leaving::Leaving;
 use crate::asker::Asker;
 use crate::failure::Failure;
-use crate::sessions::purged;
 use crate::unit::{LogicalUnit, must_end};
 
 /// Commands that one turn executes before the socket is looked at again.
@@ -310,10 +308,14 @@ impl<V: Volume> Tasks<V> {
         }
     }
 
-    /// Answers a task management request when the tracker is empty, or when it is no use waiting.
-    pub(crate) fn answer_later(&mut self, task: TaskId, tracker: TaskTracker) {
+    /// Answers a task management request when its tasks are gone.
+    pub(crate) fn answer_after(
+        &mut self,
+        purged: impl Future<Output = ()> + Send + 'static,
+        task: TaskId,
+    ) {
         self.answers.spawn(async move {
-            purged(tracker).await;
+            purged.await;
             (task, ManagementAnswer::Complete)
         });
     }

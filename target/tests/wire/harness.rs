@@ -39,8 +39,30 @@ pub(crate) fn read_block(block: u8) -> [u8; 10] {
 #[derive(Debug)]
 pub(crate) struct Disk {
     faulty: FaultyVolume<MemVolume>,
-    open: watch::Sender<bool>,
+    gate: watch::Sender<Gate>,
     begun: watch::Sender<usize>,
+}
+
+/// What hangs, oldest first. The latest goes on first: that is as bad as it can be.
+#[derive(Debug, Default)]
+struct Gate {
+    shut: bool,
+    hanging: Vec<u64>,
+    latest: u64,
+}
+
+/// A read or write that hung, until it has ended or was dropped.
+struct Passage<'a> {
+    disk: &'a Disk,
+    number: u64,
+}
+
+impl Drop for Passage<'_> {
+    fn drop(&mut self) {
+        self.disk
+            .gate
+            .send_modify(|gate| gate.hanging.retain(|number| *number != self.number));
+    }
 }
 
 impl Disk {
@@ -51,7 +73,7 @@ impl Disk {
             .collect();
         Arc::new(Self {
             faulty: FaultyVolume::new(MemVolume::new(geometry, bytes)),
-            open: watch::Sender::new(true),
+            gate: watch::Sender::default(),
             begun: watch::Sender::new(0),
         })
     }
@@ -72,12 +94,12 @@ impl Disk {
     /// From now on every read and write hangs.
     pub(crate) fn hold(&self) {
         self.begun.send_replace(0);
-        self.open.send_replace(false);
+        self.gate.send_modify(|gate| gate.shut = true);
     }
 
     /// What hangs goes on.
     pub(crate) fn let_go(&self) {
-        self.open.send_replace(true);
+        self.gate.send_modify(|gate| gate.shut = false);
     }
 
     /// Waits until so many reads and writes hang, or have hung since they were held.
@@ -89,10 +111,25 @@ impl Disk {
             .expect("the disk is there");
     }
 
-    async fn pass(&self) {
-        let mut open = self.open.subscribe();
+    async fn pass(&self) -> Option<Passage<'_>> {
+        let mut number = None;
+        self.gate.send_if_modified(|gate| {
+            if gate.shut || !gate.hanging.is_empty() {
+                gate.latest += 1;
+                gate.hanging.push(gate.latest);
+                number = Some(gate.latest);
+            }
+            false
+        });
+        let passage = Passage {
+            disk: self,
+            number: number?,
+        };
         self.begun.send_modify(|begun| *begun += 1);
-        let _ = open.wait_for(|open| *open).await;
+        let next = |gate: &Gate| !gate.shut && gate.hanging.last() == Some(&passage.number);
+        let mut gate = self.gate.subscribe();
+        let _ = gate.wait_for(next).await;
+        Some(passage)
     }
 }
 
@@ -102,22 +139,22 @@ impl Volume for Disk {
     }
 
     async fn read(&self, span: Span, class: Class) -> Result<Bytes> {
-        self.pass().await;
+        let _passage = self.pass().await;
         self.faulty.read(span, class).await
     }
 
     async fn write(&self, offset: u64, bytes: Bytes) -> Result<()> {
-        self.pass().await;
+        let _passage = self.pass().await;
         self.faulty.write(offset, bytes).await
     }
 
     async fn flush(&self) -> Result<()> {
-        self.pass().await;
+        let _passage = self.pass().await;
         self.faulty.flush().await
     }
 
     async fn trim(&self, span: Span) -> Result<()> {
-        self.pass().await;
+        let _passage = self.pass().await;
         self.faulty.trim(span).await
     }
 }
@@ -277,8 +314,13 @@ impl Initiator {
         );
         bytes.extend(data);
         bytes.resize(bytes.len().next_multiple_of(4), 0);
+        self.send_bytes(&bytes).await;
+    }
+
+    /// Sends PDUs in one go.
+    pub(crate) async fn send_bytes(&mut self, bytes: &[u8]) {
         // A target that has closed the connection shows when its answer is read.
-        let _ = self.stream.write_all(&bytes).await;
+        let _ = self.stream.write_all(bytes).await;
     }
 
     /// The next PDU that asks or says more than how wide the window is; none if the target closed the connection.

@@ -2,6 +2,8 @@
 
 mod access;
 mod attention;
+mod bursts;
+mod chaos;
 mod chap;
 mod commands;
 mod discovery;

@@ -67,7 +67,10 @@ impl Bench {
         };
         let access = AccessRules::default();
         let export = Arc::new(Served::new(Class::Demand, port, access, units.clone()));
-        let sessions = Arc::new(Sessions::new(crate::TargetLimits::default()));
+        let sessions = Arc::new(Sessions::new(
+            crate::TargetLimits::default(),
+            std::time::Duration::from_secs(2),
+        ));
         let seats = ["guest", "other"].map(|name| {
             let identity = Identity {
                 initiator_name: format!("iqn.2001-04.com.example:{name}").parse().unwrap(),
