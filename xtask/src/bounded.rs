@@ -180,7 +180,8 @@ pub(crate) fn end(child: &mut Child) -> Result<()> {
     Ok(())
 }
 
-fn wait(child: &mut Child, limit: Duration) -> Result<ExitStatus> {
+/// Waits for the end of a program, and ends it after `limit`.
+pub(crate) fn wait(child: &mut Child, limit: Duration) -> Result<ExitStatus> {
     if let Some(status) = poll(child, limit)? {
         return Ok(status);
     }

@@ -77,6 +77,11 @@ impl Daemon {
         Ok(urls)
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Fails if the program ended by itself, or printed a line that nobody asked for.
     pub(crate) fn check(&mut self) -> Result<()> {
         let ended = self.child.try_wait()?;

@@ -83,7 +83,7 @@ network() {
 say "kernel $(uname -r), portal $KI_portal, target $KI_iqn"
 step modules modules || bye
 step network network || bye
-iscsid -f -d 4 > /tmp/iscsid.log 2>&1 &
+iscsid -f -d 8 > /tmp/iscsid.log 2>&1 &
 for _ in $(seq 40); do iscsiadm -m session > /dev/null 2>&1; [ $? = 21 ] && break; usleep 100000; done
 
 # --- sessions: $SID, $DISK and $DEV are those of the last login

@@ -8,16 +8,19 @@ mod qemu;
 mod suite;
 mod tgt;
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 use crate::bounded;
-use crate::foreign::bench::Bench;
 use crate::packages;
 use crate::repo::Repo;
 use crate::step::Step;
 use crate::tally::Tally;
+
+pub(crate) use crate::foreign::bench::{Bench, Served};
+pub(crate) use crate::foreign::qemu::compare_with as compare;
 
 pub(crate) const STEP: Step = Step {
     name: "foreign",
@@ -107,15 +110,22 @@ fn missing(programs: &[&'static str]) -> Option<&'static str> {
 }
 
 /// Builds the program under test in the profile of the unit tests, which have compiled nearly all of it.
-pub(crate) fn build(repo: &Repo) -> Result<std::path::PathBuf> {
-    let mut build = repo.cargo(["build", "--quiet", "--package", "vmthunder"]);
-    bounded::show(&mut build, Duration::from_secs(900))?;
-    let target_directory = repo.metadata()?["target_directory"]
-        .as_str()
-        .unwrap_or_default()
-        .to_owned();
-    let vmthunder = std::path::Path::new(&target_directory).join("debug/vmthunder");
-    anyhow::ensure!(
+pub(crate) fn build(repo: &Repo) -> Result<PathBuf> {
+    build_profile(repo, "dev", "debug")
+}
+
+/// Builds the program as users run it.
+pub(crate) fn build_release(repo: &Repo) -> Result<PathBuf> {
+    build_profile(repo, "release", "release")
+}
+
+fn build_profile(repo: &Repo, profile: &str, folder: &str) -> Result<PathBuf> {
+    let mut build = repo.cargo(["build", "--quiet", "--package", "vmthunder", "--profile"]);
+    bounded::show(build.arg(profile), Duration::from_secs(1800))?;
+    let metadata = repo.metadata()?;
+    let target = metadata["target_directory"].as_str().unwrap_or_default();
+    let vmthunder = Path::new(target).join(folder).join("vmthunder");
+    ensure!(
         vmthunder.is_file(),
         "cargo built no {}",
         vmthunder.display()

@@ -1,6 +1,7 @@
 //! Chores of the laboratory: what is too slow, or needs too much, for every test run.
 
 mod boot;
+mod crowd;
 mod kernel;
 mod suite;
 
@@ -22,6 +23,8 @@ pub(crate) enum Lab {
         #[arg(long, value_name = "FOLDER")]
         golden: Option<PathBuf>,
     },
+    /// Ten thousand half-open logins and a thousand idle sessions: memory, and what others notice.
+    Crowd(crowd::CrowdArgs),
     /// The Linux kernel's initiator, in a QEMU guest, against our target or tgt: one to five minutes.
     Kernel(kernel::KernelArgs),
     /// libiscsi's test suite against our target in every configuration, and against tgt; writes docs/conformance.md.
@@ -32,6 +35,7 @@ pub(crate) enum Lab {
 pub(crate) fn run(repo: &Repo, chore: &Lab) -> Result<Tally> {
     match chore {
         Lab::Boot { golden } => boot::run(repo, golden.as_deref()),
+        Lab::Crowd(args) => crowd::run(repo, args),
         Lab::Kernel(args) => kernel::run(repo, args),
         Lab::Suite(args) => suite::run(repo, args),
     }
@@ -50,5 +54,11 @@ impl Program {
         self.program
             .clone()
             .map_or_else(|| foreign::build(repo), Ok)
+    }
+
+    fn build_release(&self, repo: &Repo) -> Result<PathBuf> {
+        self.program
+            .clone()
+            .map_or_else(|| foreign::build_release(repo), Ok)
     }
 }
