@@ -210,7 +210,7 @@ fn an_acknowledgement_that_is_not_immediate_is_rejected() {
     let bad = ping(NO_TAG, 100, b"").byte(0, 0x00);
     wire.say(&bad);
     wire.hear_reject(0x09, &bad);
-    wire.say(&read(1, 101, 0));
+    wire.say(&read(1, 100, 0));
     wire.command();
 }
 

@@ -2,7 +2,7 @@
 
 use iscsi_proto::session::{Breach, CloseReason, SessionLimits, TargetEvent};
 
-use crate::harness::{EAGER, NO_TAG, Say, Wire, data_out, ping, read, text, write};
+use crate::harness::{EAGER, NO_TAG, Say, Wire, data_out, manage, ping, read, text, write};
 
 /// RFC 7143 §4.2.2.1 and §7.2.1: ignored without a word.
 #[test]
@@ -101,33 +101,33 @@ fn what_is_no_request_is_rejected_with_its_header() {
         (0x04, Say::new(0x20, 0x80, 3)),
         (0x04, Say::new(0x43, 0x87, 3)),
         (0x09, read(NO_TAG, 100, 0)),
-        (0x09, read(3, 101, 0).byte(1, 0x41)),
+        (0x09, read(3, 100, 0).byte(1, 0x41)),
         (
             0x09,
-            Say::new(0x00, 0x80, NO_TAG).word(20, NO_TAG).cmd_sn(102),
+            Say::new(0x00, 0x80, NO_TAG).word(20, NO_TAG).cmd_sn(100),
         ),
         (0x09, data_out(77, 5, 0, 0, true, b"data")),
-        (0x09, text(5, 103, 5, 0x80, b"")),
-        (0x04, text(5, 104, NO_TAG, 0xc0, b"")),
-        (0x09, Say::new(0x06, 0x83, 3).cmd_sn(105)),
+        (0x09, text(5, 100, 5, 0x80, b"")),
+        (0x04, text(5, 101, NO_TAG, 0xc0, b"")),
+        (0x09, Say::new(0x06, 0x83, 3).cmd_sn(102)),
     ];
     for (reason, bad) in cases {
         wire.say(&bad);
         wire.hear_reject(reason, &bad);
     }
-    wire.say(&read(1, 106, 0));
+    wire.say(&read(1, 102, 0));
     wire.command();
-    let twice = read(1, 107, 0);
+    let twice = read(1, 103, 0);
     wire.say(&twice);
     wire.hear_reject(0x07, &twice);
-    wire.say(&read(2, 108, 0));
+    wire.say(&read(2, 103, 0));
     wire.command();
     assert_eq!(wire.session.stats().rejects, 12);
 }
 
-/// RFC 7143 §7.3 and §11.17.1: what may not be sent again leaves no gap.
+/// RFC 7143 §7.3 and §11.17.1: the number of a rejected command is a gap until the initiator fills it.
 #[test]
-fn a_rejected_request_keeps_its_number_and_stops_nobody() {
+fn a_rejected_command_counts_as_not_received() {
     let mut wire = Wire::logged_in(EAGER);
     wire.say(&read(2, 101, 0));
     assert!(wire.event().is_none(), "it waits for number 100");
@@ -136,16 +136,36 @@ fn a_rejected_request_keeps_its_number_and_stops_nobody() {
     let reject = wire.hear_one();
     assert_eq!(
         (reject.opcode(), reject.head[2], reject.word(28)),
-        (0x3f, 0x09, 101),
-        "ExpCmdSN is past it"
+        (0x3f, 0x09, 100),
+        "ExpCmdSN is still its number"
     );
-    assert_eq!(wire.command().cdb[0], 0x28);
-    wire.say(&bad);
+    assert!(wire.event().is_none(), "nothing passes the gap");
     wire.say(&read(3, 150, 0).byte(1, 0x41));
     assert!(
         wire.hear().is_empty(),
-        "neither a duplicate nor a number outside the window is answered"
+        "a number outside the window is not answered"
     );
+    wire.say(&read(1, 100, 512));
+    assert_eq!(wire.command().expected_length, 512);
+    assert_eq!(wire.command().expected_length, 0, "the one that waited");
+}
+
+/// RFC 7143 §7.3 and §7.11: ABORT TASK of a rejected command fills the gap that it left.
+#[test]
+fn an_abort_fills_the_gap_of_a_rejected_command() {
+    let mut wire = Wire::logged_in(EAGER);
+    let bad = read(1, 100, 0).byte(1, 0x41);
+    wire.say(&bad);
+    wire.hear_reject(0x09, &bad);
+    wire.say(&read(2, 101, 0));
+    assert!(wire.event().is_none(), "it waits for number 100");
+    wire.say(&manage(1, 9, 102, 1, 100));
+    let answer = wire.hear_one();
+    assert_eq!(
+        (answer.opcode(), answer.head[2], answer.tag()),
+        (0x22, 0, 9)
+    );
+    wire.command();
 }
 
 /// RFC 7143 §4.2.2.1: the first PDU of a number counts.

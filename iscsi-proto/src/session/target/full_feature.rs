@@ -165,11 +165,11 @@ impl FullFeature {
     /// Whether a task is under way comes first, then the order of commands (RFC 7143 §4.2.2.1).
     fn request(&mut self, now: Instant, request: Request, pdu: Pdu) {
         if let Err(reason) = self.check_fields(request, &pdu) {
-            return self.refuse(now, request, reason, &pdu.header);
+            return self.refuse(request, reason, &pdu.header);
         }
         match self.stance_on(request, &pdu.header) {
             Stance::Ignore => self.out.stats.ignored += 1,
-            Stance::Reject(reason) => self.refuse(now, request, reason, &pdu.header),
+            Stance::Reject(reason) => self.refuse(request, reason, &pdu.header),
             Stance::Deliver => {
                 self.deliver(now, request, pdu);
                 self.deliver_queued(now);
@@ -183,18 +183,14 @@ impl FullFeature {
         }
     }
 
-    /// Rejects a request. Its number counts as received: the initiator may not send it again (RFC 7143 §11.17.1), so
-    /// nothing else would ever fill the gap that everything behind it waits for.
-    fn refuse(&mut self, now: Instant, request: Request, reason: RejectReason, bad: &Header) {
-        if request.delivery == Delivery::Numbered {
-            if !self.window.awaits(request.cmd_sn) {
-                self.out.stats.ignored += 1;
-                return;
-            }
-            self.window.plug(request.cmd_sn);
+    /// Rejects a request. Its number counts as not received, so what comes behind it waits until the initiator fills the
+    /// gap: with another command, or with ABORT TASK (RFC 7143 §7.3, §7.11).
+    fn refuse(&mut self, request: Request, reason: RejectReason, bad: &Header) {
+        if request.delivery == Delivery::Numbered && !self.window.awaits(request.cmd_sn) {
+            self.out.stats.ignored += 1;
+            return;
         }
         self.reject(reason, bad);
-        self.deliver_queued(now);
     }
 
     fn stance_on(&self, request: Request, header: &Header) -> Stance {
