@@ -6,7 +6,7 @@ use crate::harness::{DISK, Initiator, World, discovery, export, normal, unit};
 
 fn only(initiators: &str) -> AccessRules {
     AccessRules {
-        initiators: vec![initiators.parse().unwrap()],
+        initiators: vec![initiators.parse().expect("a pattern")],
         ..AccessRules::default()
     }
 }

@@ -12,7 +12,7 @@ const OWN_SECRET: &[u8] = b"battery staple";
 fn account(name: &str, secret: &[u8]) -> Account {
     Account {
         name: name.to_owned(),
-        secret: Secret::new(secret).unwrap(),
+        secret: Secret::new(secret).expect("as it should be"),
     }
 }
 
@@ -23,7 +23,9 @@ fn rules() -> AccessRules {
     ];
     let mutual = Some(account("us", OWN_SECRET));
     AccessRules {
-        chap: Some(ChapRules::new(accounts, mutual, vec![Algorithm::Md5]).unwrap()),
+        chap: Some(
+            ChapRules::new(accounts, mutual, vec![Algorithm::Md5]).expect("as it should be"),
+        ),
         ..AccessRules::default()
     }
 }
@@ -40,7 +42,7 @@ fn response(identifier: u8, secret: &[u8], challenge: &[u8]) -> String {
 }
 
 fn value(text: &[u8], key: &str) -> Option<String> {
-    let text = String::from_utf8(text.to_vec()).unwrap();
+    let text = String::from_utf8(text.to_vec()).expect("as it should be");
     let mut pairs = text.split('\0').filter_map(|pair| pair.split_once('='));
     let value = pairs.find(|(name, _)| *name == key)?.1;
     Some(value.to_owned())
@@ -50,7 +52,7 @@ fn binary(hex: &str) -> Vec<u8> {
     let digits = hex.strip_prefix("0x").expect("hexadecimal");
     (0..digits.len())
         .step_by(2)
-        .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap())
+        .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).expect("as it should be"))
         .collect()
 }
 
@@ -77,8 +79,11 @@ async fn prove(
         .await
         .expect("a challenge");
     assert_eq!(value(&second.data, "CHAP_A").as_deref(), Some("5"));
-    let identifier = value(&second.data, "CHAP_I").unwrap().parse().unwrap();
-    let challenge = binary(&value(&second.data, "CHAP_C").unwrap());
+    let identifier = value(&second.data, "CHAP_I")
+        .expect("as it should be")
+        .parse()
+        .expect("as it should be");
+    let challenge = binary(&value(&second.data, "CHAP_C").expect("as it should be"));
     assert!(challenge.len() >= 16);
     let answer = response(identifier, secret, &challenge);
     let keys = format!("CHAP_N={name}\0CHAP_R={answer}\0{more}");

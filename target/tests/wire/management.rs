@@ -1,6 +1,8 @@
 //! Task management over sessions (RFC 7143 §11.5, SAM-5 §7): tasks are really gone, others are told, and the answer
 //! comes in bounded time whatever the disk does.
 
+use std::time::Duration;
+
 use iscsi_target::TargetOptions;
 use tokio::time::timeout;
 
@@ -104,7 +106,9 @@ async fn every_function_is_answered_though_the_disk_hangs() {
         (LOGICAL_UNIT_RESET, false),
         (TARGET_WARM_RESET, false),
     ] {
-        let world = World::new(TargetOptions::default()).await;
+        let mut options = TargetOptions::default();
+        options.session.limits.abort_grace = Duration::from_millis(100);
+        let world = World::new(options).await;
         let (mut one, mut other) = (world.settled(1).await, world.settled(2).await);
         world.volume.hold();
         let write = one.command(0, &write_block(2), 0, &[0x11; 512]).await;
@@ -214,7 +218,9 @@ async fn what_there_is_not_is_not_managed() {
 /// Two sessions that reset each other's unit at once: both are answered.
 #[tokio::test]
 async fn resets_that_cross_do_not_wait_for_each_other() {
-    let world = World::new(TargetOptions::default()).await;
+    let mut options = TargetOptions::default();
+    options.session.limits.abort_grace = Duration::from_millis(100);
+    let world = World::new(options).await;
     let (mut one, mut other) = (world.settled(1).await, world.settled(2).await);
     world.volume.hold();
     for initiator in [&mut one, &mut other] {
