@@ -26,7 +26,7 @@ const BYTES_PER_SECOND: u64 = 256 << 20;
 
 /// How long a SANITIZE keeps the unit from being ready at least. No unit attention tells of it, and who checks paths does
 /// so every five seconds (multipath-tools): nobody shall take the new content for the old.
-const SHORTEST: Duration = Duration::from_secs(6);
+const SHORTEST: Duration = Duration::from_secs(8);
 
 /// Bytes that are overwritten at once.
 const TURN_BYTES: u64 = 1 << 20;
