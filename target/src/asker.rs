@@ -54,17 +54,11 @@ impl<V> Asker<V> {
             .raise(&self.export.port.target, unit, whom, sense);
     }
 
-    /// Takes the tasks of other sessions of the same target away from a unit, without an answer: they were preempted or
-    /// cleared (SAM-5 §5.8.3), and who lost one is told so. Returns when none of them touches the volume any more, or
-    /// when it is no use waiting. The asker's own tasks stay.
-    pub(crate) async fn purge(&self, unit: u16, whom: Whom<'_>) {
-        let tracker = TaskTracker::new();
-        let cleared = Some(Sense::COMMANDS_CLEARED);
-        self.order_purge(unit, whom, cleared, &tracker);
-        self.sessions.purged(tracker).await;
-    }
-
-    /// Begins what [`purge`](Self::purge) does; the tracker is empty when it is done.
+    /// Takes the tasks of other sessions of the same target away from a unit, without an answer; who lost one is told
+    /// `cleared`. The tracker is empty when none of them touches the volume any more. The asker's own tasks stay.
+    ///
+    /// An order comes before the conditions that are raised with it: who is told of a condition has lost what it sent
+    /// before, and nothing that it sends then.
     pub(crate) fn order_purge(
         &self,
         unit: u16,

@@ -236,11 +236,9 @@ impl<V: Volume> Connection<V> {
 fn is_fault(reason: CloseReason) -> bool {
     match reason {
         CloseReason::LoginFailed { violation, .. } => violation.is_some(),
-        CloseReason::LoginTimeout
-        | CloseReason::Silent
-        | CloseReason::LogoutTimeout
-        | CloseReason::ProtocolError(_) => true,
+        CloseReason::LoginTimeout | CloseReason::Silent | CloseReason::ProtocolError(_) => true,
         CloseReason::LoggedOut
+        | CloseReason::LogoutTimeout
         | CloseReason::Disconnected
         | CloseReason::Local
         | CloseReason::Reset => false,

@@ -129,8 +129,14 @@ impl<V: Volume> Nexus<V> {
             Ok(seat) => seat,
             Err(status) => return self.turn_away(initiator, status),
         };
-        // Whoever withdrew the export meanwhile may have missed this session.
-        if target.exported(identity).is_err() {
+        // Whoever withdrew the export meanwhile may have missed this session, and the name may be another export's now.
+        let own = seat.asker.as_ref().map(|asker| &asker.export);
+        let same = match (target.exported(identity), own) {
+            (Ok(Some(export)), Some(own)) => Arc::ptr_eq(&export, own),
+            (Ok(None), None) => true,
+            _ => false,
+        };
+        if !same {
             return self.turn_away(initiator, LoginStatus::TARGET_REMOVED);
         }
         if seat.predecessors.is_empty() {

@@ -245,13 +245,21 @@ impl Reservations {
             }],
         };
         let order = parse::order(fields, data, nexus, known)?;
-        let tell = move |notices: &[Notice]| {
+        let tracker = TaskTracker::new();
+        let (own, given) = (nexus.clone(), tracker.clone());
+        let tell = move |notices: &[Notice], fenced: Option<&Fenced>| {
+            // The order comes first: who is told has lost what it sent before, and nothing that it sends then.
+            if let Some(fenced) = fenced {
+                let whom = Whom::Among(&fenced.nexuses);
+                let cleared = Some(Sense::COMMANDS_CLEARED);
+                sessions.order_purge(&target, Some(&own), unit, whom, cleared, &given);
+            }
             for (sense, whom) in notices {
                 sessions.raise(&target, unit, Whom::Among(whom), *sense);
             }
         };
         if let Some(fenced) = self.carry_out(nexus, &order, command, tell).await? {
-            asker.purge(unit, Whom::Among(&fenced.nexuses)).await;
+            asker.sessions.purged(tracker).await;
             // Whoever is fenced must not write any more when this command is answered: success is a promise, so here
             // it is not given up, however long a volume hangs.
             fenced.writing.wait().await;
@@ -268,7 +276,7 @@ impl Reservations {
         nexus: &ItNexus,
         order: &Order,
         command: &Command,
-        tell: impl FnOnce(&[Notice]) + Send + 'static,
+        tell: impl FnOnce(&[Notice], Option<&Fenced>) + Send + 'static,
     ) -> Result<Option<Fenced>, Failure> {
         let turn = Arc::clone(&self.turn).lock_owned().await;
         let (change, kept) = {
@@ -293,7 +301,7 @@ impl Reservations {
                 file.store(&next)?;
             }
             let fenced = write(&state).replace(next, aborted);
-            tell(&notices);
+            tell(&notices, fenced.as_ref());
             drop(turn);
             io::Result::Ok(fenced)
         };

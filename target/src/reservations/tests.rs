@@ -19,7 +19,7 @@ use super::order::{Notice, Order};
 use super::testing::{
     nexus, nexuses, preempt_and_abort, register, register_and_ignore, register_for_good, reserve,
 };
-use super::{MAX_LIST_BYTES, Reservations, StateFile};
+use super::{Fenced, MAX_LIST_BYTES, Reservations, StateFile};
 use crate::failure::Failure;
 use crate::sessions::ItNexus;
 
@@ -50,7 +50,12 @@ async fn tell(
     order: Order,
 ) -> Result<Option<BTreeSet<ItNexus>>, Failure> {
     let (who, command) = (nexus(number), out());
-    let carried_out = reservations.carry_out(&who, &order, &command, |_: &[Notice]| ());
+    let carried_out = reservations.carry_out(
+        &who,
+        &order,
+        &command,
+        |_: &[Notice], _: Option<&Fenced>| (),
+    );
     let done = timeout(Duration::from_secs(10), carried_out)
         .await
         .unwrap()?;
@@ -145,7 +150,7 @@ async fn a_failing_disk_changes_nothing() {
     let order = preempt_and_abort(1, 2, ReservationType::WriteExclusive);
     let told = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&told);
-    let count = move |_: &[Notice]| {
+    let count = move |_: &[Notice], _: Option<&Fenced>| {
         count.fetch_add(1, Ordering::Relaxed);
     };
     let failed = reservations
@@ -170,7 +175,9 @@ async fn others_are_told_and_named() {
     let order = preempt_and_abort(1, 2, ReservationType::WriteExclusive);
     let told = Arc::new(Mutex::new(Vec::new()));
     let told_to = Arc::clone(&told);
-    let note = move |notices: &[Notice]| told_to.lock().unwrap().extend_from_slice(notices);
+    let note = move |notices: &[Notice], _: Option<&Fenced>| {
+        told_to.lock().unwrap().extend_from_slice(notices);
+    };
     let aborted = reservations
         .carry_out(&nexus(1), &order, &out(), note)
         .await;
@@ -195,7 +202,7 @@ async fn a_write_is_fenced_or_waited_for() {
     tell(&reservations, 2, reserve(2, kind)).await.unwrap();
     let order = preempt_and_abort(1, 2, kind);
     let fenced = reservations
-        .carry_out(&who, &order, &out, |_: &[Notice]| ())
+        .carry_out(&who, &order, &out, |_: &[Notice], _: Option<&Fenced>| ())
         .await;
     let fenced = fenced.unwrap().unwrap();
     assert_eq!(
@@ -221,8 +228,12 @@ async fn an_order_that_is_dropped_is_whole_or_not_at_all() {
         tell(&reservations, 1, register_for_good(1)).await.unwrap();
         let (who, order, command) = (nexus(2), register_for_good(2), out());
         {
-            let mut carried_out =
-                pin!(reservations.carry_out(&who, &order, &command, |_: &[Notice]| ()));
+            let mut carried_out = pin!(reservations.carry_out(
+                &who,
+                &order,
+                &command,
+                |_: &[Notice], _: Option<&Fenced>| ()
+            ));
             let mut context = Context::from_waker(Waker::noop());
             for _ in 0..polls {
                 if let Poll::Ready(done) = carried_out.as_mut().poll(&mut context) {
