@@ -54,6 +54,8 @@ enum Broken {
     Stuck,
     #[error("too many connections wait for their login")]
     DrivenOut,
+    #[error("the initiator takes nothing of what it has asked for, and others want the memory")]
+    Stalled,
 }
 
 /// One connection and its session.
@@ -61,6 +63,8 @@ pub(crate) struct Connection<V> {
     nexus: Nexus<V>,
     input: BytesMut,
     read_room: usize,
+    /// When the latest bytes came.
+    heard: Instant,
     /// When the buffers are given back, unless something comes.
     rest: Option<Instant>,
     transmit: Transmit,
@@ -72,6 +76,7 @@ impl<V: Volume> Connection<V> {
             nexus: Nexus::new(target, local, peer),
             input: BytesMut::new(),
             read_room: *READ_ROOM.start(),
+            heard: Instant::now(),
             rest: None,
             transmit: Transmit::default(),
         }
@@ -100,7 +105,9 @@ impl<V: Volume> Connection<V> {
                     &format_args!("{cause} in the middle of a PDU"),
                 );
             }
-            (Some(cause @ Broken::Stuck), _) => complain(&target, peer, &cause),
+            (Some(cause @ (Broken::Stuck | Broken::Stalled)), _) => {
+                complain(&target, peer, &cause);
+            }
             (Some(cause), _) => debug!(%cause, "connection dropped"),
             (None, _) => debug!("connection closed"),
         }
@@ -140,10 +147,16 @@ impl<V: Volume> Connection<V> {
                 self.read_available(stream)?;
                 continue;
             }
-            let due = [self.nexus.deadline(), last_words, self.rest()]
-                .into_iter()
-                .flatten()
-                .min();
+            let due = [
+                self.nexus.deadline(),
+                last_words,
+                self.rest(),
+                self.stalled_until(),
+                self.silent_until(),
+            ]
+            .into_iter()
+            .flatten()
+            .min();
             if let Some(due) = due.filter(|due| timer.deadline() != (*due).into()) {
                 timer.as_mut().reset(due.into());
             }
@@ -165,10 +178,17 @@ impl<V: Volume> Connection<V> {
                     if last_words.is_some_and(|at| at <= Instant::now()) {
                         return Err(Broken::Stuck);
                     }
-                    self.pass_time(Instant::now());
+                    self.pass_time(Instant::now())?;
                 }
             }
         }
+    }
+
+    /// When an initiator that takes nothing is dropped: only if it holds much of what others want.
+    fn stalled_until(&self) -> Option<Instant> {
+        let greedy = self.nexus.is_frugal() && self.transmit.bytes() >= FRUGAL_PAUSE_BYTES;
+        let stalled = self.transmit.stalled().filter(|_| greedy)?;
+        Some(stalled + self.nexus.stall_grace())
     }
 
     /// When the buffers are given back: a session in which nothing happens takes next to no memory.
@@ -182,13 +202,25 @@ impl<V: Volume> Connection<V> {
         self.rest
     }
 
-    fn pass_time(&mut self, now: Instant) {
+    /// When a session that nobody may ask whether it still lives is over.
+    fn silent_until(&self) -> Option<Instant> {
+        Some(self.heard + self.nexus.silence_grace()?)
+    }
+
+    fn pass_time(&mut self, now: Instant) -> Result<(), Broken> {
+        if self.silent_until().is_some_and(|at| at <= now) {
+            self.nexus.session.close();
+        }
+        if self.stalled_until().is_some_and(|at| at <= now) {
+            return Err(Broken::Stalled);
+        }
         self.nexus.session.handle_timeout(now);
         if self.rest.is_some_and(|at| at <= now) {
             self.input = BytesMut::new();
             self.read_room = *READ_ROOM.start();
             self.transmit.rest();
         }
+        Ok(())
     }
 
     /// The initiator takes what it asked for quickly enough for more.
@@ -212,6 +244,7 @@ impl<V: Volume> Connection<V> {
                 Ok(read) => {
                     total += read;
                     self.rest = None;
+                    self.heard = Instant::now();
                     self.nexus
                         .session
                         .handle_bytes(Instant::now(), &mut self.input);

@@ -12,9 +12,6 @@ use crate::access::{AccessRules, ChapRules};
 use crate::inquiry::Port;
 use crate::unit::{LogicalUnit, Unit};
 
-/// Units in one export.
-const MAX_UNITS: usize = 256;
-
 /// Exports of one target.
 const MAX_EXPORTS: usize = 16_384;
 
@@ -70,8 +67,11 @@ pub enum ExportError {
     #[error("the export has no unit")]
     NoUnits,
     /// An export cannot have so many units.
-    #[error("the export has more than {MAX_UNITS} units")]
-    TooManyUnits,
+    #[error("the export has more than {most} units")]
+    TooManyUnits {
+        /// How many there may be.
+        most: usize,
+    },
     /// There are as many exports as there can be.
     #[error("there are {MAX_EXPORTS} exports already")]
     TooManyExports,
@@ -152,7 +152,12 @@ impl<V: Volume> Exports<V> {
         }
     }
 
-    pub(crate) fn add(&self, export: Export<V>, portal_group_tag: u16) -> Result<(), ExportError> {
+    pub(crate) fn add(
+        &self,
+        export: Export<V>,
+        portal_group_tag: u16,
+        most: usize,
+    ) -> Result<(), ExportError> {
         let Export {
             name,
             units,
@@ -162,7 +167,7 @@ impl<V: Volume> Exports<V> {
         } = export;
         match units.len() {
             0 => return Err(ExportError::NoUnits),
-            count if count > MAX_UNITS => return Err(ExportError::TooManyUnits),
+            count if count > most => return Err(ExportError::TooManyUnits { most }),
             _ => {}
         }
         let port = Port {
@@ -223,14 +228,19 @@ impl<V: Volume> Exports<V> {
     }
 
     /// Adds a unit to an export.
-    pub(crate) fn add_unit(&self, name: &IscsiName, unit: Unit<V>) -> Result<(), ExportError> {
+    pub(crate) fn add_unit(
+        &self,
+        name: &IscsiName,
+        unit: Unit<V>,
+        most: usize,
+    ) -> Result<(), ExportError> {
         let served = self.get(name).ok_or(ExportError::NoExport)?;
         served.change(|units| {
             if units.contains_key(&unit.number) {
                 return Err(ExportError::NumberTaken);
             }
-            if units.len() >= MAX_UNITS {
-                return Err(ExportError::TooManyUnits);
+            if units.len() >= most {
+                return Err(ExportError::TooManyUnits { most });
             }
             let mut units = units.clone();
             units.insert(unit.number, logical(unit)?);

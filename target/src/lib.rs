@@ -72,6 +72,10 @@ pub struct TargetOptions {
     pub write_grace: Duration,
     /// How long initiators have to log out when the target stops.
     pub logout_grace: Duration,
+    /// How long a discovery session may ask nothing: it cannot be pinged (RFC 7143 §7.4.3).
+    pub discovery_grace: Duration,
+    /// How long an initiator may take nothing of what it has asked for while all sessions together hold too much.
+    pub stall_grace: Duration,
 }
 
 /// What the initiators of a target may make grow, all together, and how far.
@@ -85,6 +89,8 @@ pub struct TargetLimits {
     pub logins: usize,
     /// Bytes of read and write data held at once. Beyond, every session gets through with little at a time.
     pub bytes_in_flight: u64,
+    /// Logical units of one export.
+    pub units: usize,
 }
 
 impl Default for TargetOptions {
@@ -96,6 +102,8 @@ impl Default for TargetOptions {
             limits: TargetLimits::default(),
             write_grace: Duration::from_secs(5),
             logout_grace: Duration::from_secs(2),
+            discovery_grace: Duration::from_secs(60),
+            stall_grace: Duration::from_secs(30),
         }
     }
 }
@@ -107,6 +115,7 @@ impl Default for TargetLimits {
             sessions_per_initiator: 1024,
             logins: 512,
             bytes_in_flight: 1 << 30,
+            units: 256,
         }
     }
 }
@@ -146,7 +155,9 @@ impl<V: Volume> Target<V> {
 
     /// Offers an export to initiators from now on.
     pub fn export(&self, export: Export<V>) -> Result<(), ExportError> {
-        self.exports.add(export, self.options.portal_group_tag)
+        let portal_group_tag = self.options.portal_group_tag;
+        self.exports
+            .add(export, portal_group_tag, self.options.limits.units)
     }
 
     /// Takes an export back and closes its sessions; false if there was none of this name.
@@ -158,7 +169,8 @@ impl<V: Volume> Target<V> {
 
     /// Adds a unit to an export, and tells its initiators that there are others now (SPC-4 §6.33).
     pub fn add_unit(&self, name: &IscsiName, unit: Unit<V>) -> Result<(), ExportError> {
-        self.exports.add_unit(name, unit)?;
+        let most = self.options.limits.units;
+        self.exports.add_unit(name, unit, most)?;
         self.tell_of_units(name);
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
+use std::time::Instant;
 
 use bytes::{Buf, Bytes};
 use tokio::net::TcpStream;
@@ -14,9 +15,16 @@ const MAX_SLICES: usize = 1024;
 pub(crate) struct Transmit {
     parts: VecDeque<Bytes>,
     bytes: usize,
+    /// Since when the socket has taken nothing of what waits.
+    stalled: Option<Instant>,
 }
 
 impl Transmit {
+    /// Since when the socket has taken nothing of what waits.
+    pub(crate) fn stalled(&self) -> Option<Instant> {
+        self.stalled
+    }
+
     pub(crate) fn push(&mut self, part: Bytes) {
         if !part.is_empty() {
             self.bytes += part.len();
@@ -49,7 +57,10 @@ impl Transmit {
             match stream.try_write_vectored(&slices) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(written) => self.advance(written),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.stalled.get_or_insert_with(Instant::now);
+                    return Ok(());
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -58,6 +69,7 @@ impl Transmit {
 
     fn advance(&mut self, mut written: usize) {
         self.bytes = self.bytes.saturating_sub(written);
+        self.stalled = None;
         while let Some(front) = self.parts.front_mut() {
             if written < front.len() {
                 front.advance(written);

@@ -7,7 +7,7 @@ mod management;
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use iscsi_proto::login::Identity;
 use iscsi_proto::params::{Params, SessionType};
@@ -146,15 +146,26 @@ impl<V: Volume> Nexus<V> {
         self.share.is_exceeded()
     }
 
+    /// How long the initiator may say nothing before the session is closed without being asked; for ever, as a rule.
+    pub(crate) fn silence_grace(&self) -> Option<Duration> {
+        let discovers = self.logged_in && self.seat.as_ref()?.asker.is_none();
+        discovers.then_some(self.target.options.discovery_grace)
+    }
+
+    /// How long the initiator may take nothing while all sessions together hold too much.
+    pub(crate) fn stall_grace(&self) -> Duration {
+        self.target.options.stall_grace
+    }
+
     /// When time has to be let in.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        [
-            self.session.poll_timeout(),
-            self.tasks.stuck_at(Instant::now()),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        // As long as half of the window is open nobody is kept out.
+        let half = usize::try_from(self.window / 2).unwrap_or(usize::MAX);
+        let stuck = self.tasks.stuck_at(Instant::now(), half);
+        [self.session.poll_timeout(), stuck]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Waits for whatever is not the socket.

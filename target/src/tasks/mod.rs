@@ -206,17 +206,16 @@ impl<V: Volume> Tasks<V> {
         }
     }
 
-    /// When commands that are not stuck yet will be.
-    pub(crate) fn stuck_at(&self, now: Instant) -> Option<Instant> {
-        match self.lanes.len() {
-            0 | 1 => None,
-            _ => self
-                .lanes
-                .values()
-                .filter_map(Lane::stuck_at)
-                .filter(|at| *at > now)
-                .min(),
+    /// When commands that are not stuck yet will be; nothing while there are fewer commands than `least`.
+    pub(crate) fn stuck_at(&self, now: Instant, least: usize) -> Option<Instant> {
+        let lanes = self.lanes.values();
+        if self.lanes.len() < 2 || lanes.clone().map(|lane| lane.commands).sum::<usize>() < least {
+            return None;
         }
+        lanes
+            .filter_map(Lane::stuck_at)
+            .filter(|at| *at > now)
+            .min()
     }
 
     /// Gives every lane its turns, until the turn of the session is over.
@@ -482,7 +481,7 @@ async fn execute<V: Volume>(work: Work<V>, data: Bytes) -> Outcome {
 }
 
 /// Polls a future a single time, woken like the caller.
-async fn poll_once<F: Future + ?Sized>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+pub(crate) async fn poll_once<F: Future + ?Sized>(mut future: Pin<&mut F>) -> Poll<F::Output> {
     poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
 }
 

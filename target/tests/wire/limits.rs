@@ -1,8 +1,11 @@
 //! What initiators may make grow, and what is answered at the limit.
 
-use iscsi_target::{TargetLimits, TargetOptions};
+use std::time::Duration;
 
-use crate::harness::{DISK, Initiator, READ_BLOCK_2, World, normal};
+use iscsi_target::{ExportError, TargetLimits, TargetOptions};
+use tokio::time::timeout;
+
+use crate::harness::{DISK, Initiator, PATIENCE, READ_BLOCK_2, World, discovery, normal, unit};
 
 /// However many connections one source opens without logging in, another gets in.
 #[tokio::test]
@@ -96,4 +99,70 @@ async fn beyond_the_limit_of_bytes_everybody_gets_little_at_a_time() {
     greedy.window_opens().await;
     assert_eq!(greedy.scsi(0, &READ_BLOCK_2, 512).await.0, 0);
     assert_eq!(world.target.stats().bytes_in_flight, 0);
+}
+
+/// One that takes nothing does not hold the memory of all others for ever.
+#[tokio::test]
+async fn who_takes_nothing_is_dropped_when_others_want_the_memory() {
+    let world = World::new(TargetOptions {
+        limits: TargetLimits {
+            bytes_in_flight: 1 << 20,
+            ..TargetLimits::default()
+        },
+        stall_grace: Duration::from_millis(100),
+        ..TargetOptions::default()
+    })
+    .await;
+    let mut greedy = world.settled(1).await;
+    let read_all = [0x28, 0, 0, 0, 0, 0, 0, 0x04, 0x00, 0];
+    for _ in 0..60 {
+        greedy.command(0, &read_all, 1024 * 512, &[]).await;
+    }
+    let dropped = async {
+        while world.target.stats().sessions > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, dropped).await.expect("it is dropped");
+    assert_eq!(world.target.stats().bytes_in_flight, 0);
+    let mut modest = world.settled(2).await;
+    assert_eq!(modest.scsi(0, &READ_BLOCK_2, 512).await.0, 0);
+}
+
+#[tokio::test]
+async fn an_export_has_so_many_units() {
+    let world = World::new(TargetOptions {
+        limits: TargetLimits {
+            units: 2,
+            ..TargetLimits::default()
+        },
+        ..TargetOptions::default()
+    })
+    .await;
+    let third = unit(7, &world.other);
+    assert!(matches!(
+        world.target.add_unit(&DISK.parse().unwrap(), third),
+        Err(ExportError::TooManyUnits { most: 2 })
+    ));
+}
+
+/// A discovery session is not pinged (RFC 7143 §7.4.3), so it would stay for ever.
+#[tokio::test]
+async fn a_discovery_session_that_asks_nothing_is_closed() {
+    let world = World::new(TargetOptions {
+        discovery_grace: Duration::from_millis(300),
+        ..TargetOptions::default()
+    })
+    .await;
+    let mut asking = world.connect().await;
+    let response = asking.log_in(1, &discovery()).await;
+    assert_eq!(response.header[36..38], [0, 0]);
+    assert!(asking.send_targets("All").await.contains(DISK));
+    assert!(asking.is_closed().await);
+    // Normal sessions may be silent as long as they answer pings.
+    let mut quiet = world.settled(2).await;
+    let mut asking = world.connect().await;
+    asking.log_in(3, &discovery()).await;
+    assert!(asking.is_closed().await);
+    assert_eq!(quiet.scsi(0, &READ_BLOCK_2, 512).await.0, 0);
 }
