@@ -125,6 +125,7 @@ enum Kind {
 /// A session with a task that reads its socket.
 struct Session {
     isid: u8,
+    tsih: u16,
     writer: OwnedWriteHalf,
     answers: mpsc::UnboundedReceiver<([u8; 48], Vec<u8>)>,
     pending: HashMap<u32, Kind>,
@@ -134,10 +135,13 @@ struct Session {
 }
 
 impl Session {
-    async fn new(world: &World, isid: u8) -> Self {
+    /// A new session, or a new connection of one.
+    async fn new(world: &World, isid: u8, tsih: u16) -> Self {
         let mut initiator = world.connect().await;
-        let response = initiator.log_in(isid, &normal(DISK)).await;
-        assert_eq!(response.header[36..38], [0, 0]);
+        let keys = normal(DISK);
+        let response = initiator.login_request(0x87, isid, tsih, 0, &keys).await;
+        assert_eq!(response.expect("a login response").header[36..38], [0, 0]);
+        let tsih = initiator.tsih;
         let (mut reader, writer) = initiator.stream.into_split();
         let (sender, answers) = mpsc::unbounded_channel();
         tokio::spawn(async move {
@@ -156,6 +160,7 @@ impl Session {
         });
         Self {
             isid,
+            tsih,
             writer,
             answers,
             pending: HashMap::new(),
@@ -263,9 +268,11 @@ impl Session {
         }
     }
 
-    /// Comes back as the same initiator port: all that the old session did is over.
-    async fn reinstate(&mut self, world: &World, oracle: &mut Oracle) {
-        let new = Self::new(world, self.isid).await;
+    /// Comes back as the same initiator port, or with another connection of the same session: all that was under way is
+    /// over.
+    async fn reinstate(&mut self, world: &World, oracle: &mut Oracle, goes_on: bool) {
+        let tsih = if goes_on { self.tsih } else { 0 };
+        let new = Self::new(world, self.isid, tsih).await;
         let mut old = std::mem::replace(self, new);
         old.take_all(oracle);
         for kind in old.pending.values() {
@@ -332,7 +339,7 @@ async fn step(world: &World, sessions: &mut [Session], oracle: &mut Oracle, dice
             }
             session.manage(oracle, function, lun, task).await;
         }
-        95..98 => session.reinstate(world, oracle).await,
+        95..98 => session.reinstate(world, oracle, dice.below(2) == 0).await,
         _ => tokio::task::yield_now().await,
     }
     for session in sessions {
@@ -359,7 +366,7 @@ async fn what_is_acknowledged_stays_and_what_is_over_is_not_answered() {
         let (mut oracle, mut dice) = (Oracle::default(), Dice(seed));
         let mut sessions = Vec::new();
         for isid in 1..=u8::try_from(SESSIONS).expect("few sessions") {
-            sessions.push(Session::new(&world, isid).await);
+            sessions.push(Session::new(&world, isid, 0).await);
         }
         for _ in 0..STEPS {
             step(&world, &mut sessions, &mut oracle, &mut dice).await;
