@@ -98,7 +98,8 @@ pub(super) fn asks_no_medium(command: &Command) -> bool {
     )
 }
 
-fn needs_medium(command: &Command) -> bool {
+/// What looks at the blocks, changes them, or asks whether that can be done.
+pub(super) fn needs_medium(command: &Command) -> bool {
     matches!(
         command,
         Command::TestUnitReady

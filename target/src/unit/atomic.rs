@@ -1,11 +1,14 @@
 //! WRITE ATOMIC(16) (SBC-4 §5.50): all blocks are written or none, whoever looks and whatever ends in between.
 //!
-//! The data goes into a journal first, then in place: three flushes for one write. Readers of the same blocks wait,
+//! The data goes into a journal first, then in place: four flushes for one write. Readers of the same blocks wait,
 //! others do not. The work is a task of its own, since a write that was dropped half-way would be neither.
+//!
+//! Whoever writes atomically, or makes such a write whole, holds the blocks first and takes its turn then.
 
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 
 use bytes::Bytes;
 use iscsi_proto::scsi::{LbaRange, Sense, SenseData};
@@ -20,6 +23,7 @@ use super::ranges::{Hold, Holding, Ranges};
 use super::spans::bytes_32;
 use crate::asker::Asker;
 use crate::failure::Failure;
+use crate::tasks::poll_once;
 
 /// Bytes in the longest WRITE ATOMIC.
 pub(crate) const MAX_ATOMIC_BYTES: u64 = 1 << 20;
@@ -45,6 +49,10 @@ impl Atomic {
             due: AtomicBool::new(found.is_some()),
             turn: Mutex::new(found),
         })
+    }
+
+    fn is_due(&self) -> bool {
+        self.due.load(Ordering::Acquire)
     }
 }
 
@@ -85,45 +93,77 @@ impl<V: Volume> LogicalUnit<V> {
             return Ok(Response::good());
         }
         let (unit, class) = (self.own(asker)?, asker.export.class);
-        let work = tokio::spawn(async move { unit.write_whole(span, data, class).await });
-        work.await
-            .map_err(|_| Failure::from(Sense::INTERNAL_TARGET_FAILURE))??;
+        let mut work = Box::pin(async move { unit.write_whole(span, data, class).await });
+        // The place in line for its blocks is taken now: who fences it when it is aborted comes behind.
+        match poll_once(work.as_mut()).await {
+            Poll::Ready(written) => written?,
+            Poll::Pending => tokio::spawn(work)
+                .await
+                .map_err(|_| Failure::from(Sense::INTERNAL_TARGET_FAILURE))??,
+        }
         Ok(Response::written(bytes_32(span)))
     }
 
     /// Keeps atomic writes out of a span that is read.
     pub(super) async fn steady(&self, span: Span) -> Result<Option<Holding<'_>>, Failure> {
-        match &self.atomic {
-            Some(atomic) => Ok(Some(atomic.readers.hold(span, Hold::Shared).await?)),
-            None => Ok(None),
-        }
+        let Some(atomic) = &self.atomic else {
+            return Ok(None);
+        };
+        let held = atomic.readers.hold(span, Hold::Shared).await?;
+        self.check_whole()?;
+        Ok(Some(held))
     }
 
-    /// Makes an atomic write whole that was interrupted, before anything else happens to the unit.
+    /// Holds a run that is about to be written.
+    pub(super) async fn hold(&self, span: Span, hold: Hold) -> Result<Holding<'_>, Failure> {
+        let held = self.ranges.hold(span, hold).await?;
+        self.check_whole()?;
+        Ok(held)
+    }
+
+    /// Makes an atomic write whole that was interrupted, before its blocks are looked at or changed.
     pub(super) async fn make_whole(&self) -> Result<(), Failure> {
         let Some(atomic) = &self.atomic else {
             return Ok(());
         };
-        if !atomic.due.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        let mut turn = atomic.turn.lock().await;
-        if let Some(record) = turn.as_ref() {
-            self.follow(atomic, record).await?;
-            *turn = None;
-            atomic.due.store(false, Ordering::Release);
+        while atomic.is_due() {
+            let due = atomic.turn.lock().await.as_ref().map(Record::span);
+            let Some(span) = due else {
+                break;
+            };
+            let _written = self.ranges.hold(span, Hold::Alone).await?;
+            let mut turn = atomic.turn.lock().await;
+            // Another one may be due by now.
+            if let Some(record) = turn.as_ref().filter(|record| record.span() == span) {
+                self.follow(atomic, record).await?;
+                *turn = None;
+                atomic.due.store(false, Ordering::Release);
+            }
         }
         Ok(())
+    }
+
+    /// An atomic write may have failed half-way while a command waited for its blocks: then the initiator sends it again,
+    /// and that write is made whole first.
+    fn check_whole(&self) -> Result<(), Failure> {
+        match &self.atomic {
+            Some(atomic) if atomic.is_due() => Err(Failure::Busy),
+            _ => Ok(()),
+        }
     }
 
     async fn write_whole(&self, span: Span, data: Bytes, class: Class) -> Result<(), Failure> {
         let Some(atomic) = &self.atomic else {
             return Err(Sense::INVALID_OPERATION_CODE.into());
         };
+        let _written = self.hold(span, Hold::Alone).await?;
         let mut turn = atomic.turn.lock().await;
-        let _written = self.ranges.hold(span, Hold::Alone).await?;
+        // The journal has room for one record, and this one is still needed.
+        self.check_whole()?;
         let _read = atomic.readers.hold(span, Hold::Alone).await?;
         let old = self.read_span(span, class).await?;
+        // What the record says of the blocks before has to hold after a loss of power, too.
+        self.flush().await?;
         let block_bytes = usize::try_from(self.block_bytes()).unwrap_or(usize::MAX);
         let record = Record {
             offset: span.offset(),
@@ -173,8 +213,7 @@ impl<V: Volume> LogicalUnit<V> {
 
     /// Writes what a record says, if the blocks are those that it is about.
     async fn follow(&self, atomic: &Atomic, record: &Record) -> Result<(), Failure> {
-        let length = u64::try_from(record.data.len()).unwrap_or(u64::MAX);
-        let span = Span::new(record.offset, length);
+        let span = record.span();
         let inside = self.geometry().check(span).is_ok();
         if inside && record.fits(&self.read_span(span, Class::Demand).await?) {
             self.put_safely(span, record.data.clone()).await?;

@@ -47,7 +47,7 @@ impl<V: Volume> LogicalUnit<V> {
         if span.is_empty() {
             return Ok(Response::good());
         }
-        let _held = self.ranges.hold(span, Hold::Alone).await?;
+        let _held = self.hold(span, Hold::Alone).await?;
         let found = self.read_span(span, class).await?;
         if let Some(at) = first_difference(&found, expected) {
             return Err(miscompare(at).into());
@@ -71,7 +71,7 @@ impl<V: Volume> LogicalUnit<V> {
             return Ok(Response::written(bytes_32(span)));
         }
         let sent = Span::new(span.offset(), u64::try_from(data.len()).unwrap_or(u64::MAX));
-        let _held = self.ranges.hold(sent, Hold::Alone).await?;
+        let _held = self.hold(sent, Hold::Alone).await?;
         let found = self.read_span(sent, class).await?;
         let either: Vec<u8> = found
             .iter()

@@ -130,7 +130,7 @@ impl<V: Volume> Leg<V> {
                 .reservations
                 .enter(&asker.nexus, &Command::write(0, 0));
             let _writing = entered.map_err(third_party)?;
-            let held = self.to.ranges.hold(target, Hold::Shared).await?;
+            let held = self.to.hold(target, Hold::Shared).await?;
             let written = self.to.put(target.offset(), bytes).await;
             written.map_err(third_party)?;
             drop(held);

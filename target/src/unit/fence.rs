@@ -33,6 +33,7 @@ impl<V: Volume> LogicalUnit<V> {
         let span = match *command {
             Command::Write { range, .. }
             | Command::WriteAndVerify { range, .. }
+            | Command::WriteAtomic { range, .. }
             | Command::OrWrite { range, .. } => span(range),
             Command::WriteSame(same) => span(same.range),
             Command::CompareAndWrite { lba, blocks, .. } => geometry.span(lba, blocks.into()).ok(),

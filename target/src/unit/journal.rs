@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use vmthunder_volume::Span;
 
 /// Bytes of the longest record; longer files are no journals.
 const MAX_FILE_BYTES: u64 = 2 << 20;
@@ -29,6 +30,12 @@ pub(super) struct Record {
 }
 
 impl Record {
+    /// Where the data goes.
+    pub(super) fn span(&self) -> Span {
+        let length = u64::try_from(self.data.len()).unwrap_or(u64::MAX);
+        Span::new(self.offset, length)
+    }
+
     /// The checksums of blocks.
     pub(super) fn sums(blocks: &[u8], block_bytes: usize) -> Vec<u32> {
         blocks.chunks(block_bytes).map(crc32c::crc32c).collect()

@@ -40,6 +40,7 @@ use crate::failure::{self, Access, Failure};
 use crate::reservations::Reservations;
 use crate::sessions::ItNexus;
 
+use admit::needs_medium;
 use atomic::Atomic;
 use behind::Behind;
 use copies::Copies;
@@ -208,7 +209,9 @@ impl<V: Volume> LogicalUnit<V> {
         asker: &Asker<V>,
     ) -> Result<Response, Failure> {
         let class = asker.export.class;
-        self.make_whole().await?;
+        if needs_medium(&command) {
+            self.make_whole().await?;
+        }
         match command {
             Command::Read { range, caching } => self.read(range, caching, class).await,
             Command::Write { range, caching } => self.write(range, caching, &data).await,

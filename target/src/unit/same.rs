@@ -38,7 +38,7 @@ impl<V: Volume> LogicalUnit<V> {
             return Ok(Response::written(moved));
         }
         let zero = same.no_data_out || block.iter().all(|byte| *byte == 0);
-        let held = self.ranges.hold(span, Hold::Shared).await?;
+        let held = self.hold(span, Hold::Shared).await?;
         if zero && same.unmap {
             self.trim(span).await?;
         } else {

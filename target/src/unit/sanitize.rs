@@ -190,7 +190,7 @@ impl<V: Volume> LogicalUnit<V> {
             wiped: false,
         };
         let everything = Span::new(0, u64::MAX);
-        let _held = self.ranges.hold(everything, Hold::Alone).await?;
+        let _held = self.hold(everything, Hold::Alone).await?;
         let mut pace = Pace::new();
         let wiped = match wipe {
             Wipe::Overwrite(overwrite) => self.overwrite_all(&overwrite, &mut pace).await,

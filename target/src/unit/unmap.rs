@@ -33,7 +33,7 @@ impl<V: Volume> LogicalUnit<V> {
             }
         }
         for span in spans {
-            let _held = self.ranges.hold(span, Hold::Shared).await?;
+            let _held = self.hold(span, Hold::Shared).await?;
             self.trim(span).await?;
         }
         self.settle(false).await?;

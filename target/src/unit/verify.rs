@@ -62,6 +62,7 @@ impl<V: Volume> LogicalUnit<V> {
         let span = self.transfer(range)?;
         self.write_blocks(span, &data).await?;
         self.flush().await?;
+        let _steady = self.steady(span).await?;
         match check {
             ByteCheck::Compare => self.compare(span, data, class).await?,
             ByteCheck::Readable | ByteCheck::CompareOne => self.readable(span, class).await?,

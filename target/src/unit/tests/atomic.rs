@@ -1,15 +1,19 @@
 //! WRITE ATOMIC(16): whole for readers, for other writers, and after an end at any moment.
 
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
+use iscsi_proto::scsi::Command;
+use tokio::sync::Semaphore;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::timeout;
 use vmthunder_volume::{Error, Volume};
 
 use super::{Bench, Unit, block};
+use crate::tasks::poll_once;
 
 fn write_atomic(lba: u8, blocks: u8) -> [u8; 16] {
     [0x9c, 0, 0, 0, 0, 0, 0, 0, 0, lba, 0, 0, 0, blocks, 0, 0]
@@ -143,19 +147,92 @@ async fn what_was_interrupted_is_whole_before_anybody_looks() {
     assert_eq!(found, [block(4), block(0x99), block(6)].concat());
 }
 
+/// Power fails when the record is safe. It knows the blocks by what they held before, so that has to be on the medium,
+/// too: else they would be taken for blocks that somebody else has written to.
+#[tokio::test]
+async fn what_the_blocks_held_before_is_safe_before_the_record_is() {
+    static GATE: Semaphore = Semaphore::const_new(0);
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Arc::new(bench(folder.path()));
+    let cached = [0x2a, 0, 0, 0, 0, 4, 0, 0, 1, 0];
+    bench.good(&cached, &block(0x77)).await;
+    assert_eq!(bench.disk().durable()[4 * 512..5 * 512], block(4));
+    *bench.disk().gate.lock().unwrap() = Some(&GATE);
+    // One flush, and not the write in place.
+    GATE.add_permits(1);
+    let writer = Arc::clone(&bench);
+    let data = [block(0xa4), block(0xa5)].concat();
+    let written = tokio::spawn(async move { writer.good(&write_atomic(4, 2), &data).await });
+    let journal = folder.path().join("disk.atomic");
+    let recorded = async {
+        while !std::fs::read(&journal).is_ok_and(|found| found.starts_with(b"VMTATOM1")) {
+            yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(60), recorded).await.unwrap();
+    assert_eq!(bench.disk().durable()[4 * 512..5 * 512], block(0x77));
+    GATE.add_permits(2);
+    timeout(Duration::from_secs(60), written)
+        .await
+        .unwrap()
+        .unwrap();
+}
+
+/// What is written after an abort stays, even if the aborted write had not had its turn yet.
+#[tokio::test]
+async fn an_aborted_write_that_waits_for_its_turn_is_fenced() {
+    static GATE: Semaphore = Semaphore::const_new(0);
+    let folder = tempfile::tempdir().unwrap();
+    let bench = bench(folder.path());
+    *bench.disk().gate.lock().unwrap() = Some(&GATE);
+    let (data, late) = ([block(0xa4), block(0xa5)].concat(), block(0xa8));
+    let (first, second) = (write_atomic(4, 2), write_atomic(8, 1));
+    let mut hangs = pin!(bench.good(&first, &data));
+    let mut aborted = pin!(bench.good(&second, &late));
+    assert!(poll_once(hangs.as_mut()).await.is_pending());
+    assert!(poll_once(aborted.as_mut()).await.is_pending());
+    bench.unit().fence(&Command::parse(&second).unwrap());
+    let (write, new) = ([0x2a, 0, 0, 0, 0, 8, 0, 0, 1, 0], block(0xb8));
+    let mut newer = pin!(bench.good(&write, &new));
+    assert!(poll_once(newer.as_mut()).await.is_pending());
+    // What is elsewhere need not wait for any of them.
+    *bench.disk().gate.lock().unwrap() = None;
+    bench
+        .good(&[0x2a, 0, 0, 0, 0, 9, 0, 0, 1, 0], &block(0xb9))
+        .await;
+    GATE.add_permits(1);
+    let all = async { tokio::join!(hangs, aborted, newer) };
+    timeout(Duration::from_secs(60), all).await.unwrap();
+    let expected = [&data, &block(6)[..], &block(7), &new, &block(0xb9)].concat();
+    assert_eq!(bench.blocks(4, 6), expected);
+}
+
 #[tokio::test]
 async fn a_failure_leaves_what_was_there_or_completes_it_later() {
+    static GATE: Semaphore = Semaphore::const_new(0);
     let folder = tempfile::tempdir().unwrap();
     let bench = bench(folder.path());
     let read = [0x28, 0, 0, 0, 0, 4, 0, 0, 2, 0];
     let data = [block(0xa4), block(0xa5)].concat();
     bench.disk().fail(Some(Error::NoSpace));
-    // Neither the write nor its undoing succeeds: nothing can be said about the blocks until one of them does.
     assert_eq!(
         bench.refused(&write_atomic(4, 2), &data).await,
         [7, 0x27, 7]
     );
+    assert_eq!(bench.good(&read, &[]).await, [block(4), block(5)].concat());
+    bench.disk().fail(None);
+    // Neither the write nor its undoing succeeds: nothing can be said about the blocks until one of them does.
+    *bench.disk().gate.lock().unwrap() = Some(&GATE);
+    let write = write_atomic(4, 2);
+    let mut fails = pin!(bench.refused(&write, &data));
+    assert!(poll_once(fails.as_mut()).await.is_pending());
+    bench.disk().fail(Some(Error::NoSpace));
+    GATE.add_permits(1);
+    assert_eq!(fails.await, [7, 0x27, 7]);
+    *bench.disk().gate.lock().unwrap() = None;
     assert_eq!(bench.refused(&read, &[]).await, [7, 0x27, 7]);
+    // What asks for no block is answered all the same.
+    bench.good(&[0x12, 0, 0, 0, 36, 0], &[]).await;
     bench.disk().fail(None);
     assert_eq!(bench.good(&read, &[]).await, data);
     // There is no place for the journal.
