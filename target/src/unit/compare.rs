@@ -8,7 +8,7 @@ use vmthunder_volume::{Class, Span, Volume};
 
 use super::LogicalUnit;
 use super::ranges::Hold;
-use super::spans::bytes_32;
+use super::spans::{bytes_32, u64_of};
 use super::verify::{first_difference, miscompare};
 use crate::failure::Failure;
 
@@ -70,7 +70,7 @@ impl<V: Volume> LogicalUnit<V> {
         if data.is_empty() {
             return Ok(Response::written(bytes_32(span)));
         }
-        let sent = Span::new(span.offset(), u64::try_from(data.len()).unwrap_or(u64::MAX));
+        let sent = Span::new(span.offset(), u64_of(data.len()));
         let _held = self.hold(sent, Hold::Alone).await?;
         let found = self.read_span(sent, class).await?;
         let either: Vec<u8> = found

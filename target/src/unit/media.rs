@@ -8,7 +8,7 @@ use vmthunder_volume::{Allocation, Class, Span, Volume};
 
 use super::LogicalUnit;
 use super::ranges::Hold;
-use super::spans::{bytes_32, chunks};
+use super::spans::{bytes_32, chunks, u64_of, usize_of};
 use crate::asker::Asker;
 use crate::failure::{Access, Failure};
 use crate::inquiry::cut;
@@ -40,7 +40,7 @@ impl<V: Volume> LogicalUnit<V> {
         Ok(Response::read(vec![data]))
     }
 
-    /// Writes as many whole blocks as the initiator sent; the residual tells it how many were asked for.
+    /// Writes what the initiator sent; the residual tells it how much was asked for.
     pub(super) async fn write(
         &self,
         range: LbaRange,
@@ -53,14 +53,27 @@ impl<V: Volume> LogicalUnit<V> {
         Ok(Response::written(bytes_32(span)))
     }
 
-    /// Writes what was sent of a span's blocks, beside other plain writes.
+    /// Writes what was sent of a span's blocks, beside other plain writes. Where the data ends inside a block, the rest
+    /// of the block stays as it is.
     pub(super) async fn write_blocks(&self, span: Span, data: &Bytes) -> Result<(), Failure> {
-        let data = self.whole_blocks(data, span);
-        if data.is_empty() {
-            return Ok(());
+        let whole = self.whole_blocks(data, span);
+        let part = data.slice(whole.len()..data.len().min(usize_of(span.length())));
+        if !whole.is_empty() {
+            let sent = Span::new(span.offset(), u64_of(whole.len()));
+            let _held = self.hold(sent, Hold::Shared).await?;
+            self.put(span.offset(), whole.clone()).await?;
         }
-        let _held = self.ranges.hold(span, Hold::Shared).await?;
-        self.put(span.offset(), data).await
+        if !part.is_empty() {
+            let block = Span::new(
+                span.offset() + u64_of(whole.len()),
+                self.block_bytes().into(),
+            );
+            let _held = self.hold(block, Hold::Alone).await?;
+            let old = self.read_span(block, Class::Demand).await?;
+            let merged = [&part, old.get(part.len()..).unwrap_or_default()].concat();
+            self.put(block.offset(), merged.into()).await?;
+        }
+        Ok(())
     }
 
     /// Whoever calls this holds the range.

@@ -74,7 +74,7 @@ impl<V: Volume> LogicalUnit<V> {
     /// As much of the data as fills whole blocks of the span: what was not sent is not written.
     pub(super) fn whole_blocks(&self, data: &Bytes, span: Span) -> Bytes {
         let block_bytes = usize::try_from(self.block_bytes()).unwrap_or(usize::MAX);
-        let most = usize::try_from(span.length()).unwrap_or(usize::MAX);
+        let most = usize_of(span.length());
         let length = data.len().min(most);
         data.slice(..length - length % block_bytes)
     }
@@ -99,6 +99,16 @@ pub(super) fn bytes_32(span: Span) -> u32 {
 /// The length of data of the initiator, which is limited by the length of a command's data.
 pub(super) fn length_32(data: &[u8]) -> u32 {
     u32::try_from(data.len()).unwrap_or(u32::MAX)
+}
+
+/// A length in memory, as one on a volume.
+pub(super) fn u64_of(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+/// A length on a volume, as one in memory.
+pub(super) fn usize_of(length: u64) -> usize {
+    usize::try_from(length).unwrap_or(usize::MAX)
 }
 
 /// Cuts a span into parts that fit into memory.

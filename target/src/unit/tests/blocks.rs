@@ -33,15 +33,20 @@ async fn blocks_are_read_and_written_in_every_form() {
     assert_eq!(two, [block(8), block(0xa3)].concat());
 }
 
+/// RFC 7143 §11.4.5.2: what was not sent is not written, also inside a block, and the residual tells of it.
 #[tokio::test]
-async fn a_short_write_moves_whole_blocks_only() {
+async fn a_short_write_moves_what_was_sent() {
     let bench = Bench::new();
-    let response = bench
-        .run(&[0x2a, 0, 0, 0, 0, 0, 0, 0, 3, 0], &vec![0xee; 1300])
-        .await;
+    let write = [0x2a, 0, 0, 0, 0, 4, 0, 0, 3, 0];
+    let response = bench.run(&write, &vec![0xee; 1300]).await;
     assert_eq!((response.status.0, response.transfer_length), (0, 1536));
-    let found = bench.good(&[0x28, 0, 0, 0, 0, 0, 0, 0, 3, 0], &[]).await;
-    assert_eq!(found, [block(0xee), block(0xee), block(2)].concat());
+    let found = bench.good(&[0x28, 0, 0, 0, 0, 4, 0, 0, 4, 0], &[]).await;
+    assert_eq!(found[..1300], [0xee; 1300]);
+    assert_eq!(found[1300..1536], [6; 236]);
+    assert_eq!(found[1536..], block(7));
+    let response = bench.run(&write, &[]).await;
+    assert_eq!((response.status.0, response.transfer_length), (0, 1536));
+    assert_eq!(bench.blocks(4, 1), block(0xee));
 }
 
 #[tokio::test]
