@@ -40,11 +40,9 @@ const MAX_LIST_BYTES: u32 = 64 << 10;
 /// About the files of all units: what fills the log is one disk.
 static COMPLAINTS: LazyLock<Complaints> = LazyLock::new(Complaints::default);
 
-/// Who has reserved a logical unit, and what the others may still do.
+/// Who has reserved a logical unit, and what the others may still do. Of a unit that cannot be reserved: nobody.
 #[derive(Debug, Default)]
 pub(crate) struct Reservations {
-    /// The unit cannot be reserved at all.
-    refused: bool,
     state: Arc<RwLock<State>>,
     /// Held by whoever changes the state, from reading it to the end.
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -89,7 +87,6 @@ impl Reservations {
             ..file.load()?.unwrap_or_default()
         };
         Ok(Self {
-            refused: false,
             state: Arc::new(RwLock::new(State {
                 persistent,
                 ..State::default()
@@ -99,17 +96,8 @@ impl Reservations {
         })
     }
 
-    /// Of a unit that nobody can reserve: its commands are not known.
-    pub(crate) fn refused() -> Self {
-        Self {
-            refused: true,
-            ..Self::default()
-        }
-    }
-
     /// Decides whether a nexus may send a command (SPC-4 §5.13.1).
     pub(crate) fn check(&self, nexus: &ItNexus, command: &Command) -> Result<(), Failure> {
-        self.check_refused(command)?;
         self.read().check(nexus, command)
     }
 
@@ -119,7 +107,6 @@ impl Reservations {
         nexus: &ItNexus,
         command: &Command,
     ) -> Result<Option<Writing>, Failure> {
-        self.check_refused(command)?;
         let state = self.read();
         state.check(nexus, command)?;
         Ok(command.alters_medium().then(|| Writing {
@@ -144,7 +131,7 @@ impl Reservations {
         })
     }
 
-    /// Executes a command; none if it is no business of reservations.
+    /// Executes a command that was let in; none if it is no business of reservations.
     pub(crate) async fn execute<V>(
         &self,
         command: &Command,
@@ -154,9 +141,6 @@ impl Reservations {
     ) -> Option<Result<Response, Failure>> {
         if !is_reserving(command) {
             return None;
-        }
-        if let Err(failure) = self.check(&asker.nexus, command) {
-            return Some(Err(failure));
         }
         Some(match *command {
             Command::PersistentReserveIn { action, allocation } => {
@@ -187,14 +171,6 @@ impl Reservations {
     /// The unit was reset: what RESERVE gave is free again.
     pub(crate) fn reset(&self) {
         self.write().legacy = None;
-    }
-
-    fn check_refused(&self, command: &Command) -> Result<(), Failure> {
-        if self.refused && is_reserving(command) {
-            Err(Sense::INVALID_OPERATION_CODE.into())
-        } else {
-            Ok(())
-        }
     }
 
     fn report(&self, action: ReserveIn) -> Bytes {

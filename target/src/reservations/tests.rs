@@ -307,27 +307,6 @@ async fn what_ends_with_a_nexus() {
     assert!(reservations.read().persistent.is_holder(&nexus(1)));
 }
 
-/// A unit that many share from one image is nobody's to reserve.
-#[test]
-fn a_unit_that_cannot_be_reserved() {
-    let reservations = Reservations::refused();
-    for cdb in [
-        &[0x16][..],
-        &[0x17],
-        &[0x56],
-        &[0x57],
-        &[0x5e, 0],
-        &[0x5f, 0, 0, 0, 0, 0, 0, 0, 24],
-    ] {
-        let refused = reservations.check(&nexus(1), &command(cdb));
-        let Err(Failure::Check(sense)) = refused else {
-            panic!("{refused:?}");
-        };
-        assert_eq!(sense.to_fixed_bytes()[12], 0x20);
-    }
-    assert_eq!(reservations.check(&nexus(1), &command(&[0x28])), Ok(()));
-}
-
 /// SPC-4 §6.16.2: the length of the list.
 #[test]
 fn lists_have_a_least_and_a_greatest_length() {

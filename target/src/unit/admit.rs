@@ -9,13 +9,32 @@ use vmthunder_volume::Volume;
 
 use super::LogicalUnit;
 use crate::failure::Failure;
+use crate::reservations::Writing;
 use crate::sessions::ItNexus;
 
 impl<V: Volume> LogicalUnit<V> {
-    /// Decides as of now; asked again when the command has its data and is executed.
+    /// Decides as of now.
     pub(super) fn judge(&self, command: &Command, nexus: &ItNexus) -> Result<(), Failure> {
         self.known(command)?;
         self.reservations.check(nexus, command)?;
+        self.ready(command)
+    }
+
+    /// Decides once more, when the command has its data and is executed. Whoever fences the nexus from now on waits until
+    /// what it writes is written.
+    pub(super) fn enter(
+        &self,
+        command: &Command,
+        nexus: &ItNexus,
+    ) -> Result<Option<Writing>, Failure> {
+        self.known(command)?;
+        let writing = self.reservations.enter(nexus, command)?;
+        self.ready(command)?;
+        Ok(writing)
+    }
+
+    /// What keeps the unit itself from obeying.
+    fn ready(&self, command: &Command) -> Result<(), Failure> {
         if let Some(sense) = self.sanitizing.refusal(command) {
             return Err(sense.into());
         }

@@ -120,7 +120,7 @@ impl<V: Volume> LogicalUnit<V> {
     pub(crate) fn new(unit: Unit<V>) -> io::Result<Self> {
         let reservations = match unit.reservable {
             true => Reservations::open(unit.reservations_file.as_deref())?,
-            false => Reservations::refused(),
+            false => Reservations::default(),
         };
         let journal = unit.atomic_file.as_deref().filter(|_| !unit.read_only);
         Ok(Self {
@@ -157,11 +157,7 @@ impl<V: Volume> LogicalUnit<V> {
         data: Bytes,
         asker: &Asker<V>,
     ) -> Result<Response, Failure> {
-        let entered = self
-            .judge(&command, &asker.nexus)
-            .and_then(|()| self.reservations.enter(&asker.nexus, &command));
-        let done = match entered {
-            // Whoever fences this nexus waits until a write has ended.
+        let done = match self.enter(&command, &asker.nexus) {
             Ok(_writing) => self.obey(command, data, asker).await,
             Err(failure) => Err(failure),
         };
