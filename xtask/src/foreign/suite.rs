@@ -1,13 +1,11 @@
 //! libiscsi's test suite against our target: all of it on a plain LUN, and what says more on others.
 
-use std::time::Instant;
-
 use anyhow::{Result, bail};
 
 use crate::foreign::bench::Bench;
 use crate::foreign::missing;
 use crate::packages;
-use crate::suite::{self, Configuration, PROGRAM, Test, Tool, Verdict};
+use crate::suite::{self, Column, Configuration, PROGRAM, Tool, Verdict};
 use crate::tally::Tally;
 
 /// Where the suite is run in every test run; `cargo xtask lab suite` runs it everywhere.
@@ -16,6 +14,10 @@ const CONFIGURATIONS: [Configuration; 3] = [
     Configuration::LongBlocks,
     Configuration::ReadOnly,
 ];
+/// The family that overwrites the LUN again and again: on one configuration, and without the test that looks only once a
+/// minute whether it is over.
+const SLOW_FAMILY: &str = "Sanitize";
+const SLOW_TEST: &str = "Sanitize.Reset";
 
 /// Runs the wanted families, `suite-CONFIGURATION-FAMILY`; every test counts, and what was not shown counts as failed.
 pub(crate) fn run(
@@ -31,66 +33,66 @@ pub(crate) fn run(
         return Ok(Tally::default());
     }
     let tool = Tool::new(None);
-    let families = tool.families()?;
-    let mut tally = Tally::default();
+    let mut asked = Vec::new();
     for configuration in CONFIGURATIONS {
-        let wanted: Vec<&String> = families
-            .iter()
-            .filter(|family| configuration.applies(family))
-            .filter(|family| is_wanted(&name(configuration, family)))
-            .collect();
-        if !wanted.is_empty() {
-            tally += judge(bench, &tool, configuration, &wanted).unwrap_or_else(|error| {
-                println!("suite-{}: {error:#}", configuration.name());
-                Tally::ONE_FAILED
-            });
+        let mut parts = Vec::new();
+        for family in tool.families()? {
+            let name = name(configuration, &family);
+            if configuration.applies(&family) && is_wanted(&name) {
+                parts.extend(quick(&tool, configuration, family)?);
+            }
+        }
+        if !parts.is_empty() {
+            asked.push((configuration, parts));
         }
     }
+    let mut tally = Tally::default();
+    for column in suite::judge_together(&tool, &bench.vmthunder, asked) {
+        tally += report(&column);
+    }
     Ok(tally)
+}
+
+/// What of a family is quick enough for every test run.
+fn quick(tool: &Tool, configuration: Configuration, family: String) -> Result<Vec<String>> {
+    if family != SLOW_FAMILY {
+        return Ok(vec![family]);
+    }
+    if configuration != Configuration::Plain {
+        return Ok(Vec::new());
+    }
+    let mut tests = tool.tests(&family)?;
+    tests.retain(|test| test != SLOW_TEST);
+    Ok(tests)
 }
 
 fn name(configuration: Configuration, family: &str) -> String {
     format!("suite-{}-{family}", configuration.name())
 }
 
-/// Runs families against one target, as an initiator would meet it that others used before.
-fn judge(
-    bench: &Bench,
-    tool: &Tool,
-    configuration: Configuration,
-    families: &[&String],
-) -> Result<Tally> {
-    let started = Instant::now();
-    let running = configuration.start(&bench.vmthunder)?;
-    let (mut tally, mut excused) = (Tally::default(), 0);
-    for family in families {
-        let tests = tool.run(family, running.subject())?;
-        let (waived, counted): (Vec<Test>, Vec<Test>) = tests
-            .into_iter()
-            .partition(|test| is_excused(configuration, test));
-        excused += waived.len();
-        suite::complain(&counted);
-        let passed = |test: &&Test| test.verdict == Verdict::Passed;
-        let failed = counted.iter().filter(|test| !passed(test)).count();
-        for test in &counted {
-            tally.count(passed(&test));
-        }
-        if failed > 0 {
-            println!(
-                "repeat with: cargo xtask foreign {}",
-                name(configuration, family)
-            );
+fn report(column: &Column) -> Tally {
+    let mut tally = Tally::default();
+    let mut failed: Vec<&str> = Vec::new();
+    for test in column.counted() {
+        let passed = test.verdict == Verdict::Passed;
+        tally.count(passed);
+        if !passed {
+            suite::complain(std::slice::from_ref(test));
+            failed.extend(test.name.split('.').next());
         }
     }
-    let title = configuration.name();
-    let seconds = started.elapsed().as_secs_f64();
-    println!("suite-{title}: {tally}, {excused} left out with a reason ({seconds:.1} s)");
-    running.stop()?;
-    Ok(tally)
-}
-
-/// True for a test that is known, with its reason, not to be shown by this configuration. One that passes nevertheless
-/// counts.
-fn is_excused(configuration: Configuration, test: &Test) -> bool {
-    test.verdict != Verdict::Passed && suite::remaining(configuration, &test.name).is_some()
+    let excused = column.tests.len() - column.counted().count();
+    println!(
+        "suite-{}: {tally}, {excused} left out with a reason ({:.1} s)",
+        column.configuration.name(),
+        column.seconds
+    );
+    failed.dedup();
+    for family in failed {
+        println!(
+            "repeat with: cargo xtask foreign {}",
+            name(column.configuration, family)
+        );
+    }
+    tally
 }

@@ -118,10 +118,8 @@ fn show(report: &Value, rows: &[Value]) {
     for row in rows {
         let mib = row["rss"].as_f64().unwrap_or(f64::NAN) / f64::from(1 << 20);
         let when = row["when"].as_str().unwrap_or_default();
-        println!(
-            "{when:<18} {mib:>12.1} {:>8} {:>20}",
-            row["visits"], row["slowest_ms"]
-        );
+        let (visits, slowest) = (row["visits"].to_string(), row["slowest_ms"].to_string());
+        println!("{when:<18} {mib:>12.1} {visits:>8} {slowest:>20}");
     }
 }
 

@@ -1,9 +1,9 @@
 //! `cargo xtask lab suite`: libiscsi's test suite over every configuration and against tgt, and the page about it.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -12,7 +12,7 @@ use crate::bounded;
 use crate::lab::Program;
 use crate::packages;
 use crate::repo::Repo;
-use crate::suite::{self, Column, Configuration, Counts, Subject, Test, Tool, Verdict};
+use crate::suite::{self, Column, Configuration, Counts, Subject, Tool, Verdict};
 use crate::tally::Tally;
 
 /// The page that the whole run writes.
@@ -65,9 +65,25 @@ pub(crate) fn run(repo: &Repo, args: &SuiteArgs) -> Result<Tally> {
         args.only.is_empty() || args.only.iter().any(|name| name == configuration.name())
     };
     let all = Configuration::OURS.into_iter().chain(Configuration::TGT);
-    let mut columns = Vec::new();
-    for configuration in all.filter(wanted) {
-        columns.push(judge(&tool, &families, configuration, &vmthunder));
+    let asked: Vec<_> = all
+        .filter(wanted)
+        .map(|configuration| {
+            let applies = |family: &&String| configuration.applies(family);
+            (
+                configuration,
+                families.iter().filter(applies).cloned().collect(),
+            )
+        })
+        .collect();
+    println!("{} configurations at once: some minutes", asked.len());
+    let columns = suite::judge_together(&tool, &vmthunder, asked);
+    for column in &columns {
+        println!(
+            "--- {} ({:.0} s)",
+            column.configuration.title(),
+            column.seconds
+        );
+        suite::complain(&column.tests);
     }
     println!("{}", suite::counts(&columns));
     println!(
@@ -85,7 +101,7 @@ pub(crate) fn run(repo: &Repo, args: &SuiteArgs) -> Result<Tally> {
 fn tally(columns: &[Column]) -> Tally {
     let mut tally = Tally::default();
     let ours = columns.iter().filter(|column| column.is_ours());
-    for test in ours.flat_map(|column| &column.tests) {
+    for test in ours.flat_map(Column::counted) {
         match test.verdict {
             Verdict::Passed => tally.count(true),
             Verdict::Failed(_) | Verdict::Missing => tally.count(false),
@@ -93,48 +109,6 @@ fn tally(columns: &[Column]) -> Tally {
         }
     }
     tally
-}
-
-fn judge(
-    tool: &Tool,
-    families: &[String],
-    configuration: Configuration,
-    vmthunder: &Path,
-) -> Column {
-    println!("--- {}", configuration.title());
-    let started = Instant::now();
-    let mut tests = Vec::new();
-    if let Err(error) = ask_all(tool, families, configuration, vmthunder, &mut tests) {
-        println!("{error:#}");
-        tests.push(Test {
-            name: "Target.starts and ends well".to_owned(),
-            verdict: Verdict::Failed(format!("{error:#}")),
-        });
-    }
-    let (title, counts) = (configuration.title(), Counts::of(&tests));
-    let seconds = started.elapsed().as_secs_f64();
-    println!("{title}: {counts} ({seconds:.0} s)");
-    Column {
-        configuration,
-        tests,
-    }
-}
-
-fn ask_all(
-    tool: &Tool,
-    families: &[String],
-    configuration: Configuration,
-    vmthunder: &Path,
-    tests: &mut Vec<Test>,
-) -> Result<()> {
-    let running = configuration.start(vmthunder)?;
-    let applies = |family: &&String| configuration.applies(family);
-    for family in families.iter().filter(applies) {
-        let said = tool.run(family, running.subject())?;
-        suite::complain(&said);
-        tests.extend(said);
-    }
-    running.stop()
 }
 
 fn judge_url(tool: &Tool, families: &[String], subject: Subject<'_>) -> Result<Tally> {

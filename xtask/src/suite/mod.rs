@@ -5,9 +5,10 @@ mod cunit;
 mod page;
 mod remains;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
@@ -21,8 +22,8 @@ pub(crate) use remains::remaining;
 /// The suite's program as Debian installs it.
 pub(crate) const PROGRAM: &str = "iscsi-test-cu";
 
-/// The longest family waits for some NOPs, or overwrites the LUN many times.
-const FAMILY_LIMIT: Duration = Duration::from_secs(120);
+/// The longest family overwrites the LUN many times and looks once a minute whether that is over.
+const FAMILY_LIMIT: Duration = Duration::from_secs(300);
 /// Listing needs no target.
 const LIST_LIMIT: Duration = Duration::from_secs(20);
 
@@ -46,23 +47,36 @@ impl Tool {
         }
     }
 
-    /// The families of everything: `ALL.Read10` and so on.
+    /// The families of everything, such as Read10.
     pub(crate) fn families(&self) -> Result<Vec<String>> {
-        let mut command = Command::new(&self.path);
-        let listed = bounded::output(command.arg("--list"), LIST_LIMIT)?;
-        let text = listed.text() + &listed.stderr;
-        let families: Vec<String> = text
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix("ALL."))
-            .filter(|family| !family.contains('.'))
-            .map(str::to_owned)
+        let names = self.list()?;
+        let families: Vec<String> = names
+            .into_iter()
+            .filter(|name| !name.contains('.'))
             .collect();
         ensure!(
             !families.is_empty(),
-            "{} lists no family\n{text}",
+            "{} lists no family",
             self.path.display()
         );
         Ok(families)
+    }
+
+    /// The tests of a family, such as Read10.Simple.
+    pub(crate) fn tests(&self, family: &str) -> Result<Vec<String>> {
+        let prefix = format!("{family}.");
+        let names = self.list()?.into_iter();
+        Ok(names.filter(|name| name.starts_with(&prefix)).collect())
+    }
+
+    fn list(&self) -> Result<Vec<String>> {
+        let mut command = Command::new(&self.path);
+        let listed = bounded::output(command.arg("--list"), LIST_LIMIT)?;
+        let text = listed.text() + &listed.stderr;
+        let names = text
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("ALL."));
+        Ok(names.map(str::to_owned).collect())
     }
 
     /// Runs a family, or one test of it, and lets it destroy what is on the LUN. A suite that hangs or dies leaves the
@@ -88,6 +102,58 @@ impl Tool {
         }
         Ok(tests)
     }
+}
+
+/// Asks one configuration about families, or single tests of them.
+fn judge(tool: &Tool, configuration: Configuration, vmthunder: &Path, parts: &[String]) -> Column {
+    let started = Instant::now();
+    let mut tests = Vec::new();
+    if let Err(error) = ask_all(tool, configuration, vmthunder, parts, &mut tests) {
+        tests.push(Test {
+            name: "Target.starts and ends well".to_owned(),
+            verdict: Verdict::Failed(format!("{error:#}")),
+        });
+    }
+    Column {
+        configuration,
+        tests,
+        seconds: started.elapsed().as_secs_f64(),
+    }
+}
+
+/// All parts against one target, as an initiator would meet it that others used before.
+fn ask_all(
+    tool: &Tool,
+    configuration: Configuration,
+    vmthunder: &Path,
+    parts: &[String],
+    tests: &mut Vec<Test>,
+) -> Result<()> {
+    let running = configuration.start(vmthunder)?;
+    for part in parts {
+        for piece in configuration.pieces(tool, part)? {
+            tests.extend(tool.run(&piece, running.subject())?);
+        }
+    }
+    running.stop()
+}
+
+/// Asks several configurations at once: the suite mostly waits.
+pub(crate) fn judge_together(
+    tool: &Tool,
+    vmthunder: &Path,
+    asked: Vec<(Configuration, Vec<String>)>,
+) -> Vec<Column> {
+    thread::scope(|scope| {
+        let asking: Vec<_> = asked
+            .iter()
+            .map(|(configuration, parts)| {
+                scope.spawn(|| judge(tool, *configuration, vmthunder, parts))
+            })
+            .collect();
+        let columns = asking.into_iter().map(|asking| asking.join().ok());
+        columns.flatten().collect()
+    })
 }
 
 /// How many tests ended in which way.

@@ -8,6 +8,7 @@ use crate::suite::{Configuration, Counts, Test, Verdict, remaining};
 pub(crate) struct Column {
     pub(crate) configuration: Configuration,
     pub(crate) tests: Vec<Test>,
+    pub(crate) seconds: f64,
 }
 
 impl Column {
@@ -15,6 +16,14 @@ impl Column {
     fn verdict(&self, name: &str) -> Option<&Verdict> {
         let found = self.tests.iter().find(|test| test.name == name);
         found.map(|test| &test.verdict)
+    }
+
+    /// The tests that are not excused: all that passed, and all others without a reason of their own.
+    pub(crate) fn counted(&self) -> impl Iterator<Item = &Test> {
+        let excused = |test: &Test| remaining(self.configuration, &test.name).is_some();
+        self.tests
+            .iter()
+            .filter(move |test| test.verdict == Verdict::Passed || !excused(test))
     }
 
     /// True if it is about our target.
@@ -175,6 +184,7 @@ mod tests {
         Column {
             configuration,
             tests: verdicts.iter().map(test).collect(),
+            seconds: 0.0,
         }
     }
 
