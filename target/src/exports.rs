@@ -78,12 +78,12 @@ pub enum ExportError {
     /// SCSI cannot address a volume without blocks.
     #[error("a unit has no blocks")]
     EmptyVolume,
-    /// The reservations of a unit cannot be read.
-    #[error("the reservations of unit {unit} cannot be read: {error}")]
-    Reservations {
+    /// What a unit keeps on disk cannot be read.
+    #[error("the reservations of unit {unit}, or its journal, cannot be read: {error}")]
+    Unreadable {
         /// The unit's number.
         unit: u16,
-        /// What is wrong with their file.
+        /// What is wrong with the file.
         error: io::Error,
     },
 }
@@ -235,15 +235,18 @@ impl<V: Volume> Exports<V> {
         most: usize,
     ) -> Result<(), ExportError> {
         let served = self.get(name).ok_or(ExportError::NoExport)?;
+        let number = unit.number;
+        // This reads files, so it is done before anybody has to wait for it.
+        let unit = logical(unit)?;
         served.change(|units| {
-            if units.contains_key(&unit.number) {
+            if units.contains_key(&number) {
                 return Err(ExportError::NumberTaken);
             }
             if units.len() >= most {
                 return Err(ExportError::TooManyUnits { most });
             }
             let mut units = units.clone();
-            units.insert(unit.number, logical(unit)?);
+            units.insert(number, unit);
             Ok(units)
         })
     }
@@ -276,7 +279,7 @@ fn logical<V: Volume>(unit: Unit<V>) -> Result<Arc<LogicalUnit<V>>, ExportError>
         return Err(ExportError::EmptyVolume);
     }
     let number = unit.number;
-    let unit = LogicalUnit::new(unit).map_err(|error| ExportError::Reservations {
+    let unit = LogicalUnit::new(unit).map_err(|error| ExportError::Unreadable {
         unit: number,
         error,
     })?;

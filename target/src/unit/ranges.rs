@@ -13,7 +13,7 @@ use vmthunder_volume::Span;
 
 use crate::failure::Failure;
 
-/// Commands of one unit that may wait for others to leave their run.
+/// Commands of one unit that may wait for others to leave their run, beside fences.
 const MAX_WAITING: usize = 1024;
 
 /// How a run is held.
@@ -41,7 +41,21 @@ pub(super) struct Holding<'a> {
 impl Ranges {
     /// Holds a run; waits until those who asked before, and stand in the way, have left.
     pub(super) async fn hold(&self, span: Span, hold: Hold) -> Result<Holding<'_>, Failure> {
-        let (place, granted) = self.lock().enter(span, hold).ok_or(Failure::Busy)?;
+        let entered = self.lock().enter(span, hold, MAX_WAITING);
+        let (place, granted) = entered.ok_or(Failure::Busy)?;
+        Ok(self.granted(place, granted).await)
+    }
+
+    /// Stands in line behind all who hold a part of a run, and in front of all who come later. It is never refused:
+    /// there are no more fences than writes under way, and one that is missing would let a write land too late.
+    pub(super) async fn fence(&self, span: Span) {
+        let entered = self.lock().enter(span, Hold::Alone, usize::MAX);
+        if let Some((place, granted)) = entered {
+            self.granted(place, granted).await;
+        }
+    }
+
+    async fn granted(&self, place: usize, granted: bool) -> Holding<'_> {
         // From here on the place is given up even if nobody polls again.
         let holding = Holding {
             ranges: self,
@@ -60,7 +74,7 @@ impl Ranges {
             })
             .await;
         }
-        Ok(holding)
+        holding
     }
 
     fn lock(&self) -> MutexGuard<'_, Table<Option<Waker>>> {
@@ -106,11 +120,11 @@ impl<W> Default for Table<W> {
 }
 
 impl<W: Default> Table<W> {
-    /// A new place, and whether it holds its run at once; none if too many wait already.
-    fn enter(&mut self, span: Span, hold: Hold) -> Option<(usize, bool)> {
+    /// A new place, and whether it holds its run at once; none if `most` wait already.
+    fn enter(&mut self, span: Span, hold: Hold, most: usize) -> Option<(usize, bool)> {
         let nobody_alone = self.alone == 0 && hold == Hold::Shared;
         let free = nobody_alone || !self.occupied().any(|other| in_the_way(other, span, hold));
-        if !free && self.waiting.len() >= MAX_WAITING {
+        if !free && self.waiting.len() >= most {
             return None;
         }
         let place = Place {

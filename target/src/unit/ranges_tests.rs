@@ -112,6 +112,10 @@ fn waiters_are_bounded() {
     }
     let refused = poll(pin!(ranges.hold(run, Hold::Shared)), &bell);
     assert!(matches!(refused, Poll::Ready(Err(Failure::Busy))));
+    // A fence is not left out.
+    let mut fence = Box::pin(ranges.fence(run));
+    assert!(poll(fence.as_mut(), &bell).is_pending());
+    drop(fence);
     waiting.pop();
     assert!(poll(pin!(ranges.hold(run, Hold::Shared)), &bell).is_pending());
 }
@@ -149,7 +153,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Enter(span, hold) => {
-                    let (place, granted) = table.enter(span, hold).unwrap();
+                    let (place, granted) = table.enter(span, hold, usize::MAX).unwrap();
                     let free = !present
                         .iter()
                         .any(|(_, other, how)| conflict((*other, *how), (span, hold)));

@@ -282,6 +282,6 @@ async fn a_unit_with_damaged_reservations_is_not_served() {
     let refused = Target::new(TargetOptions::default()).export(kept(&world, &folder));
     assert!(matches!(
         refused,
-        Err(ExportError::Reservations { unit: 0, .. })
+        Err(ExportError::Unreadable { unit: 0, .. })
     ));
 }
