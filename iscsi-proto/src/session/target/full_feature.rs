@@ -210,28 +210,27 @@ impl FullFeature {
                 Stance::Reject(RejectReason::TASK_IN_PROGRESS)
             };
         }
-        match (numbered, self.has_room_for_immediate(header)) {
-            (true, _) => Stance::Queue,
-            (false, true) => Stance::Deliver,
-            (false, false) => Stance::Reject(RejectReason::IMMEDIATE_COMMAND_REJECT),
+        if numbered {
+            Stance::Queue
+        } else if self.has_room_for_immediate(header) {
+            Stance::Deliver
+        } else {
+            Stance::Reject(RejectReason::IMMEDIATE_COMMAND_REJECT)
         }
     }
 
     /// There is always room for a ping, for a logout, for one task management request and for one other request
     /// (RFC 7143 §4.2.2.1).
     fn has_room_for_immediate(&self, header: &Header) -> bool {
-        let immediate = self
-            .tasks
-            .values()
-            .filter(|task| task.delivery == Delivery::Immediate);
-        let (management, other): (Vec<&Task>, Vec<&Task>) =
-            immediate.partition(|task| task.is_management());
-        let (taken, limit) = match header {
+        let (management, limit) = match header {
             Header::NopOut(_) | Header::LogoutRequest(_) => return true,
-            Header::TaskManagementRequest(_) => (management, self.limits.management_requests),
-            _ => (other, self.limits.immediate_commands),
+            Header::TaskManagementRequest(_) => (true, self.limits.management_requests),
+            _ => (false, self.limits.immediate_commands),
         };
-        u32::try_from(taken.len()).is_ok_and(|taken| taken < limit.max(1))
+        let immediate = |task: &&Task| task.delivery == Delivery::Immediate;
+        let tasks = self.tasks.values().filter(immediate);
+        let taken = tasks.filter(|task| task.is_management() == management);
+        u32::try_from(taken.count()).is_ok_and(|taken| taken < limit.max(1))
     }
 
     /// Fields that can be judged before the request's turn.
