@@ -21,7 +21,8 @@ const MAX_PREFETCH_BYTES: u64 = 64 << 20;
 
 impl<V: Volume> LogicalUnit<V> {
     /// FUA asks for what the medium holds. A volume has no second way past its cache, so the cache is emptied first:
-    /// what is answered then survives the loss of power (SBC-3 §4.15).
+    /// what is answered then survives the loss of power (SBC-3 §4.15). DPO is advice to a cache that is not ours: the
+    /// volume keeps what it likes.
     pub(super) async fn read(
         &self,
         range: LbaRange,
