@@ -211,16 +211,28 @@ impl<V: Volume> Nexus<V> {
         self.session.handle_disconnect();
         self.leave_word();
         let grace = self.target.options.write_grace;
-        if timeout(grace, self.tasks.drain()).await.is_err() {
-            info!("writes of a closed session did not end in time");
-            self.tasks.detach();
-        }
+        let drained = timeout(grace, self.tasks.drain()).await;
         while let Some(event) = self.session.poll_event() {
             if let TargetEvent::Closed(reason) = event {
                 self.closed(reason);
             }
         }
-        self.reason
+        let Self {
+            mut tasks,
+            mut share,
+            reason,
+            ..
+        } = self;
+        if drained.is_err() {
+            info!("writes of a closed session did not end in time");
+            // They keep others off the blocks that they touch, and count as what all sessions hold, until they end.
+            share.set(tasks.held());
+            tokio::spawn(async move {
+                tasks.drain().await;
+                drop(share);
+            });
+        }
+        reason
     }
 
     fn act_on_events(&mut self, now: Instant) {

@@ -336,11 +336,6 @@ impl<V: Volume> Tasks<V> {
         }
     }
 
-    /// Lets the writes that still hang go on alone: they keep others off the blocks that they touch until they end.
-    pub(crate) fn detach(&mut self) {
-        self.volumes.detach_all();
-    }
-
     fn lane(&mut self, unit: u16, now: Instant) -> &mut Lane<V> {
         self.lanes.entry(unit).or_insert_with(|| Lane::new(now))
     }

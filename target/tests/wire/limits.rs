@@ -5,7 +5,9 @@ use std::time::Duration;
 use iscsi_target::{ExportError, TargetLimits, TargetOptions};
 use tokio::time::timeout;
 
-use crate::harness::{DISK, Initiator, PATIENCE, READ_BLOCK_2, World, discovery, normal, unit};
+use crate::harness::{
+    DISK, Initiator, PATIENCE, READ_BLOCK_2, World, discovery, normal, unit, write_block,
+};
 
 /// However many connections one source opens without logging in, another gets in.
 #[tokio::test]
@@ -127,6 +129,36 @@ async fn who_takes_nothing_is_dropped_when_others_want_the_memory() {
     assert_eq!(world.target.stats().bytes_in_flight, 0);
     let mut modest = world.settled(2).await;
     assert_eq!(modest.scsi(0, &READ_BLOCK_2, 512).await.0, 0);
+}
+
+/// What a session leaves behind counts until it ends: new sessions do not add to it without bound.
+#[tokio::test]
+async fn writes_that_outlive_their_session_are_not_forgotten() {
+    let world = World::new(TargetOptions {
+        write_grace: Duration::from_millis(50),
+        ..TargetOptions::default()
+    })
+    .await;
+    world.volume.hold();
+    let mut initiator = world.settled(1).await;
+    initiator.command(0, &write_block(5), 0, &[0x55; 512]).await;
+    world.volume.hangs(1).await;
+    drop(initiator);
+    let over = async {
+        while world.target.stats().sessions > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, over).await.expect("the session ends");
+    assert!(world.target.stats().bytes_in_flight >= 512);
+    world.volume.let_go();
+    let given_back = async {
+        while world.target.stats().bytes_in_flight > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, given_back).await.expect("the write ends");
+    assert_eq!(world.volume.block(5), [0x55; 512]);
 }
 
 #[tokio::test]
