@@ -26,6 +26,7 @@ pub(crate) async fn run(command: LunCommand) -> Result<()> {
             lun,
             size,
             shrink,
+            json,
             node,
         } => {
             let request = Request::ResizeLun {
@@ -34,6 +35,9 @@ pub(crate) async fn run(command: LunCommand) -> Result<()> {
                 shrink,
             };
             let now: LunStatus = ask(&node.socket()?, &request).await?;
+            if json {
+                return print_json(&now);
+            }
             show_capacity(&now)
         }
     }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use iscsi_proto::name::IscsiName;
 use iscsi_proto::url::DEFAULT_PORT;
 use iscsi_target::Target;
@@ -74,6 +74,11 @@ pub(crate) fn announce(hosts: &[String], target: &IscsiName, luns: impl IntoIter
 }
 
 async fn resolve(address: &str) -> Result<Vec<SocketAddr>> {
+    // The operating system would read it as an IPv4 address of one number.
+    ensure!(
+        !address.bytes().all(|byte| byte.is_ascii_digit()),
+        "`{address}` is no address: for a port of every interface say 0.0.0.0:{address}"
+    );
     let with_port = match address.parse::<SocketAddr>() {
         Ok(address) => return Ok(vec![address]),
         Err(_) if has_port(address) => address.to_owned(),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use iscsi_proto::login::Identity;
 use iscsi_proto::session::CloseReason;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -87,6 +88,7 @@ impl<V: Volume> Connection<V> {
         let broken = self.drive(&stream, place, stop).await.err();
         drop(stream);
         let (target, peer) = (self.nexus.target(), self.nexus.peer());
+        let unproven = self.nexus.unproven.clone();
         // A connection that broke has nothing to say that the session did not.
         let torn = matches!(broken, Some(Broken::Eof)) && !self.input.is_empty();
         match (broken, self.nexus.end().await) {
@@ -94,7 +96,10 @@ impl<V: Volume> Connection<V> {
                 Counters::add(&target.counters.connections_refused, 1);
                 complain(&target, peer, &cause);
             }
-            (_, Some(reason)) if is_fault(reason) => complain(&target, peer, &reason),
+            (_, Some(reason)) if is_fault(reason) => match unproven {
+                Some(identity) => complain_of_login(&target, peer, &identity, reason),
+                None => complain(&target, peer, &reason),
+            },
             (_, Some(reason)) if reason != CloseReason::Disconnected => {
                 debug!(%reason, "session closed");
             }
@@ -281,6 +286,20 @@ fn is_fault(reason: CloseReason) -> bool {
 fn complain<V>(target: &Target<V>, peer: SocketAddr, cause: &dyn Display) {
     if let Some(unsaid) = target.complaints.may_say(Instant::now()) {
         warn!(%peer, %cause, unsaid, "connection dropped");
+    }
+}
+
+/// Somebody said who it is and could not prove it.
+fn complain_of_login<V>(
+    target: &Target<V>,
+    peer: SocketAddr,
+    identity: &Identity,
+    reason: CloseReason,
+) {
+    if let Some(unsaid) = target.complaints.may_say(Instant::now()) {
+        let initiator = &identity.initiator_name;
+        let wanted = identity.target_name.as_ref().map(tracing::field::display);
+        warn!(%peer, %initiator, wanted, cause = %reason, unsaid, "login refused");
     }
 }
 

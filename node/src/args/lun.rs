@@ -29,6 +29,9 @@ pub(crate) enum LunCommand {
         /// Let it become smaller: what lies behind the new end is lost.
         #[arg(long)]
         shrink: bool,
+        /// Print a JSON object instead of a line.
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         node: NodeArgs,
     },

@@ -105,6 +105,9 @@ impl NodeArgs {
 }
 
 fn byte_size(text: &str) -> std::result::Result<ByteSize, String> {
-    text.parse()
-        .map_err(|_| "a number of bytes, or one with a unit, for example 20GiB".to_owned())
+    match text.parse::<ByteSize>() {
+        Ok(size) if i64::try_from(size.as_u64()).is_ok() => Ok(size),
+        Ok(_) => Err("no file can be that large: at most 8 EiB less one byte".to_owned()),
+        Err(_) => Err("a number of bytes, or one with a unit, for example 20GiB".to_owned()),
+    }
 }

@@ -42,45 +42,48 @@ A configuration:
   name = \"node-2\"
   address = \"10.0.0.2:3260\"
 
-  [[target]]                       # files served as they are: what vmthunder target does
-  name = \"disks\"                 # or a whole name: iqn., eui. or naa.
-  # initiators = [\"iqn.1993-08.org.debian:*\"]    # who may log in; without it all
-  # networks = [\"10.1.0.0/16\"]                   # where from; without it anywhere
+  [[target]]                       # files served as they are
+  name = \"disks\"                   # or a whole name: iqn., eui. or naa.
+  # initiators = [\"iqn.1993-08.org.debian:*\"]   # who may log in
+  # networks = [\"10.1.0.0/16\"]     # where from; without these everybody
   [[target.lun]]                   # LUN 0, and the next one LUN 1
-  file = \"disk.raw\"              # or a block device
-  # size = \"20 GiB\"              # creates the file if it is missing; else it must have this size
+  file = \"disk.raw\"                # or a block device
+  # size = \"20 GiB\"                # creates the file if it is missing
   # block-size = 4096              # or 512, the default
   # read-only = true
   # removable = true
-  # thin = false                   # take all space when the file is created or grows; no UNMAP
-  # serial = \"D1\"                # serial number and identity; one for the same disk at several targets
+  # thin = false                   # take all space at once; no UNMAP
+  # serial = \"D1\"                  # serial number and identity
   # number = 5
   [target.chap]                    # what initiators have to prove
-  secret-file = \"secrets\"        # lines USER:SECRET, of 12 bytes or more; chmod 600
-  # user = \"alice\"               # then the file holds her secret alone
-  # mutual-user = \"disks\"        # the target proves itself to whoever asks it to
+  secret-file = \"secrets\"          # lines USER:SECRET, 12 bytes or more
+  # user = \"alice\"                 # then the file holds her secret alone
+  # mutual-user = \"disks\"          # the target proves itself if asked to
   # mutual-secret-file = \"secret\"
-  # algorithms = [\"sha3-256\", \"sha256\", \"sha1\", \"md5\"]   # the default; QEMU and iPXE know md5 alone
-  [[target.redirect]]              # send initiators to another portal; the first that fits decides
+  # algorithms = [\"sha3-256\", \"sha256\", \"sha1\", \"md5\"]   # all of them
+  [[target.redirect]]              # send initiators elsewhere; the first fits
   address = \"10.0.0.3:3260\"
-  initiators = [\"iqn.1993-08.org.debian:old-*\"]   # without it all
+  initiators = [\"iqn.1993-08.org.debian:old-*\"]    # without it all
   # permanent = true               # not only for now
-  # authenticated = true           # only whoever has proven itself learns the address
+  # authenticated = true           # tell it only to who has proven itself
 
-  [access]                         # initiators, networks and chap as above, for images and instances. The nodes of
-  networks = [\"10.0.0.0/8\"]      # the swarm must be inside the networks; those that read an image from here
-                                   # are initiators as well, named iqn.2026-11.org.vmthunder:node.NAME
+  [access]                         # for images and instances: initiators,
+  networks = [\"10.0.0.0/8\"]        # networks and chap as above
 
-  [discovery]                      # initiators, networks and chap of whoever asks which targets there are. Whoever
-                                   # may not use a target does not find it there in any case
+  [discovery]                      # who may ask which targets there are:
+  networks = [\"10.0.0.0/8\"]        # initiators, networks and chap as above
 
   [limits]                         # the defaults
   sessions = 4096
   sessions-per-initiator = 1024
-  logins = 512                     # connections that have not logged in yet
-  commands = 128                   # of one session at once: its queue depth
-  memory = \"1 GiB\"               # data held at once; beyond, every session gets through with little at a time
+  logins = 512                     # connections without login
+  commands = 128                   # of one session: its queue depth
+  memory = \"1 GiB\"                 # data held at once
   login-timeout = 15               # seconds
+
+The nodes of the swarm must be inside the networks of `access`; those that read an image from here are initiators as \
+well, named iqn.2026-11.org.vmthunder:node.NAME. Whoever may not use a target does not find it by discovery either. \
+Beyond the limit of memory every session gets through with little at a time.
 
 Prints one line `ready iscsi://HOST:PORT/IQN/LUN` on standard output per logical unit and address when it serves. \
 Persistent reservations that shall survive the loss of power are kept in the data folder. Ends on SIGINT or SIGTERM.

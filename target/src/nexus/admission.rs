@@ -7,7 +7,7 @@ use iscsi_proto::login::{Admission, Authentication, ChapPolicy, Identity, LoginS
 use iscsi_proto::name::IscsiName;
 use iscsi_proto::params::SessionType;
 use iscsi_proto::session::CloseReason;
-use tracing::info;
+use tracing::warn;
 use vmthunder_volume::Volume;
 
 use super::Nexus;
@@ -173,7 +173,7 @@ impl<V: Volume> Nexus<V> {
             return;
         }
         Counters::add(&self.target.counters.authentication_failures, 1);
-        let Some(identity) = self.unproven.take() else {
+        let Some(identity) = &self.unproven else {
             return;
         };
         // Who has no secret at all guesses none.
@@ -217,7 +217,7 @@ impl<V: Volume> Nexus<V> {
     fn turn_away(&mut self, initiator: &IscsiName, status: LoginStatus) {
         Counters::add(&self.target.counters.logins_refused, 1);
         if let Some(unsaid) = self.target.refusals.may_say(Instant::now()) {
-            info!(%initiator, peer = %self.peer, %status, unsaid, "login refused");
+            warn!(%initiator, peer = %self.peer, %status, unsaid, "login refused");
         }
         self.session.refuse(status);
     }

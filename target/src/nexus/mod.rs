@@ -46,7 +46,7 @@ pub(crate) struct Nexus<V> {
     /// What the login waits for.
     pause: Option<Pause<V>>,
     /// Who logs in; none once the secret, if one was asked for, has been proven.
-    unproven: Option<Box<Identity>>,
+    pub(crate) unproven: Option<Box<Identity>>,
     /// From admission on.
     seat: Option<Seat<V>>,
     pub(crate) tasks: Tasks<V>,
