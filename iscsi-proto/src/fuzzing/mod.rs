@@ -30,30 +30,30 @@ mod tests {
     /// RFC 7143 §11.2: no byte stream does more than end its connection.
     #[test]
     fn the_framer_keeps_its_promises() {
-        replay("framer", 4_000, framer);
+        replay("framer", 2_000, framer);
     }
 
     /// RFC 7143 §6.1: no text does more than to be refused.
     #[test]
     fn texts_keep_their_promises() {
-        replay("text", 4_000, text);
+        replay("text", 2_000, text);
     }
 
     /// RFC 7143 §6.3: nobody comes in who was not let in.
     #[test]
     fn a_login_keeps_its_promises() {
-        replay("login", 2_000, login);
+        replay("login", 1_000, login);
     }
 
     /// RFC 7143 §4.2.2: the numbers hold, whatever an initiator and a driver do.
     #[test]
     fn a_session_keeps_its_promises() {
-        replay("session", 2_000, session);
+        replay("session", 1_000, session);
     }
 
     /// RFC 7143 §7.7: whatever a target says, no request of an initiator ends twice.
     #[test]
     fn an_initiator_keeps_its_promises() {
-        replay("initiator", 2_000, initiator);
+        replay("initiator", 1_000, initiator);
     }
 }

@@ -125,6 +125,7 @@ impl World {
                 let gone = self.session.purge(lun);
                 assert!(gone.iter().all(|task| self.running.contains(task)));
                 self.running.retain(|task| !gone.contains(task));
+                assert!(lun.is_some() || self.running.is_empty(), "all are gone");
             }
             242..247 => self
                 .session
