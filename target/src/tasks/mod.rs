@@ -103,12 +103,14 @@ struct Running<V> {
 }
 
 impl<V: Volume> Running<V> {
-    /// It goes on until it ends; what is written after it has to land after it.
+    /// It goes on until it ends, and what is written after it has to land after it; or it is dropped.
     fn abandon(&mut self) -> bool {
         if std::mem::replace(&mut self.abandoned, true) {
             return false;
         }
-        if let Some(unit) = self.asker.units.get(&self.unit) {
+        if !must_end(&self.command) {
+            self.abort.abort();
+        } else if let Some(unit) = self.asker.units.get(&self.unit) {
             unit.fence(&self.command);
         }
         true
@@ -285,7 +287,7 @@ impl<V: Volume> Tasks<V> {
                 self.release(work.unit, held);
             }
             match self.running.get_mut(&task) {
-                Some(running) if must_end(&running.command) => {
+                Some(running) if running.command.alters_medium() => {
                     let unit = running.unit;
                     if running.abandon() {
                         self.leave(unit);
@@ -325,7 +327,7 @@ impl<V: Volume> Tasks<V> {
         self.line.clear();
         self.awaiting.clear();
         for running in self.running.values_mut() {
-            if must_end(&running.command) {
+            if running.command.alters_medium() {
                 running.abandon();
             } else {
                 running.abort.abort();
@@ -396,8 +398,7 @@ impl<V: Volume> Tasks<V> {
     fn retire(&mut self, joined: Result<(TaskId, Outcome), JoinError>) -> Option<Product> {
         let (task, outcome) = match joined {
             Ok(done) => done,
-            Err(error) if error.is_cancelled() => return None,
-            // The volume panicked. The command must not hang for that.
+            // The volume panicked, and the command must not hang for that; or it was dropped.
             Err(error) => {
                 let (task, _) = self
                     .running

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use iscsi_proto::scsi::copy::{
     self, CopyList, CopyState, Cscd, LIST_HEADER_BYTES, ListIdUsage, MAX_DESCRIPTOR_BYTES,
     OperatingParameters, Segment,
@@ -21,6 +22,7 @@ use super::spans::length_32;
 use crate::asker::Asker;
 use crate::failure::Failure;
 use crate::inquiry::{self, cut};
+use crate::sessions::ItNexus;
 
 /// Bytes that are read, then written.
 const CHUNK_BYTES: u64 = 1 << 20;
@@ -124,20 +126,28 @@ impl<V: Volume> Leg<V> {
             let read = self.from.read_span(source, class).await;
             let bytes = read.map_err(third_party)?;
             drop(steady);
-            // Somebody may have fenced the initiator since the last chunk.
-            let entered = self
-                .to
-                .reservations
-                .enter(&asker.nexus, &Command::write(0, 0));
-            let _writing = entered.map_err(third_party)?;
-            let held = self.to.hold(target, Hold::Shared).await?;
-            let written = self.to.put(target.offset(), bytes).await;
-            written.map_err(third_party)?;
-            drop(held);
+            let chunk = self.write(asker.nexus.clone(), target, bytes);
+            self.to.to_its_end(target, chunk).await?;
             done += part;
             wrote(part);
         }
         self.to.settle(false).await.map_err(third_party)
+    }
+
+    /// Writes a chunk, unless somebody has fenced the initiator since the last one.
+    fn write(
+        &self,
+        nexus: ItNexus,
+        target: Span,
+        bytes: Bytes,
+    ) -> impl Future<Output = Result<(), Failure>> + Send + 'static + use<V> {
+        let to = Arc::clone(&self.to);
+        async move {
+            let entered = to.reservations.enter(&nexus, &Command::write(0, 0));
+            let _writing = entered.map_err(third_party)?;
+            let _held = to.hold(target, Hold::Shared).await?;
+            to.put(target.offset(), bytes).await.map_err(third_party)
+        }
     }
 }
 

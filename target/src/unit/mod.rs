@@ -61,9 +61,13 @@ pub(crate) use spans::{
 static COMPLAINTS: LazyLock<Complaints> = LazyLock::new(Complaints::default);
 
 /// True if the execution of a command must not be dropped half-way, because what it writes may still happen later. The
-/// work of SANITIZE is a task of its own: nobody waits for it to forget the command.
+/// work of SANITIZE is a task of its own, and so is each chunk of a copy: nobody waits for more to forget the command.
 pub(crate) fn must_end(command: &Command) -> bool {
-    command.alters_medium() && !matches!(command, Command::Sanitize { .. })
+    let apart = matches!(
+        command,
+        Command::Sanitize { .. } | Command::ExtendedCopy { .. }
+    );
+    command.alters_medium() && !apart
 }
 
 /// A unit that is being served, with what its initiators have made of it.

@@ -2,7 +2,7 @@
 
 use iscsi_proto::scsi::{SenseData, unmap};
 use iscsi_proto::session::Response;
-use vmthunder_volume::Volume;
+use vmthunder_volume::{Span, Volume};
 
 use super::LogicalUnit;
 use super::ranges::Hold;
@@ -32,11 +32,21 @@ impl<V: Volume> LogicalUnit<V> {
                 spans.push(self.checked(lba, blocks.into())?);
             }
         }
-        for span in spans {
-            let _held = self.hold(span, Hold::Shared).await?;
-            self.trim(span).await?;
+        if let Some(all) = around(&spans) {
+            // One place in line for all runs: who fences this when it is aborted comes behind the last of them.
+            let _held = self.hold(all, Hold::Shared).await?;
+            for span in spans {
+                self.trim(span).await?;
+            }
         }
         self.settle(false).await?;
         Ok(Response::written(length_32(list)))
     }
+}
+
+/// The run from the first block of all to the last.
+fn around(spans: &[Span]) -> Option<Span> {
+    let first = spans.iter().map(|span| span.offset()).min()?;
+    let end = spans.iter().map(|span| span.end()).max()?;
+    Some(Span::new(first, end - first))
 }

@@ -6,6 +6,7 @@ mod bursts;
 mod chaos;
 mod chap;
 mod commands;
+mod copies;
 mod discovery;
 mod formats;
 mod harness;

@@ -18,7 +18,7 @@ pub(in crate::unit) struct Disk {
     pub(in crate::unit) prefetched: AtomicU64,
     /// Writes and trims answer so.
     pub(in crate::unit) fault: Mutex<Option<Error>>,
-    /// Flushes and writes wait for a permit while there is a gate.
+    /// Flushes, writes and trims wait for a permit while there is a gate.
     pub(in crate::unit) gate: Mutex<Option<&'static Semaphore>>,
 }
 
@@ -169,6 +169,7 @@ impl Volume for Disk {
     async fn trim(&self, span: Span) -> Result<()> {
         self.geometry().check(span)?;
         self.check_fault()?;
+        self.pass_gate().await;
         let length = usize::try_from(span.length()).unwrap();
         let mut state = self.state();
         state.put(span.offset(), &vec![0; length]);

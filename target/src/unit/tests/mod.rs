@@ -1,5 +1,6 @@
 //! Commands against a volume in memory, commands and answers spelled out as bytes.
 
+mod abandoned;
 mod atomic;
 mod atomicity;
 mod blocks;
