@@ -227,21 +227,19 @@ impl<V: Volume> Tasks<V> {
             if bytes >= TURN_BYTES {
                 return;
             }
-            let Some((work, step)) = self.next() else {
+            let Some((work, step, need)) = self.next() else {
                 return;
             };
             let (task, unit) = (work.task, work.unit);
             match step {
                 Step::Data(length) => {
-                    let held = u64::from(length).max(LEAST_BYTES);
-                    self.hold(unit, held);
-                    self.awaiting.insert(task, (work, held));
+                    self.hold(unit, need);
+                    self.awaiting.insert(task, (work, need));
                     produce(Product::Receive(task, length));
                 }
                 Step::Execution(data) => {
-                    let cost = cost(&work, &data);
-                    bytes += cost;
-                    if let Some(outcome) = self.begin(work, data, cost).await {
+                    bytes += need;
+                    if let Some(outcome) = self.begin(work, data, need).await {
                         let alone = self.end(unit, now);
                         produce(Product::Outcome {
                             task,
@@ -342,8 +340,8 @@ impl<V: Volume> Tasks<V> {
         self.lanes.entry(unit).or_insert_with(|| Lane::new(now))
     }
 
-    /// The next command in line that finds room for what it needs.
-    fn next(&mut self) -> Option<(Work<V>, Step)> {
+    /// The next command in line that finds room for what it needs, and how many bytes that is.
+    fn next(&mut self) -> Option<(Work<V>, Step, u64)> {
         while let Some(unit) = self.line.pop_front() {
             let Some(lane) = self.lanes.get_mut(&unit) else {
                 continue;
@@ -366,7 +364,7 @@ impl<V: Volume> Tasks<V> {
             if lane.in_line {
                 self.line.push_back(unit);
             }
-            return next;
+            return next.map(|(work, step)| (work, step, need));
         }
         None
     }
