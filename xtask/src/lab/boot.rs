@@ -1,7 +1,6 @@
 //! `cargo xtask lab boot`: Debian boots from two nodes in turn.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -9,13 +8,12 @@ use tempfile::TempDir;
 
 use crate::bounded;
 use crate::foreign;
+use crate::lab::guest::golden_image;
 use crate::nodes::{self, Node, Sources};
 use crate::packages;
 use crate::repo::Repo;
 use crate::tally::Tally;
 
-/// Building the golden image downloads a Debian.
-const GOLDEN_LIMIT: Duration = Duration::from_secs(1800);
 /// An emulated guest on a busy machine.
 const BOOT_LIMIT: Duration = Duration::from_secs(400);
 /// Hashing an image of some GiB.
@@ -56,19 +54,6 @@ pub(crate) fn run(repo: &Repo, golden: Option<&Path>) -> Result<Tally> {
         passed: 2,
         failed: 0,
     })
-}
-
-fn golden_image(repo: &Repo, golden: Option<&Path>) -> Result<PathBuf> {
-    let folder = golden.map_or_else(|| repo.root.join(".build/lab/golden"), Path::to_owned);
-    let image = folder.join("golden.raw");
-    if !image.is_file() {
-        println!("building {}: some minutes", image.display());
-        bounded::show(
-            repo.command("lab/vm/make-golden-image").arg(&folder),
-            GOLDEN_LIMIT,
-        )?;
-    }
-    Ok(fs::canonicalize(image)?)
 }
 
 /// An origin and two nodes.

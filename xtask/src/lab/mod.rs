@@ -2,6 +2,7 @@
 
 mod boot;
 mod crowd;
+mod guest;
 mod kernel;
 mod suite;
 
@@ -25,6 +26,10 @@ pub(crate) enum Lab {
     },
     /// Ten thousand half-open logins and a thousand idle sessions: memory, and what others notice.
     Crowd(crowd::CrowdArgs),
+    /// A guest that boots from our target deletes a file and trims: what the sparse file holds before and after.
+    Fstrim(guest::GuestArgs),
+    /// iPXE boots the golden image from our target, and Linux goes on from it.
+    Ipxe(guest::GuestArgs),
     /// The Linux kernel's initiator, in a QEMU guest, against our target or tgt: one to five minutes.
     Kernel(kernel::KernelArgs),
     /// libiscsi's test suite against our target in every configuration, and against tgt; writes docs/conformance.md.
@@ -36,6 +41,8 @@ pub(crate) fn run(repo: &Repo, chore: &Lab) -> Result<Tally> {
     match chore {
         Lab::Boot { golden } => boot::run(repo, golden.as_deref()),
         Lab::Crowd(args) => crowd::run(repo, args),
+        Lab::Fstrim(args) => guest::fstrim(repo, args),
+        Lab::Ipxe(args) => guest::ipxe(repo, args),
         Lab::Kernel(args) => kernel::run(repo, args),
         Lab::Suite(args) => suite::run(repo, args),
     }
