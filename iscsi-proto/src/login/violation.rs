@@ -47,7 +47,9 @@ pub enum Violation {
     #[error("SessionType is neither Normal nor Discovery, or came late")]
     SessionType,
     /// No authentication method in common.
-    #[error("no authentication method in common: one end wants CHAP and the other does not offer it, or not with a hash that both know")]
+    #[error(
+        "no authentication method in common: one end wants CHAP and the other does not offer it, or not with a hash that both know"
+    )]
     Authentication,
     /// AuthMethod None is not enough.
     #[error("the initiator does not prove itself")]
