@@ -97,7 +97,12 @@ impl Daemon {
     }
 
     /// Ends it as an operator would, and fails if it does not end well.
-    pub(crate) fn stop(mut self) -> Result<()> {
+    pub(crate) fn stop(self) -> Result<()> {
+        self.stop_with_log().map(drop)
+    }
+
+    /// Like [`Self::stop`]; the end of its log.
+    pub(crate) fn stop_with_log(mut self) -> Result<String> {
         self.check()?;
         bounded::end(&mut self.child)?;
         let status = self.child.wait()?;
@@ -107,7 +112,7 @@ impl Daemon {
             self.name,
             self.last_lines()
         );
-        Ok(())
+        Ok(self.last_lines())
     }
 
     /// Ends it as a power failure would: SIGKILL.

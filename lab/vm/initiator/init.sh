@@ -119,6 +119,8 @@ log_in_again() {
   DEV=/dev/$DISK
 }
 logout() { iscsiadm -m node -T "$2" -p "$1" ${3:+-I "$3"} --logout; }
+# The other door to the same disk: opening it does not make the kernel do anything.
+generic() { echo "/dev/$(ls "/sys/block/$DISK/device/scsi_generic")"; }
 size() { cat "/sys/block/$DISK/size"; }
 block() { cat "/sys/block/$DISK/queue/logical_block_size"; }
 tell_session() {

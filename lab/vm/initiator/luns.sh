@@ -16,16 +16,23 @@ login_others() { # all of its LUNs are disks of one session
     SID=$(sessions | tail -n 1)
 }
 long_blocks() {
+  local failed=0
+  cp /tmp/sums /tmp/sums.main
   [ "$(block)" = 4096 ] && write_and_read && last_blocks && mkfs && files && sums && fsck && write_same 16 &&
-    compare_and_write && scsi_unmap_plain
+    compare_and_write && compare_and_write_miscompares && unmaps_blocks || failed=1
+  mv /tmp/sums.main /tmp/sums
+  return $failed
 }
-scsi_unmap_plain() { fill 64 1 && sg_unmap --force --lba=$((64 * MIB_BLOCKS)) --num=$MIB_BLOCKS "$DEV" && reads_zeros 64 1; }
+unmaps_blocks() { fill 64 1 && sg_unmap --force --lba=$((64 * MIB_BLOCKS)) --num=$MIB_BLOCKS "$DEV" && reads_zeros 64 1; }
 refuses_writes() {
-  [ "$(cat "/sys/block/$DISK/ro")" = 1 ] && exits $WRITE_PROTECTED write_to "$DEV" && sg_modes "$DEV" | tee /tmp/modes | grep -q 'WP=1' && read_lba 0 1 > /dev/null
+  [ "$(cat "/sys/block/$DISK/ro")" = 1 ] && exits $WRITE_PROTECTED write_to "$(generic)" &&
+    sg_modes "$(generic)" | tee /tmp/modes && grep -q 'WP=1' /tmp/modes && read_lba 0 1 > /dev/null
 }
-ejects() {
-  [ "$(cat "/sys/block/$DISK/removable")" = 1 ] && sg_prevent --prevent=1 "$DEV" && exits $ILLEGAL_REQUEST sg_start --eject "$DEV" &&
-    sg_prevent --allow "$DEV" && sg_start --eject "$DEV" && exits $NOT_READY sg_turs "$DEV" && sg_start --load "$DEV" && settle "$DEV" && read_lba 0 1 > /dev/null
+ejects() { # through the generic device: Linux itself prevents removal while the disk is open
+  local sg
+  sg=$(generic)
+  [ "$(cat "/sys/block/$DISK/removable")" = 1 ] && settle "$sg" && sg_prevent --prevent=1 "$sg" && exits $ILLEGAL_REQUEST sg_start --eject "$sg" &&
+    sg_prevent --allow "$sg" && sg_start --eject "$sg" && exits $NOT_READY sg_turs "$sg" && sg_start --load "$sg" && settle "$sg" && read_from "$sg"
 }
 if wants luns && [ -n "$KI_others" ]; then
   if step login-other-target login_others; then

@@ -86,9 +86,7 @@ write_and_verify() {
 }
 third_party_copy() {
   fill 92 1
-  local generic
-  generic=/dev/$(ls "/sys/block/$DISK/device/scsi_generic")
-  sg_xcopy if="$generic" of="$generic" bs="$(block)" skip=$((92 * MIB_BLOCKS)) seek=$((94 * MIB_BLOCKS)) count=$MIB_BLOCKS &&
+  sg_xcopy if="$(generic)" of="$(generic)" bs="$(block)" skip=$((92 * MIB_BLOCKS)) seek=$((94 * MIB_BLOCKS)) count=$MIB_BLOCKS &&
     [ "$(hash_of 92 1)" = "$(hash_of 94 1)" ]
 }
 if wants atomic; then

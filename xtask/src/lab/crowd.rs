@@ -1,10 +1,7 @@
 //! `cargo xtask lab crowd`: thousands of half-open logins and idle sessions, and a well-behaved initiator beside them.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,9 +9,9 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::bounded;
 use crate::foreign::{Bench, Served, compare};
 use crate::lab::Program;
+use crate::lab::script::Script;
 use crate::repo::Repo;
 use crate::tally::Tally;
 
@@ -77,10 +74,10 @@ pub(crate) fn run(repo: &Repo, args: &CrowdArgs) -> Result<Tally> {
     for _ in 0..VISITS {
         rows.push(visit("when it is there", pid, &served)?);
     }
-    let left = crowd.finish()?;
+    let left = crowd.finish(GATHER)?;
     thread::sleep(AFTER);
     rows.push(visit("after it has left", pid, &served)?);
-    let read = reader.finish()?;
+    let read = reader.finish(GATHER)?;
     served.daemon.stop()?;
     let rows = worst(&rows);
     let report = json!({ "crowd": came, "left": left, "reader": read, "visits": rows });
@@ -170,52 +167,4 @@ fn resident_bytes(pid: u32) -> Result<u64> {
         .context("the process has a VmRSS")?;
     let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
     Ok(kib * 1024)
-}
-
-/// lab/initiator.py, which goes on until its standard input closes.
-struct Script {
-    child: Child,
-    lines: Receiver<String>,
-}
-
-impl Script {
-    fn start(repo: &Repo, args: &[&str]) -> Result<Self> {
-        let mut command: Command = repo.command("lab/initiator.py");
-        command
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
-        let mut child = command.spawn().context("lab/initiator.py needs python3")?;
-        let output = child.stdout.take().context("stdout was asked for")?;
-        let (sender, lines) = mpsc::channel();
-        thread::spawn(move || {
-            let lines = BufReader::new(output).lines().map_while(Result::ok);
-            // Nobody waits for more once the script was ended.
-            lines
-                .take_while(|line| sender.send(line.clone()).is_ok())
-                .count()
-        });
-        Ok(Self { child, lines })
-    }
-
-    /// The next line that it prints.
-    fn line(&self, limit: Duration) -> Result<Value> {
-        let line = self.lines.recv_timeout(limit).context("lab/initiator.py")?;
-        Ok(serde_json::from_str(&line)?)
-    }
-
-    /// Tells it to let go; its last line.
-    fn finish(&mut self) -> Result<Value> {
-        drop(self.child.stdin.take());
-        let last = self.line(GATHER)?;
-        bounded::wait(&mut self.child, GATHER)?;
-        Ok(last)
-    }
-}
-
-impl Drop for Script {
-    fn drop(&mut self) {
-        // A drop cannot fail; the child is killed in the end.
-        let _ended = bounded::end(&mut self.child);
-    }
 }

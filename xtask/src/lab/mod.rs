@@ -1,9 +1,11 @@
 //! Chores of the laboratory: what is too slow, or needs too much, for every test run.
 
 mod boot;
+mod capture;
 mod crowd;
 mod guest;
 mod kernel;
+mod script;
 mod suite;
 
 use std::path::PathBuf;
@@ -24,6 +26,8 @@ pub(crate) enum Lab {
         #[arg(long, value_name = "FOLDER")]
         golden: Option<PathBuf>,
     },
+    /// Sessions of every feature, captured on the loopback as root, and decoded by Wireshark.
+    Capture(capture::CaptureArgs),
     /// Ten thousand half-open logins and a thousand idle sessions: memory, and what others notice.
     Crowd(crowd::CrowdArgs),
     /// A guest that boots from our target deletes a file and trims: what the sparse file holds before and after.
@@ -40,6 +44,7 @@ pub(crate) enum Lab {
 pub(crate) fn run(repo: &Repo, chore: &Lab) -> Result<Tally> {
     match chore {
         Lab::Boot { golden } => boot::run(repo, golden.as_deref()),
+        Lab::Capture(args) => capture::run(repo, args),
         Lab::Crowd(args) => crowd::run(repo, args),
         Lab::Fstrim(args) => guest::fstrim(repo, args),
         Lab::Ipxe(args) => guest::ipxe(repo, args),

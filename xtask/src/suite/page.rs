@@ -130,7 +130,7 @@ fn families(columns: &[Column]) -> String {
 /// The tests that pass nowhere, and those that fail anywhere, with the reason. A skip is nothing if the test passes in
 /// another configuration, for which it is meant.
 fn rest(columns: &[Column]) -> String {
-    let mut text = "| test | configuration | verdict | reason |\n|---|---|---|---|\n".to_owned();
+    let mut text = "| test | configurations | verdict | reason |\n|---|---|---|---|\n".to_owned();
     let ours: Vec<&Column> = columns.iter().filter(|column| column.is_ours()).collect();
     for name in names(columns) {
         let verdicts: Vec<(Configuration, &Verdict)> = ours
@@ -140,16 +140,26 @@ fn rest(columns: &[Column]) -> String {
         let passes = verdicts
             .iter()
             .any(|(_, verdict)| **verdict == Verdict::Passed);
+        // Configurations that share a verdict and its reason share a row.
+        let mut rows: Vec<(String, Vec<&str>)> = Vec::new();
         for (configuration, verdict) in verdicts {
-            if let Some(row) = row(name, configuration, verdict, passes) {
-                text += &row;
+            let Some(said) = remark(name, configuration, verdict, passes) else {
+                continue;
+            };
+            match rows.iter_mut().find(|(known, _)| *known == said) {
+                Some((_, titles)) => titles.push(configuration.title()),
+                None => rows.push((said, vec![configuration.title()])),
             }
+        }
+        for (said, titles) in rows {
+            let _ = writeln!(text, "| {name} | {} | {said} |", titles.join(", "));
         }
     }
     text
 }
 
-fn row(name: &str, at: Configuration, verdict: &Verdict, passes: bool) -> Option<String> {
+/// The verdict and its reason, as two cells.
+fn remark(name: &str, at: Configuration, verdict: &Verdict, passes: bool) -> Option<String> {
     let (word, said) = match verdict {
         Verdict::Passed => return None,
         Verdict::Skipped(_) if passes => return None,
@@ -167,9 +177,7 @@ fn row(name: &str, at: Configuration, verdict: &Verdict, passes: bool) -> Option
         },
         |known| known.why.to_owned(),
     );
-    let title = at.title();
-    let reason = reason.replace('|', "/");
-    Some(format!("| {name} | {title} | {word} | {reason} |\n"))
+    Some(format!("{word} | {}", reason.replace('|', "/")))
 }
 
 #[cfg(test)]

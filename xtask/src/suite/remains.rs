@@ -72,7 +72,91 @@ const REMAINING: &[Remaining] = &[
         ],
         why: "asks for a LUN that refuses writes: see the read-only configuration",
     },
+    Remaining {
+        test: "PreventAllow.",
+        configurations: FIXED,
+        why: "asks for a medium that can be removed: see the removable configuration",
+    },
+    Remaining {
+        test: "StartStopUnit.Simple",
+        configurations: FIXED,
+        why: "asks for a medium that can be removed: see the removable configuration",
+    },
+    Remaining {
+        test: "Sanitize.CryptoErase",
+        configurations: WRITABLE,
+        why: NOT_ENCRYPTED,
+    },
+    Remaining {
+        test: "Sanitize.Readonly",
+        configurations: WRITABLE,
+        why: NOT_ENCRYPTED,
+    },
+    Remaining {
+        test: "Sanitize.Reservations",
+        configurations: WRITABLE,
+        why: NOT_ENCRYPTED,
+    },
+    Remaining {
+        test: "CompareAndWrite.InvalidDataOutSize",
+        configurations: WRITABLE,
+        why: ONE_BLOCK_SIZE,
+    },
+    Remaining {
+        test: "WriteSame10.InvalidDataOutSize",
+        configurations: WRITABLE,
+        why: ONE_BLOCK_SIZE,
+    },
+    Remaining {
+        test: "WriteSame16.InvalidDataOutSize",
+        configurations: WRITABLE,
+        why: ONE_BLOCK_SIZE,
+    },
+    Remaining {
+        test: "WriteSame10.UnmapUnaligned",
+        configurations: WRITABLE,
+        why: ONE_BLOCK_SIZE,
+    },
+    Remaining {
+        test: "WriteSame16.UnmapUnaligned",
+        configurations: WRITABLE,
+        why: ONE_BLOCK_SIZE,
+    },
+    Remaining {
+        test: "WriteSame10.ZeroBlocks",
+        configurations: WRITABLE,
+        why: NO_BLOCKS,
+    },
+    Remaining {
+        test: "WriteSame16.ZeroBlocks",
+        configurations: WRITABLE,
+        why: NO_BLOCKS,
+    },
 ];
+
+/// Where the medium stays.
+const FIXED: &[Configuration] = &[
+    Configuration::Plain,
+    Configuration::LongBlocks,
+    Configuration::TwoPortals,
+];
+
+/// Where writes are taken.
+const WRITABLE: &[Configuration] = &[
+    Configuration::Plain,
+    Configuration::LongBlocks,
+    Configuration::TwoPortals,
+    Configuration::Removable,
+];
+
+const NOT_ENCRYPTED: &str = "counts as skipped unless CRYPTOGRAPHIC ERASE is offered, which throws the key of encrypted \
+     data away: a file has none";
+
+const ONE_BLOCK_SIZE: &str = "asks for physical blocks of several logical ones: a file has no physical blocks, and for a \
+     target that claims some GetLBAStatus.UnmapSingle and WriteSame10.UnmapUntilEnd of the suite fail";
+
+const NO_BLOCKS: &str = "asks for WRITE SAME of no blocks to mean all up to the end (WSNZ 0): here it is refused, and said to \
+     be (WSNZ 1), since a request for nothing must not overwrite a disk";
 
 /// Families that leave something behind on a second path, which lives as long as the process does.
 const LEAVE_TRACES: &[&str] = &["Sanitize"];

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::bounded;
 use crate::lab::Program;
+use crate::lab::capture::{Decoded, Recorder};
 use crate::lab::kernel::servers::{Bench, Ending, Ours, Theirs};
 use crate::packages;
 use crate::repo::Repo;
@@ -59,6 +60,9 @@ pub(crate) struct KernelArgs {
     /// Print one JSON object on standard output, and what happens on standard error.
     #[arg(long)]
     json: bool,
+    /// Capture what is said, as root, keep it in this file and let Wireshark decode it.
+    #[arg(long, value_name = "FILE")]
+    capture: Option<PathBuf>,
     /// Keep the guest's console in this file.
     #[arg(long, value_name = "FILE")]
     console: Option<PathBuf>,
@@ -99,6 +103,11 @@ pub(crate) fn run(repo: &Repo, args: &KernelArgs) -> Result<Tally> {
     if let Some(console) = &args.console {
         guest.env("LOG", std::path::absolute(console)?);
     }
+    let recorder = args
+        .capture
+        .as_ref()
+        .map(|file| Recorder::start(answers.path(), file, &bench.ports()?))
+        .transpose()?;
     let mut verdict = None;
     bounded::lines(&mut guest, LIMIT, |line| {
         if line.starts_with('{') {
@@ -115,8 +124,14 @@ pub(crate) fn run(repo: &Repo, args: &KernelArgs) -> Result<Tally> {
         }
     })?;
     let verdict = verdict.context("the guest's script printed no verdict")?;
+    let ports = bench.ports()?;
     bench.stop()?;
-    sum_up(args, &verdict)
+    let mut tally = sum_up(args, &verdict)?;
+    if let (Some(recorder), Some(file)) = (recorder, &args.capture) {
+        recorder.stop()?;
+        tally += Decoded::read(file, &ports)?.report(args.json, false)?;
+    }
+    Ok(tally)
 }
 
 fn sum_up(args: &KernelArgs, verdict: &Value) -> Result<Tally> {

@@ -40,11 +40,18 @@ pub(crate) enum Ending {
 pub(crate) trait Bench {
     /// Tells the guest's script where they are.
     fn tell(&self, guest: &mut Command);
+    /// The ports of all of them.
+    fn ports(&self) -> Result<Vec<u16>>;
     /// The bytes that the first LUN's file holds.
     fn allocated(&self) -> Result<u64>;
     fn resize(&mut self) -> Result<()>;
     fn restart(&mut self, ending: Ending) -> Result<()>;
     fn stop(self: Box<Self>) -> Result<()>;
+}
+
+fn numbers<'a>(portals: impl IntoIterator<Item = &'a String>) -> Result<Vec<u16>> {
+    let ports = portals.into_iter().map(|portal| Ok(port(portal).parse()?));
+    ports.collect()
 }
 
 fn port(portal: &str) -> &str {
@@ -155,6 +162,10 @@ impl Ours {
 }
 
 impl Bench for Ours {
+    fn ports(&self) -> Result<Vec<u16>> {
+        numbers(self.portals.iter().chain([&self.chap.1, &self.others.1]))
+    }
+
     fn tell(&self, guest: &mut Command) {
         guest.arg(port(&self.portals[0])).arg(IQN);
         guest.env("PORTAL2", port(&self.portals[1]));
@@ -240,6 +251,10 @@ impl Theirs {
 }
 
 impl Bench for Theirs {
+    fn ports(&self) -> Result<Vec<u16>> {
+        numbers(&self.portals)
+    }
+
     fn tell(&self, guest: &mut Command) {
         guest.arg(port(&self.portals[0])).arg(IQN).env("LUN", "1");
         guest.env("PORTAL2", port(&self.portals[1]));
