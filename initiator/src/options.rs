@@ -137,7 +137,7 @@ pub struct Reconnect {
     /// The longest pause.
     pub longest_delay: Duration,
     /// How long commands wait for the target to come back before they fail with
-    /// [`Error::Unreachable`](crate::Error::Unreachable); `None` for ever. Attempts go on behind their backs.
+    /// [`Error::Unreachable`]; `None` for ever. Attempts go on behind their backs.
     pub deadline: Option<Duration>,
 }
 

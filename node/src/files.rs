@@ -11,6 +11,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use iscsi_proto::name::IscsiName;
 use iscsi_proto::url::IscsiUrl;
 use iscsi_target::{AccessRules, Target, Unit, UnitIdentity};
+use rustix::fs::{Access as Permissions, access};
 use tracing::{info, warn};
 use vmthunder_volume::{Access, RawFile, Resize, ResizeError, Space, Volume};
 
@@ -179,18 +180,27 @@ impl Opened {
 }
 
 impl OpenLun {
-    fn unit(&self, target: &IscsiName) -> Unit<Export> {
+    /// What initiators recognise the disk by.
+    fn identity(&self, target: &IscsiName) -> UnitIdentity {
         let number = self.number.to_string();
-        let identity = match &self.disk.serial {
+        match &self.disk.serial {
             Some(serial) => UnitIdentity {
                 serial: serial.clone(),
                 ..UnitIdentity::new(names::designator(&["serial", serial]), PRODUCT)
             },
             None => {
-                let parts = ["gateway", target.as_str(), &number];
+                // Two files are two disks, wherever they are: initiators would join what has one identity.
+                let file = std::path::absolute(&self.disk.file);
+                let file = file.unwrap_or_else(|_| self.disk.file.clone());
+                let (machine, file) = (names::machine(), file.to_string_lossy());
+                let parts = ["gateway", &machine, &file, target.as_str(), &number];
                 UnitIdentity::new(names::designator(&parts), PRODUCT)
             }
-        };
+        }
+    }
+
+    fn unit(&self, target: &IscsiName) -> Unit<Export> {
+        let identity = self.identity(target);
         let volume = Export::Base(Base::File(Arc::clone(&self.volume)));
         let mut unit = Unit::new(self.number, volume, identity);
         unit.read_only = self.disk.read_only;
@@ -213,6 +223,7 @@ impl OpenLun {
             read_only: self.disk.read_only,
             removable: self.disk.removable,
             thin: self.disk.space == Space::Sparse,
+            serial: self.identity(target).serial,
             urls: urls(hosts, target, self.number),
         }
     }
@@ -275,6 +286,18 @@ fn reservations(disk: &Disk, place: &str, state: Option<&Path>) -> Result<Option
     }
     let kind = std::fs::metadata(&disk.file)?.file_type();
     if disk.read_only || kind.is_block_device() {
+        return Ok(None);
+    }
+    let folder = match disk.file.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    if access(folder, Permissions::WRITE_OK).is_err() {
+        warn!(
+            "nothing can be kept beside {}: no persistent reservations that survive the loss of power, and no WRITE \
+            ATOMIC; a folder for them would be --state DIR",
+            disk.file.display()
+        );
         return Ok(None);
     }
     let mut beside = disk.file.clone().into_os_string();

@@ -55,6 +55,8 @@ fn main() -> ExitCode {
     match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(DIFFERS),
+        // Whoever read our output has read enough.
+        Err(error) if observe::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", observe::causes(&error));
             ExitCode::from(CANNOT)

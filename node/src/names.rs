@@ -71,6 +71,17 @@ pub(crate) fn designator(parts: &[&str]) -> [u8; 8] {
     designator
 }
 
+/// What tells this machine from others: the identity that systemd gave it, or where there is none its name.
+pub(crate) fn machine() -> String {
+    match std::fs::read_to_string("/etc/machine-id") {
+        Ok(identity) if !identity.trim().is_empty() => identity.trim().to_owned(),
+        _ => {
+            let name = rustix::system::uname();
+            name.nodename().to_string_lossy().into_owned()
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

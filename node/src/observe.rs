@@ -18,8 +18,18 @@ pub(crate) fn start(level: &str) {
 
 /// Prints a line on standard output; an error when nobody reads it any more.
 pub(crate) fn line(text: impl Display) -> Result<()> {
-    writeln!(std::io::stdout().lock(), "{text}").context("cannot write to standard output")
+    writeln!(std::io::stdout().lock(), "{text}").context(NO_OUTPUT)
 }
+
+/// True if nobody reads standard output any more.
+pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<std::io::Error>();
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+        && error.to_string() == NO_OUTPUT
+}
+
+/// What is said when standard output cannot be written.
+const NO_OUTPUT: &str = "cannot write to standard output";
 
 /// An error and its causes on one line. Many errors end with the text of their cause; nothing is said twice.
 pub(crate) fn causes(error: &anyhow::Error) -> String {

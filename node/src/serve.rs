@@ -96,10 +96,10 @@ impl Prepared {
 /// Waits for what ends a daemon: SIGINT, SIGTERM, or the end of standard input if its parent holds that.
 pub(crate) async fn end(until_stdin_closes: bool) -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (mut interrupted, mut terminated) = (
-        signal(SignalKind::interrupt())?,
-        signal(SignalKind::terminate())?,
-    );
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let mut terminated = signal(SignalKind::terminate())?;
+    // The terminal is gone.
+    let mut hung_up = signal(SignalKind::hangup())?;
     let closed = async {
         if !until_stdin_closes {
             return std::future::pending().await;
@@ -114,6 +114,7 @@ pub(crate) async fn end(until_stdin_closes: bool) -> std::io::Result<()> {
     tokio::select! {
         _ = interrupted.recv() => {}
         _ = terminated.recv() => {}
+        _ = hung_up.recv() => {}
         () = closed => {}
     }
     Ok(())

@@ -68,6 +68,8 @@ pub(crate) struct LunStatus {
     pub(crate) removable: bool,
     /// Whether space is taken by writes and given back by UNMAP.
     pub(crate) thin: bool,
+    /// The serial number, by which initiators and the log name it.
+    pub(crate) serial: String,
     /// Where it can be attached.
     pub(crate) urls: Vec<String>,
 }
@@ -224,7 +226,7 @@ fn print_images(images: &[ImageStatus]) -> Result<()> {
 
 /// Prints files as logical units for people.
 pub(crate) fn print_luns(luns: &[LunStatus]) -> Result<()> {
-    let mut rows = table(&["LUN", "size", "blocks of", "kind", "file"]);
+    let mut rows = table(&["LUN", "size", "blocks of", "kind", "serial", "file"]);
     for lun in luns {
         let kind = [
             (lun.thin, "thin"),
@@ -242,6 +244,7 @@ pub(crate) fn print_luns(luns: &[LunStatus]) -> Result<()> {
             size(lun.bytes),
             lun.block_bytes.to_string(),
             kind.join(", "),
+            lun.serial.clone(),
             lun.file.display().to_string(),
         ]);
     }

@@ -296,7 +296,7 @@ fn complain_of_login<V>(
     identity: &Identity,
     reason: CloseReason,
 ) {
-    if let Some(unsaid) = target.complaints.may_say(Instant::now()) {
+    if let Some(unsaid) = target.refusals.may_say(Instant::now()) {
         let initiator = &identity.initiator_name;
         let wanted = identity.target_name.as_ref().map(tracing::field::display);
         warn!(%peer, %initiator, wanted, cause = %reason, unsaid, "login refused");

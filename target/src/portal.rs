@@ -57,7 +57,13 @@ impl<V: Volume> Target<V> {
     fn connection(self: &Arc<Self>, stream: &TcpStream, peer: SocketAddr) -> Option<Connection<V>> {
         Counters::add(&self.counters.connections, 1);
         stream.set_nodelay(true).ok()?;
-        let local = stream.local_addr().ok()?;
-        Some(Connection::new(Arc::clone(self), local, peer))
+        let local = plain(stream.local_addr().ok()?);
+        Some(Connection::new(Arc::clone(self), local, plain(peer)))
     }
+}
+
+/// An IPv4 address as such, where a socket for both versions gives it inside of an IPv6 one: initiators that know IPv4
+/// alone could not read it.
+fn plain(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }

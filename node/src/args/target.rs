@@ -55,7 +55,7 @@ pub(crate) struct TargetArgs {
     /// Networks that initiators may come from, for example 10.1.0.0/16. May be repeated.
     #[arg(long, help_heading = "Access", value_name = "CIDR")]
     pub(crate) allow_network: Vec<Network>,
-    /// Send initiators to another portal: HOST[:PORT], then `permanent` if it is for good, `authenticated` if only
+    /// Send initiators to another portal: `HOST[:PORT]`, then `permanent` if it is for good, `authenticated` if only
     /// those learn it that have proven themselves, `initiator=PATTERN` for some alone. May be repeated; the first that
     /// fits decides.
     #[arg(long, help_heading = "Access", value_name = "ADDR[,OPTION...]", value_parser = config::redirect)]
@@ -130,7 +130,7 @@ Options of one file, behind its name and commas; they go before the options for 
   size=20GiB            create the file if it is missing
   serial=TEXT           serial number and identity of the LUN: two with one serial
                         are one disk to an initiator (multipath). Without it they
-                        come from the target's name and the number
+                        come from the machine, the path, the target and the number
   lun=5                 the number; without it the position, 0 for the first
 
 Prints one line `ready iscsi://HOST:PORT/IQN/LUN` on standard output per LUN and address when it listens, and logs to \

@@ -54,6 +54,25 @@ async fn each_file_is_served_as_its_options_say_and_else_as_all_are() {
     target.stop();
 }
 
+/// An initiator with multipath would join two disks of one identity into one.
+#[tokio::test]
+async fn files_of_one_name_in_two_folders_are_two_disks_again_and_again() {
+    let mut serials = Vec::new();
+    for scene in [Scene::new(), Scene::new()] {
+        scene.image("disk.raw", 1);
+        for _ in 0..2 {
+            let (target, url) = Running::target(&[&scene.arg("disk.raw")]);
+            let session = connect(&url).await.unwrap();
+            let page = session.vital_page(lun(&url), 0x80).await.unwrap();
+            serials.push(page.unwrap()[4..].to_vec());
+            target.stop();
+        }
+    }
+    assert_eq!(serials[0], serials[1], "the same after a restart");
+    assert_eq!(serials[2], serials[3], "the same after a restart");
+    assert_ne!(serials[0], serials[2]);
+}
+
 #[tokio::test]
 async fn a_thin_disk_gives_space_back_and_a_full_one_keeps_it() {
     use std::os::unix::fs::MetadataExt;

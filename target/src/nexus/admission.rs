@@ -53,7 +53,9 @@ impl<V: Volume> Nexus<V> {
         let target = Arc::clone(&self.target);
         let export = match target.exported(&identity) {
             Ok(export) => export,
-            Err(status) => return self.turn_away(&identity.initiator_name, status),
+            Err(status) => {
+                return self.decline(&identity, status);
+            }
         };
         let rules = rules(&target.options.discovery, export.as_deref());
         let from = self.peer.ip();
@@ -64,7 +66,7 @@ impl<V: Volume> Nexus<V> {
                 // There is no target that it could be denied (RFC 7143 §11.13.5).
                 SessionType::Discovery => LoginStatus::SESSION_TYPE_NOT_SUPPORTED,
             };
-            return self.turn_away(&identity.initiator_name, status);
+            return self.decline(&identity, status);
         }
         if let Some(redirect) = self.redirection(rules, &identity, false) {
             return self.send_elsewhere(redirect);
@@ -73,12 +75,14 @@ impl<V: Volume> Nexus<V> {
             let guest = Guest::new(&identity, self.peer, None).at(self.local);
             match target.sessions.continued(&guest) {
                 Ok(params) => self.session.continue_session(params),
-                Err(status) => return self.turn_away(&identity.initiator_name, status),
+                Err(status) => {
+                    return self.decline(&identity, status);
+                }
             }
         }
         let chap = rules.chap.as_ref().map(policy).transpose();
         let Ok(chap) = chap else {
-            return self.turn_away(&identity.initiator_name, LoginStatus::TARGET_ERROR);
+            return self.decline(&identity, LoginStatus::TARGET_ERROR);
         };
         let secret = chap.is_some();
         let authentication = Authentication {
@@ -102,7 +106,7 @@ impl<V: Volume> Nexus<V> {
             }
             Err(_) => {
                 Counters::add(&target.counters.logins_delayed, 1);
-                return self.turn_away(&identity.initiator_name, LoginStatus::SERVICE_UNAVAILABLE);
+                return self.decline(&identity, LoginStatus::SERVICE_UNAVAILABLE);
             }
         }
         self.unproven = Some(Box::new(identity));
@@ -118,7 +122,7 @@ impl<V: Volume> Nexus<V> {
         // The export may have been withdrawn since the login began.
         let export = match target.exported(identity) {
             Ok(export) => export,
-            Err(status) => return self.turn_away(initiator, status),
+            Err(status) => return self.decline(identity, status),
         };
         let rules = rules(&target.options.discovery, export.as_deref());
         if let Some(redirect) = self.redirection(rules, identity, true) {
@@ -127,7 +131,7 @@ impl<V: Volume> Nexus<V> {
         let guest = Guest::new(identity, self.peer, account).at(self.local);
         let seat = match target.sessions.enter(guest, export) {
             Ok(seat) => seat,
-            Err(status) => return self.turn_away(initiator, status),
+            Err(status) => return self.decline(identity, status),
         };
         // Whoever withdrew the export meanwhile may have missed this session, and the name may be another export's now.
         let own = seat.asker.as_ref().map(|asker| &asker.export);
@@ -137,7 +141,7 @@ impl<V: Volume> Nexus<V> {
             _ => false,
         };
         if !same {
-            return self.turn_away(initiator, LoginStatus::TARGET_REMOVED);
+            return self.decline(identity, LoginStatus::TARGET_REMOVED);
         }
         if seat.predecessors.is_empty() {
             return self.sit_down(seat);
@@ -158,7 +162,13 @@ impl<V: Volume> Nexus<V> {
                     self.sit_down(*seat);
                 } else {
                     let initiator = seat.initiator.clone();
-                    self.turn_away(&initiator, LoginStatus::SERVICE_UNAVAILABLE);
+                    let wanted = seat.asker.as_ref();
+                    let wanted = wanted.map(|asker| asker.export.port.target.clone());
+                    self.turn_away(
+                        &initiator,
+                        wanted.as_ref(),
+                        LoginStatus::SERVICE_UNAVAILABLE,
+                    );
                 }
             }
         }
@@ -214,10 +224,24 @@ impl<V: Volume> Nexus<V> {
             .redirect(redirect.address.as_str(), redirect.permanent);
     }
 
-    fn turn_away(&mut self, initiator: &IscsiName, status: LoginStatus) {
+    fn decline(&mut self, identity: &Identity, status: LoginStatus) {
+        self.turn_away(
+            &identity.initiator_name,
+            identity.target_name.as_ref(),
+            status,
+        );
+    }
+
+    fn turn_away(
+        &mut self,
+        initiator: &IscsiName,
+        wanted: Option<&IscsiName>,
+        status: LoginStatus,
+    ) {
         Counters::add(&self.target.counters.logins_refused, 1);
         if let Some(unsaid) = self.target.refusals.may_say(Instant::now()) {
-            warn!(%initiator, peer = %self.peer, %status, unsaid, "login refused");
+            let wanted = wanted.map(tracing::field::display);
+            warn!(peer = %self.peer, %initiator, wanted, %status, unsaid, "login refused");
         }
         self.session.refuse(status);
     }

@@ -9,6 +9,7 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
+use std::time::Instant;
 
 use bytes::Bytes;
 use iscsi_proto::scsi::{LbaRange, Sense, SenseData};
@@ -17,10 +18,10 @@ use tokio::sync::Mutex;
 use tracing::{error, warn};
 use vmthunder_volume::{Class, Span, Volume};
 
-use super::LogicalUnit;
 use super::journal::{Journal, Record};
 use super::ranges::{Hold, Holding, Ranges};
 use super::spans::bytes_32;
+use super::{COMPLAINTS, LogicalUnit};
 use crate::asker::Asker;
 use crate::failure::Failure;
 use crate::tasks::poll_once;
@@ -226,8 +227,10 @@ impl<V: Volume> LogicalUnit<V> {
     }
 
     fn journal_failed(&self, error: &io::Error) -> Failure {
-        let (unit, serial) = (self.unit.number, &self.unit.identity.serial);
-        error!(unit, serial, %error, "the journal of atomic writes fails");
+        if let Some(unsaid) = COMPLAINTS.may_say(Instant::now()) {
+            let (unit, serial) = (self.unit.number, &self.unit.identity.serial);
+            error!(unit, serial, %error, unsaid, "the journal of atomic writes fails");
+        }
         Sense::WRITE_ERROR.into()
     }
 }

@@ -5,13 +5,13 @@ mod size;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSliceMut};
-use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
+use rustix::fs::{FallocateFlags, OFlags, SeekFrom, fallocate, seek};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use self::size::Size;
@@ -34,7 +34,8 @@ pub enum Access {
 /// opened again, because the kernel forgets which pages it failed to write.
 ///
 /// An open file is locked (flock): one that may be written for its owner alone, one that is read against writers. The
-/// lock is advice to other programs and ends with the last handle. Where a file system has no such locks there is none.
+/// lock is advice to other programs and ends with the last handle. Where a file system has no such locks there is none. A
+/// block device that may be written is claimed besides, against mounts.
 ///
 /// Its owner may give it another size ([`resize`](Self::resize), [`refresh`](Self::refresh)) while it is read and
 /// written: what lies beyond the new end is [`Error::OutOfRange`] from then on.
@@ -63,10 +64,14 @@ impl RawFile {
         if !kind.is_file() && !kind.is_block_device() {
             return Err(io::Error::other("neither a file nor a block device"));
         }
-        let file = OpenOptions::new()
-            .read(true)
-            .write(access == Access::ReadWrite)
-            .open(path)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(access == Access::ReadWrite);
+        if kind.is_block_device() && access == Access::ReadWrite {
+            // A claim that mounts, device mapper and the like respect, and that fails where one of them was first.
+            let claim = i32::try_from(OFlags::EXCL.bits()).unwrap_or_default();
+            options.custom_flags(claim);
+        }
+        let file = options.open(path).map_err(claimed)?;
         lock::take(&file, access)?;
         Self::of(file, path, access, block_size)
     }
@@ -97,6 +102,17 @@ impl RawFile {
             Access::ReadWrite if self.inner.fenced.load(Ordering::Acquire) => Err(Error::Fenced),
             Access::ReadWrite => Ok(()),
         }
+    }
+}
+
+/// The device is mounted, or part of something else.
+fn claimed(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::ResourceBusy => io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            "in use: it is mounted, or another program has claimed it",
+        ),
+        _ => error,
     }
 }
 
