@@ -26,7 +26,7 @@ long_blocks() {
 unmaps_blocks() { fill 64 1 && sg_unmap --force --lba=$((64 * MIB_BLOCKS)) --num=$MIB_BLOCKS "$DEV" && reads_zeros 64 1; }
 refuses_writes() {
   [ "$(cat "/sys/block/$DISK/ro")" = 1 ] && exits $WRITE_PROTECTED write_to "$(generic)" &&
-    sg_modes "$(generic)" | tee /tmp/modes && grep -q 'WP=1' /tmp/modes && read_lba 0 1 > /dev/null
+    sg_modes "$(generic)" | tee /tmp/modes && grep -q 'WP=1' /tmp/modes && read_from "$(generic)"
 }
 ejects() { # through the generic device: Linux itself prevents removal while the disk is open
   local sg

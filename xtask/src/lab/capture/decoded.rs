@@ -91,12 +91,23 @@ impl Decoded {
         }
         if !ports.iter().any(|known| known.to_string() == port) {
             self.from_initiators += 1;
-        } else if self.asked.get(request).is_some_and(|asked| asked == length) {
+        } else if self.is_cut_short(request, length) {
             self.cut_short += 1;
         } else {
             self.complaints.push(format!("frame {frame}: {words}"));
         }
         Ok(())
+    }
+
+    /// True if a frame with answers to commands in these frames has one that is as long as its command allowed. A frame
+    /// may hold several PDUs, and each field a list.
+    fn is_cut_short(&self, requests: &str, lengths: &str) -> bool {
+        let asked = requests
+            .split(',')
+            .filter_map(|frame| self.asked.get(frame))
+            .flat_map(|asked| asked.split(','));
+        let lengths: Vec<&str> = lengths.split(',').filter(|length| *length != "0").collect();
+        asked.into_iter().any(|asked| lengths.contains(&asked))
     }
 
     /// Prints counts and complaints; a complaint is an error, and so is an opcode that is nowhere if `all` are expected.
