@@ -103,9 +103,11 @@ fn settle(key: &str, value: &str, session: SessionType, own: Option<&IscsiName>)
         return Settled::Said("NotUnderstood");
     };
     match (key, key.rule().kind) {
-        (Key::SendTargets, _) => {
-            scope(value, session, own).map_or(Settled::Said("Reject"), Settled::Scope)
-        }
+        (Key::SendTargets, _) => match DiscoverScope::parse(value) {
+            // An answer without targets: it may hold no other keys (RFC 7143 appendix C).
+            Ok(asked) => scope(asked, session, own).map_or(Settled::Noted, Settled::Scope),
+            Err(_) => Settled::Said("Reject"),
+        },
         (Key::MaxRecvDataSegmentLength, Kind::DeclaredNumber(least, most)) => {
             segment(value, least, most).map_or(Settled::Said("Reject"), Settled::Segment)
         }
@@ -116,8 +118,12 @@ fn settle(key: &str, value: &str, session: SessionType, own: Option<&IscsiName>)
 }
 
 /// "All" is for discovery sessions, the session's own target for normal ones (RFC 7143 appendix C).
-fn scope(value: &str, session: SessionType, own: Option<&IscsiName>) -> Option<DiscoverScope> {
-    match (DiscoverScope::parse(value).ok()?, session) {
+fn scope(
+    asked: DiscoverScope,
+    session: SessionType,
+    own: Option<&IscsiName>,
+) -> Option<DiscoverScope> {
+    match (asked, session) {
         (DiscoverScope::All, SessionType::Normal)
         | (DiscoverScope::Own, SessionType::Discovery) => None,
         (DiscoverScope::Name(name), SessionType::Normal) => {
@@ -199,17 +205,14 @@ mod tests {
         ];
         for (request, session, scope) in cases {
             let answer = said(request, session);
-            let text: &[u8] = if scope.is_none() {
-                b"SendTargets=Reject\0"
-            } else {
-                b""
-            };
-            assert_eq!(
-                (answer.text.as_ref(), answer.scope),
-                (text, scope),
-                "{session:?}"
+            assert!(
+                answer.text.is_empty(),
+                "no other keys than those of targets"
             );
+            assert_eq!(answer.scope, scope, "{session:?}");
         }
+        let answer = said(b"SendTargets=all\0", SessionType::Discovery);
+        assert_eq!(answer.text.as_ref(), b"SendTargets=Reject\0");
     }
 
     #[test]
