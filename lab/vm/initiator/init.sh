@@ -1,7 +1,7 @@
 #!/bin/busybox sh
 # /init of the initiator's guest: see kernel-initiator-test, which passes the parameters on the kernel's command line:
 #   ki.portal=IP:PORT ki.iqn=IQN ki.lun=N   the LUN that is written to        ki.portal2=IP:PORT  another portal of it
-#   ki.chap=IP:PORT,IQN                     the same behind CHAP, one-way and mutual
+#   ki.chap=IP:PORT,IQN                     the same behind CHAP, one-way and mutual; ki.strict: with SHA3-256 alone
 #   ki.others=IP:PORT,IQN                   a target with other LUNs: ki.long=N ki.removable=N ki.readonly=N
 #   ki.tests=GROUP,...   ki.without=STEP,...: what the target does not claim to support, by the caller's word
 # A step is named here once, passes or fails, and says why. `host CALL` asks the machine outside to do something.
@@ -83,7 +83,7 @@ network() {
 say "kernel $(uname -r), portal $KI_portal, target $KI_iqn"
 step modules modules || bye
 step network network || bye
-iscsid -f -d 8 > /tmp/iscsid.log 2>&1 &
+iscsid -f -d 4 > /tmp/iscsid.log 2>&1 &
 for _ in $(seq 40); do iscsiadm -m session > /dev/null 2>&1; [ $? = 21 ] && break; usleep 100000; done
 
 # --- sessions: $SID, $DISK and $DEV are those of the last login

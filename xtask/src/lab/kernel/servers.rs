@@ -22,6 +22,7 @@ const DISK_BYTES: u64 = 192 << 20;
 const GROWN_BYTES: u64 = 256 << 20;
 const IQN: &str = "iqn.2026-11.test.vmthunder:kernel";
 const CHAP_IQN: &str = "iqn.2026-11.test.vmthunder:chap";
+const STRICT_IQN: &str = "iqn.2026-11.test.vmthunder:strict";
 const OTHERS_IQN: &str = "iqn.2026-11.test.vmthunder:others";
 /// The credentials of lab/vm/kernel-initiator-test.
 const GUEST: [&str; 2] = ["guest", "guests-own-secret"];
@@ -70,7 +71,7 @@ fn allocated(disk: &Path) -> Result<u64> {
     Ok(fs::metadata(disk)?.blocks() * 512)
 }
 
-/// Three targets of ours: one with two portals, one behind CHAP, one with LUNs of all kinds.
+/// Our targets: one with two portals, two behind CHAP, one with LUNs of all kinds.
 pub(crate) struct Ours {
     vmthunder: PathBuf,
     folder: TempDir,
@@ -78,6 +79,7 @@ pub(crate) struct Ours {
     /// Nothing while it restarts.
     main: Option<Daemon>,
     chap: (Daemon, String),
+    strict: (Daemon, String),
     others: (Daemon, String),
 }
 
@@ -93,14 +95,20 @@ impl Ours {
             let file = options.write(true).create_new(true).mode(0o600);
             std::io::Write::write_all(&mut file.open(at.join(name))?, secret.as_bytes())?;
         }
-        let chap = Self::serve(&vmthunder, at, "chap", |command| {
-            command.arg(disk(at, "chap.raw")?).args(["--iqn", CHAP_IQN]);
-            command.args(["--chap-user", GUEST[0], "--chap-secret-file"]);
-            command.arg(at.join("guest.secret"));
-            command.args(["--mutual-user", TARGET[0], "--mutual-secret-file"]);
-            command.arg(at.join("target.secret"));
-            Ok(1)
-        })?;
+        let guarded = |name: &str, iqn: &str, more: &[&str]| {
+            Self::serve(&vmthunder, at, name, |command| {
+                command.arg(disk(at, &format!("{name}.raw"))?);
+                command.args(["--iqn", iqn, "--chap-user", GUEST[0]]);
+                command
+                    .arg("--chap-secret-file")
+                    .arg(at.join("guest.secret"));
+                command.args(["--mutual-user", TARGET[0], "--mutual-secret-file"]);
+                command.arg(at.join("target.secret")).args(more);
+                Ok(1)
+            })
+        };
+        let chap = guarded("chap", CHAP_IQN, &[])?;
+        let strict = guarded("strict", STRICT_IQN, &["--chap-algorithms", "sha3-256"])?;
         let others = Self::serve(&vmthunder, at, "others", |command| {
             for (name, options) in [
                 ("plain", ""),
@@ -119,6 +127,7 @@ impl Ours {
             portals,
             main: Some(main),
             chap,
+            strict,
             others,
             folder,
         })
@@ -163,13 +172,18 @@ impl Ours {
 
 impl Bench for Ours {
     fn ports(&self) -> Result<Vec<u16>> {
-        numbers(self.portals.iter().chain([&self.chap.1, &self.others.1]))
+        numbers(
+            self.portals
+                .iter()
+                .chain([&self.chap.1, &self.strict.1, &self.others.1]),
+        )
     }
 
     fn tell(&self, guest: &mut Command) {
         guest.arg(port(&self.portals[0])).arg(IQN);
         guest.env("PORTAL2", port(&self.portals[1]));
         guest.env("CHAP", format!("{},{CHAP_IQN}", port(&self.chap.1)));
+        guest.env("STRICT", format!("{},{STRICT_IQN}", port(&self.strict.1)));
         guest.env("OTHERS", format!("{},{OTHERS_IQN}", port(&self.others.1)));
         guest.envs([("LONG", "1"), ("REMOVABLE", "2"), ("READONLY", "3")]);
     }
@@ -208,8 +222,9 @@ impl Bench for Ours {
     }
 
     fn stop(self: Box<Self>) -> Result<()> {
-        let daemons = [self.main, Some(self.chap.0), Some(self.others.0)];
-        daemons.into_iter().flatten().try_for_each(Daemon::stop)
+        let others = [self.chap.0, self.strict.0, self.others.0].map(Some);
+        let daemons = [self.main].into_iter().chain(others);
+        daemons.flatten().try_for_each(Daemon::stop)
     }
 }
 
