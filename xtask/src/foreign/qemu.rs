@@ -150,7 +150,7 @@ fn write_and_read_back(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// Short, long, zero and discarding writes, a flush, and every one of them read back by QEMU.
+/// Short, long, zero and discarding writes, a flush, and every one of them read back by QEMU past its cache.
 pub(crate) fn write_and_read(url: &str) -> Result<()> {
     let commands = [
         "write -P 0xa5 5243392 3072",
@@ -165,7 +165,7 @@ pub(crate) fn write_and_read(url: &str) -> Result<()> {
         "flush",
         "read -P 0x77 6M 512",
     ];
-    let mut args = vec!["-f", "raw"];
+    let mut args = vec!["-t", "none", "-f", "raw"];
     for command in commands {
         args.extend(["-c", command]);
     }
