@@ -15,6 +15,7 @@ mod nodes;
 mod packages;
 mod repo;
 mod rfc;
+mod secret;
 mod step;
 mod suite;
 mod tally;

@@ -32,7 +32,7 @@ pub(crate) struct SuiteArgs {
     /// Another portal of the same LUN.
     #[arg(long, value_name = "URL", requires = "url")]
     second: Option<String>,
-    /// Only these: plain, 4096, two-portals, removable, read-only, tgt, tgt-thin. The page is not written then.
+    /// Only these: plain, 4096, two-portals, removable, read-only, chap, tgt, tgt-thin. The page is not written then.
     #[arg(
         long,
         value_name = "NAME",
@@ -65,7 +65,7 @@ pub(crate) fn run(repo: &Repo, args: &SuiteArgs) -> Result<Tally> {
         args.only.is_empty() || args.only.iter().any(|name| name == configuration.name())
     };
     let all = Configuration::OURS.into_iter().chain(Configuration::TGT);
-    let asked: Vec<_> = all
+    let mut asked: Vec<(_, Vec<String>)> = all
         .filter(wanted)
         .map(|configuration| {
             let applies = |family: &&String| configuration.applies(family);
@@ -75,6 +75,7 @@ pub(crate) fn run(repo: &Repo, args: &SuiteArgs) -> Result<Tally> {
             )
         })
         .collect();
+    asked.retain(|(_, parts)| !parts.is_empty());
     println!("{} configurations at once: some minutes", asked.len());
     let columns = suite::judge_together(&tool, &vmthunder, asked);
     for column in &columns {

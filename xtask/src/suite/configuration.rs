@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
 use crate::daemon::Daemon;
+use crate::secret::private_file;
 use crate::suite::Subject;
 use crate::tgt::Tgt;
 
@@ -17,6 +18,9 @@ use crate::tgt::Tgt;
 const DISK_BYTES: u64 = 64 << 20;
 /// The name of every target here.
 const IQN: &str = "iqn.2026-11.test.vmthunder:suite";
+/// Who logs in where CHAP is asked for.
+const USER: &str = "suite";
+const SECRET: &str = "the-suites-secret";
 /// How long a target may take to start.
 const START: Duration = Duration::from_secs(30);
 
@@ -28,18 +32,21 @@ pub(crate) enum Configuration {
     TwoPortals,
     Removable,
     ReadOnly,
+    /// Behind CHAP: newer versions of the suite have a family for it.
+    Chap,
     Tgt,
     TgtThin,
 }
 
 impl Configuration {
     /// Our target's.
-    pub(crate) const OURS: [Self; 5] = [
+    pub(crate) const OURS: [Self; 6] = [
         Self::Plain,
         Self::LongBlocks,
         Self::TwoPortals,
         Self::Removable,
         Self::ReadOnly,
+        Self::Chap,
     ];
     /// tgt's: a target that is not asked to be thin skips more, and passes less.
     pub(crate) const TGT: [Self; 2] = [Self::Tgt, Self::TgtThin];
@@ -52,6 +59,7 @@ impl Configuration {
             Self::TwoPortals => "two-portals",
             Self::Removable => "removable",
             Self::ReadOnly => "read-only",
+            Self::Chap => "chap",
             Self::Tgt => "tgt",
             Self::TgtThin => "tgt-thin",
         }
@@ -65,6 +73,7 @@ impl Configuration {
             Self::TwoPortals => "two portals",
             Self::Removable => "removable",
             Self::ReadOnly => "read-only",
+            Self::Chap => "CHAP",
             Self::Tgt => "tgt",
             Self::TgtThin => "tgt, thin",
         }
@@ -76,7 +85,7 @@ impl Configuration {
             Self::LongBlocks => &["--block-size", "4096"],
             Self::Removable => &["--removable"],
             Self::ReadOnly => &["--read-only"],
-            Self::Plain | Self::TwoPortals | Self::Tgt | Self::TgtThin => &[],
+            Self::Plain | Self::TwoPortals | Self::Chap | Self::Tgt | Self::TgtThin => &[],
         }
     }
 
@@ -114,8 +123,19 @@ impl Configuration {
             command.args(["--listen", "127.0.0.1:0"]);
         }
         command.args(self.options());
+        if self == Self::Chap {
+            let secret = folder.join("secret");
+            private_file(&secret, SECRET)?;
+            command.args(["--chap-user", USER, "--chap-secret-file"]);
+            command.arg(secret);
+        }
         let mut daemon = Daemon::start(&mut command, folder, "target.log")?;
-        let urls = daemon.ready(portals, START)?;
+        let mut urls = daemon.ready(portals, START)?;
+        if self == Self::Chap {
+            for url in &mut urls {
+                *url = url.replace("iscsi://", &format!("iscsi://{USER}%{SECRET}@"));
+            }
+        }
         Ok((Server::Ours(daemon), urls))
     }
 }

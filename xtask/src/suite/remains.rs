@@ -175,7 +175,12 @@ impl Configuration {
 
     /// True if a family says something about a LUN of this kind.
     pub(crate) fn applies(self, family: &str) -> bool {
-        self != Self::ReadOnly || NEVER_WRITE.contains(&family)
+        let family = family.split('.').next().unwrap_or_default();
+        match self {
+            Self::ReadOnly => NEVER_WRITE.contains(&family),
+            Self::Chap => family == "iSCSICHAP",
+            _ => true,
+        }
     }
 }
 

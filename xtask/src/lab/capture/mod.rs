@@ -6,9 +6,6 @@ mod recorder;
 pub(crate) use decoded::Decoded;
 pub(crate) use recorder::Recorder;
 
-use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -22,6 +19,7 @@ use crate::lab::Program;
 use crate::lab::script::Script;
 use crate::packages;
 use crate::repo::Repo;
+use crate::secret::private_file;
 use crate::suite::{Subject, Tool};
 use crate::tally::Tally;
 
@@ -122,13 +120,7 @@ struct Stage<'a> {
 impl<'a> Stage<'a> {
     fn start(repo: &'a Repo, vmthunder: PathBuf, folder: &Path) -> Result<Self> {
         let secret = folder.join("secret");
-        let mut options = fs::File::options();
-        let mut file = options
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&secret)?;
-        file.write_all(USER[1].as_bytes())?;
+        private_file(&secret, USER[1])?;
         let serve = |name: &str, more: &[&str]| -> Result<(Daemon, String)> {
             let mut command = Command::new(&vmthunder);
             command.arg("target").arg(folder.join(name)).args(more);

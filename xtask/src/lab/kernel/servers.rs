@@ -1,7 +1,7 @@
 //! The targets that the guest talks to, and what is done to them meanwhile.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use crate::bounded;
 use crate::daemon::Daemon;
 use crate::nodes;
+use crate::secret::private_file;
 use crate::tgt::Tgt;
 
 /// How long a target may take to start, or a command that asks it.
@@ -89,12 +90,8 @@ impl Ours {
         disk(at, "main.raw")?;
         let portals = nodes::free_addresses(2)?;
         let main = Self::serve_main(&vmthunder, at, &portals)?;
-        let secrets = [("guest.secret", GUEST[1]), ("target.secret", TARGET[1])];
-        for (name, secret) in secrets {
-            let mut options = File::options();
-            let file = options.write(true).create_new(true).mode(0o600);
-            std::io::Write::write_all(&mut file.open(at.join(name))?, secret.as_bytes())?;
-        }
+        private_file(&at.join("guest.secret"), GUEST[1])?;
+        private_file(&at.join("target.secret"), TARGET[1])?;
         let guarded = |name: &str, iqn: &str, more: &[&str]| {
             Self::serve(&vmthunder, at, name, |command| {
                 command.arg(disk(at, &format!("{name}.raw"))?);
