@@ -12,7 +12,7 @@ pub(crate) struct Remaining {
     pub(crate) why: &'static str,
 }
 
-/// The families that never write: the others begin by writing to a LUN that refuses it.
+/// The families that never write, but for [`WRITERS`]: the others begin by writing to a LUN that refuses it.
 const NEVER_WRITE: &[&str] = &[
     "GetLBAStatus",
     "Inquiry",
@@ -41,6 +41,9 @@ const NEVER_WRITE: &[&str] = &[
     "iSCSINop",
 ];
 
+/// The tests that write, of families that otherwise do not.
+const WRITERS: &[&str] = &["GetLBAStatus.UnmapSingle", "ReceiveCopyResults.CopyStatus"];
+
 const REMAINING: &[Remaining] = &[
     Remaining {
         test: "MultipathIO.",
@@ -51,16 +54,6 @@ const REMAINING: &[Remaining] = &[
             Configuration::ReadOnly,
         ],
         why: "asks for a second path: see the configuration with two portals",
-    },
-    Remaining {
-        test: "GetLBAStatus.UnmapSingle",
-        configurations: &[Configuration::ReadOnly],
-        why: "writes first",
-    },
-    Remaining {
-        test: "ReceiveCopyResults.CopyStatus",
-        configurations: &[Configuration::ReadOnly],
-        why: "copies to the LUN first",
     },
     Remaining {
         test: "ReadOnly.",
@@ -162,13 +155,19 @@ const NO_BLOCKS: &str = "asks for WRITE SAME of no blocks to mean all up to the 
 const LEAVE_TRACES: &[&str] = &["Sanitize"];
 
 impl Configuration {
-    /// What is run in a process of its own: a family, or where it would trip over itself each of its tests.
+    /// What is run in a process of its own: a family, or some of its tests one by one.
     ///
     /// With two portals Sanitize.Reservations takes a RESERVE(6) on the second path, which stays logged in, and ends
     /// without releasing it: the tests behind it would meet a reservation conflict.
     pub(crate) fn pieces(self, tool: &Tool, part: &str) -> Result<Vec<String>> {
         if self == Self::TwoPortals && LEAVE_TRACES.contains(&part) {
             return tool.tests(part);
+        }
+        let is_writer = |test: &str| test.split('.').next() == Some(part);
+        if self == Self::ReadOnly && WRITERS.iter().any(|test| is_writer(test)) {
+            let mut tests = tool.tests(part)?;
+            tests.retain(|test| !WRITERS.contains(&test.as_str()));
+            return Ok(tests);
         }
         Ok(vec![part.to_owned()])
     }
