@@ -249,6 +249,11 @@ impl Theirs {
         let tgt = Tgt::start_at(folder, portals.to_vec())?;
         tgt.export(1, IQN, &folder.join("main.raw"))?;
         tgt.admin("--op update --mode logicalunit --tid 1 --lun 1 --params thin_provisioning=1")?;
+        for digest in ["HeaderDigest", "DataDigest"] {
+            tgt.admin(&format!(
+                "--op update --mode target --tid 1 --name {digest} --value CRC32C,None"
+            ))?;
+        }
         tgt.export(2, CHAP_IQN, &folder.join("chap.raw"))?;
         for ([name, secret], direction) in [(GUEST, ""), (TARGET, " --outgoing")] {
             tgt.admin(&format!(
