@@ -125,8 +125,9 @@ if wants reservations || wants reset; then
       settle "$A" > /dev/null 2>&1
     fi
     step logout-second-initiator logout "$KI_portal" "$KI_iqn" second
-    # Its record would log in along with the first one's from now on.
-    iscsiadm -m node -T "$KI_iqn" -p "$KI_portal" -I second -o delete
+    # It had taken the place of the first one's record.
+    iscsiadm -m node -T "$KI_iqn" -p "$KI_portal" -o delete
+    new_node "$KI_portal" "$KI_iqn"
   fi
   as_first
   step checksums-after-resets sums
