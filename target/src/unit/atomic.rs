@@ -7,7 +7,7 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Instant;
 
@@ -35,6 +35,8 @@ pub(super) struct Atomic {
     journal: Journal,
     /// Who reads what; atomic writes stay out of it.
     readers: Ranges,
+    /// Counts the beginnings and the ends of changes in place: odd while there is one.
+    changes: AtomicU64,
     /// The record has to be followed before anything else. Looked at by every command, changed with the lock held.
     due: AtomicBool,
     /// One atomic write at a time, and the record that is due.
@@ -47,13 +49,35 @@ impl Atomic {
         Ok(Self {
             journal,
             readers: Ranges::default(),
+            changes: AtomicU64::new(0),
             due: AtomicBool::new(found.is_some()),
             turn: Mutex::new(found),
         })
     }
 
     fn is_due(&self) -> bool {
-        self.due.load(Ordering::Acquire)
+        self.due.load(Ordering::SeqCst)
+    }
+
+    /// Begins a change in place, which ends when this is dropped.
+    fn change(&self) -> Change<'_> {
+        self.changes.fetch_add(1, Ordering::SeqCst);
+        Change(self)
+    }
+
+    /// How many changes there were; none while one goes on or has to be made whole.
+    fn settled(&self) -> Option<u64> {
+        let changes = self.changes.load(Ordering::SeqCst);
+        (changes.is_multiple_of(2) && !self.is_due()).then_some(changes)
+    }
+}
+
+/// Blocks are being changed that are to be seen changed all together.
+struct Change<'a>(&'a Atomic);
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        self.0.changes.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -105,6 +129,20 @@ impl<V: Volume> LogicalUnit<V> {
         Ok(Response::written(bytes_32(span)))
     }
 
+    /// Reads a span so that an atomic write is seen done or not begun. Those are rare: a read that none came across waits
+    /// for nobody, another one is repeated with them kept out.
+    pub(super) async fn read_steadily(&self, span: Span, class: Class) -> Result<Bytes, Failure> {
+        let settled = || self.atomic.as_ref().map_or(Some(0), Atomic::settled);
+        if let Some(changes) = settled() {
+            let data = self.read_span(span, class).await?;
+            if settled() == Some(changes) {
+                return Ok(data);
+            }
+        }
+        let _steady = self.steady(span).await?;
+        self.read_span(span, class).await
+    }
+
     /// Keeps atomic writes out of a span that is read.
     pub(super) async fn steady(&self, span: Span) -> Result<Option<Holding<'_>>, Failure> {
         let Some(atomic) = &self.atomic else {
@@ -138,7 +176,7 @@ impl<V: Volume> LogicalUnit<V> {
             if let Some(record) = turn.as_ref().filter(|record| record.span() == span) {
                 self.follow(atomic, record).await?;
                 *turn = None;
-                atomic.due.store(false, Ordering::Release);
+                atomic.due.store(false, Ordering::SeqCst);
             }
         }
         Ok(())
@@ -162,6 +200,8 @@ impl<V: Volume> LogicalUnit<V> {
         // The journal has room for one record, and this one is still needed.
         self.check_whole()?;
         let _read = atomic.readers.hold(span, Hold::Alone).await?;
+        // Until it is known whether the record has to be followed.
+        let _change = atomic.change();
         let old = self.read_span(span, class).await?;
         // What the record says of the blocks before has to hold after a loss of power, too.
         self.flush().await?;
@@ -187,7 +227,7 @@ impl<V: Volume> LogicalUnit<V> {
         ended.unwrap_or_else(|failure| {
             // While the record stands, whatever is written to these blocks would be lost with the next start.
             *turn = Some(record);
-            atomic.due.store(true, Ordering::Release);
+            atomic.due.store(true, Ordering::SeqCst);
             Err(failure)
         })
     }

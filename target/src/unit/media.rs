@@ -36,8 +36,7 @@ impl<V: Volume> LogicalUnit<V> {
         if caching.force_unit_access && !self.unit.read_only {
             self.flush().await?;
         }
-        let _steady = self.steady(span).await?;
-        let data = self.read_span(span, class).await?;
+        let data = self.read_steadily(span, class).await?;
         Ok(Response::read(vec![data]))
     }
 

@@ -178,6 +178,21 @@ async fn what_the_blocks_held_before_is_safe_before_the_record_is() {
         .unwrap();
 }
 
+/// A read that was half-way when an atomic write came is repeated.
+#[tokio::test]
+async fn a_read_under_way_sees_nothing_of_it_or_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = bench(folder.path());
+    bench.disk().torn.store(true, Ordering::SeqCst);
+    let read = [0x28, 0, 0, 0, 0, 4, 0, 0, 2, 0];
+    let mut reading = pin!(bench.good(&read, &[]));
+    assert!(poll_once(reading.as_mut()).await.is_pending());
+    bench.disk().torn.store(false, Ordering::SeqCst);
+    let data = [block(0xa4), block(0xa5)].concat();
+    bench.good(&write_atomic(4, 2), &data).await;
+    assert!(reading.await == data);
+}
+
 /// What is written after an abort stays, even if the aborted write had not had its turn yet.
 #[tokio::test]
 async fn an_aborted_write_that_waits_for_its_turn_is_fenced() {
