@@ -51,6 +51,13 @@ pub(crate) fn accounts(path: &Path, user: Option<&str>) -> Result<Vec<Account>> 
             path.display()
         );
     }
+    if let (Some(user), Some((number, line))) = (user, lines.first()) {
+        ensure!(
+            line.split_once(':').is_none_or(|(name, _)| name != user),
+            "{}:{number}: `{user}:` would be part of the secret: leave it out here, or do not name the user",
+            path.display()
+        );
+    }
     let mut accounts = Vec::new();
     for (number, line) in lines {
         let place = || format!("{}:{number}", path.display());

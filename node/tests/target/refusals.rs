@@ -148,17 +148,19 @@ fn bad_secrets_are_refused_with_the_cause_and_a_way_out() {
             "alice:correct horse battery\nalice:another long secret\n",
         ),
         ("empty", "\n"),
+        ("named", "alice:correct horse battery\n"),
     ] {
         scene.secret(name, text);
     }
     let file = "--chap-secret-file";
     let alice = ["DISK", "--chap-user", "alice", file];
     let of_alice = |secret| [&alice[..], &[secret]].concat();
-    let [short, long, empty, lines, good] = [
+    let [short, long, empty, lines, named, good] = [
         "FOLDER/short",
         "FOLDER/long",
         "FOLDER/empty",
         "FOLDER/lines",
+        "FOLDER/named",
         "FOLDER/good",
     ]
     .map(of_alice);
@@ -186,6 +188,7 @@ fn bad_secrets_are_refused_with_the_cause_and_a_way_out() {
         (&long, &["long:1", "300 bytes", "at most 255"]),
         (&empty, &["holds no secret"]),
         (&lines, &["lines:2", "second line"]),
+        (&named, &["named:1", "part of the secret"]),
         (&both, &["each direction"]),
         (&half, &["--mutual-secret-file"]),
         (&hash, &["`md4` is no hash of CHAP", "sha3-256"]),
