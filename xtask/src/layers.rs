@@ -27,6 +27,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "vmthunder-swarm",
         &["vmthunder-volume", "vmthunder-cache", "iscsi-initiator"],
     ),
+    ("iscsi-conformance", &["iscsi-proto"]),
     (
         "vmthunder-sim",
         &["vmthunder-volume", "vmthunder-cache", "vmthunder-swarm"],
@@ -41,6 +42,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "vmthunder-cache",
             "vmthunder-swarm",
             "vmthunder-sim",
+            "iscsi-conformance",
         ],
     ),
     ("xtask", &[]),

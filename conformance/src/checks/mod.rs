@@ -1,0 +1,81 @@
+//! The checks, one file per family.
+
+mod atomic;
+mod attention;
+mod capacity;
+mod chap;
+mod chap_mutual;
+mod connections;
+mod data_in;
+mod data_out;
+mod digests;
+mod discovery;
+mod inquiry;
+mod login_headers;
+mod login_keys;
+mod login_sessions;
+mod login_stages;
+mod logout;
+mod modes;
+mod nop;
+mod notices;
+mod numbering;
+mod opcodes;
+mod persistent;
+mod read;
+mod recovery;
+mod redirect;
+mod reject;
+mod reserve;
+mod sense;
+mod task_sets;
+mod tasks;
+mod text;
+mod thin;
+mod verify;
+mod vpd;
+mod write;
+
+use crate::check::Check;
+
+/// Every check, in the order in which they are played.
+pub fn all() -> Vec<&'static Check> {
+    let families = [
+        login_stages::CHECKS,
+        login_keys::CHECKS,
+        login_headers::CHECKS,
+        login_sessions::CHECKS,
+        chap::CHECKS,
+        chap_mutual::CHECKS,
+        discovery::CHECKS,
+        redirect::CHECKS,
+        text::CHECKS,
+        nop::CHECKS,
+        logout::CHECKS,
+        notices::CHECKS,
+        numbering::CHECKS,
+        data_in::CHECKS,
+        data_out::CHECKS,
+        digests::CHECKS,
+        tasks::CHECKS,
+        task_sets::CHECKS,
+        reject::CHECKS,
+        recovery::CHECKS,
+        connections::CHECKS,
+        inquiry::CHECKS,
+        vpd::CHECKS,
+        modes::CHECKS,
+        sense::CHECKS,
+        attention::CHECKS,
+        capacity::CHECKS,
+        opcodes::CHECKS,
+        read::CHECKS,
+        write::CHECKS,
+        verify::CHECKS,
+        atomic::CHECKS,
+        thin::CHECKS,
+        reserve::CHECKS,
+        persistent::CHECKS,
+    ];
+    families.into_iter().flatten().collect()
+}

@@ -1,0 +1,5 @@
+//! VERIFY, WRITE AND VERIFY, SYNCHRONIZE CACHE, PRE-FETCH (SBC-3 §5).
+
+use crate::check::checks;
+
+checks! {}

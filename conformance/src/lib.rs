@@ -1,0 +1,25 @@
+//! A conformance suite for iSCSI (RFC 7143) and the SCSI commands that initiators rely on (SPC, SBC).
+//!
+//! It judges any target: every [`Check`] names the rule it is about, what it sends and what it expects, and when it
+//! fails shows the PDUs that it saw, decoded. Nothing here knows our own target or initiator: only the shape of bytes
+//! on the wire is shared with them (`iscsi_proto::wire`), so that a mistake of theirs cannot excuse itself.
+#![forbid(unsafe_code)]
+
+mod bench;
+mod chap;
+mod check;
+mod checks;
+mod keys;
+mod login;
+mod probe;
+mod run;
+mod session;
+mod subject;
+mod wire;
+
+pub use check::{Check, Effect, Level, Rule};
+pub use checks::all;
+pub use probe::{Facts, probe};
+pub use run::{Judged, Outcome, Report, judge};
+pub use subject::{Credentials, Subject};
+pub use wire::CannotReach;

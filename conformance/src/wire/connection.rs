@@ -1,0 +1,192 @@
+//! One TCP connection: PDUs or raw bytes out, PDUs in, each wait bounded.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use iscsi_proto::wire::framer::{self, Digests, Framed, Framer};
+use iscsi_proto::wire::{Header, Pdu};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::check::Finding;
+use crate::wire::transcript::{Entry, Transcript, Way};
+
+/// A portal that could not be connected to.
+#[derive(Debug)]
+pub struct CannotReach {
+    address: String,
+    cause: String,
+}
+
+impl std::fmt::Display for CannotReach {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "cannot connect to {}: {}", self.address, self.cause)
+    }
+}
+
+impl std::error::Error for CannotReach {}
+
+/// What came, or did not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// A PDU whose digests, if any, are right.
+    Pdu(Pdu),
+    /// A PDU whose data digest is wrong.
+    DataDigestError(Header),
+    /// Bytes that are no PDU: a wrong header digest, or a segment longer than was declared.
+    Nonsense(String),
+    /// The peer has closed the connection.
+    Closed,
+    /// Nothing came in time.
+    Silence,
+}
+
+/// A connection. Dropping it closes it.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    stream: TcpStream,
+    number: usize,
+    transcript: Transcript,
+    framer: Framer,
+    input: BytesMut,
+    /// What is put on PDUs that are sent.
+    pub(crate) digests: Digests,
+    /// How long to wait for an answer.
+    pub(crate) patience: Duration,
+}
+
+impl Wire {
+    /// Connects to `HOST:PORT`.
+    pub(crate) async fn connect(
+        address: &str,
+        patience: Duration,
+        transcript: &Transcript,
+    ) -> Result<Self, CannotReach> {
+        let cannot = |cause: String| CannotReach {
+            address: address.to_owned(),
+            cause,
+        };
+        let stream = timeout(patience, TcpStream::connect(address))
+            .await
+            .map_err(|_late| cannot(format!("no answer within {patience:?}")))?
+            .map_err(|error| cannot(error.to_string()))?;
+        Ok(Self::over(stream, patience, transcript))
+    }
+
+    /// A connection that exists already.
+    pub(crate) fn over(stream: TcpStream, patience: Duration, transcript: &Transcript) -> Self {
+        // Only costs time where it fails.
+        let _slower = stream.set_nodelay(true);
+        Self {
+            stream,
+            number: transcript.next_connection(),
+            transcript: transcript.clone(),
+            framer: Framer::new(framer::DEFAULT_MAX_DATA_SEGMENT),
+            input: BytesMut::new(),
+            digests: Digests::default(),
+            patience,
+        }
+    }
+
+    /// Digests in both directions from the next PDU on.
+    pub(crate) fn set_digests(&mut self, header: bool, data: bool) {
+        self.digests = Digests { header, data };
+        self.framer.set_digests(header, data);
+    }
+
+    /// The longest data segment that was declared to the peer; a longer one is nonsense.
+    pub(crate) fn set_max_data_segment(&mut self, bytes: u32) {
+        self.framer.set_max_data_segment(bytes);
+    }
+
+    /// Sends a PDU. A connection that the peer has closed is no error here: reading tells.
+    pub(crate) async fn send(&mut self, pdu: Pdu) {
+        let bytes = self.encode(&pdu);
+        self.note(Entry::Pdu(Way::Sent, pdu));
+        self.write(&bytes).await;
+    }
+
+    /// Sends bytes, whatever they are; `what` names them in the transcript.
+    pub(crate) async fn send_bytes(&mut self, what: &str, bytes: &[u8]) {
+        self.note(Entry::Bytes(what.to_owned(), bytes.len()));
+        self.write(bytes).await;
+    }
+
+    /// The bytes that [`Self::send`] would send, to be damaged by a check.
+    pub(crate) fn encode(&self, pdu: &Pdu) -> Vec<u8> {
+        let mut parts = VecDeque::new();
+        framer::encode(pdu, self.digests, &mut parts);
+        parts
+            .iter()
+            .flat_map(|part: &Bytes| part.iter().copied())
+            .collect()
+    }
+
+    async fn write(&mut self, bytes: &[u8]) {
+        // Whoever stops reading is found out by the answer that does not come.
+        let sent = timeout(self.patience, self.stream.write_all(bytes)).await;
+        if !matches!(sent, Ok(Ok(()))) {
+            self.note(Entry::Note("that could not be sent".to_owned()));
+        }
+    }
+
+    /// What comes next, within the patience.
+    pub(crate) async fn next(&mut self) -> Heard {
+        self.next_within(self.patience).await
+    }
+
+    /// What comes next, within a time.
+    pub(crate) async fn next_within(&mut self, time: Duration) -> Heard {
+        let deadline = Instant::now() + time;
+        let heard = loop {
+            match self.framer.next(&mut self.input) {
+                Ok(Some(Framed::Pdu(pdu))) => break Heard::Pdu(pdu),
+                Ok(Some(Framed::DataDigestError(header))) => break Heard::DataDigestError(header),
+                Ok(None) => {}
+                Err(error) => break Heard::Nonsense(error.to_string()),
+            }
+            match timeout_at(deadline, self.stream.read_buf(&mut self.input)).await {
+                Err(_late) => break Heard::Silence,
+                Ok(Ok(0) | Err(_)) => break Heard::Closed,
+                Ok(Ok(_)) => {}
+            }
+        };
+        self.note(match &heard {
+            Heard::Pdu(pdu) => Entry::Pdu(Way::Received, pdu.clone()),
+            Heard::DataDigestError(header) => {
+                Entry::Note(format!("received a wrong data digest behind {header:?}"))
+            }
+            Heard::Nonsense(why) => Entry::Note(format!("received nonsense: {why}")),
+            Heard::Closed => Entry::Note("the peer closed the connection".to_owned()),
+            Heard::Silence => Entry::Note(format!("nothing for {time:?}")),
+        });
+        heard
+    }
+
+    /// The next PDU; anything else is a violation.
+    pub(crate) async fn receive(&mut self) -> Result<Pdu, Finding> {
+        match self.next().await {
+            Heard::Pdu(pdu) => Ok(pdu),
+            other => Err(Finding::Violation(other.to_string())),
+        }
+    }
+
+    /// A line of the check's own in the transcript.
+    pub(crate) fn note(&self, entry: Entry) {
+        self.transcript.add(self.number, entry);
+    }
+}
+
+impl std::fmt::Display for Heard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Pdu(pdu) => write!(f, "{}", crate::wire::describe::name(&pdu.header)),
+            Self::DataDigestError(_) => f.write_str("a data digest from the peer is wrong"),
+            Self::Nonsense(why) => write!(f, "what came is no PDU: {why}"),
+            Self::Closed => f.write_str("the peer closed the connection"),
+            Self::Silence => f.write_str("no answer in time"),
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! A connection that can also send nonsense, and that writes down everything.
+
+mod connection;
+mod describe;
+mod transcript;
+
+pub use connection::CannotReach;
+pub(crate) use connection::{Heard, Wire};
+pub(crate) use transcript::Transcript;

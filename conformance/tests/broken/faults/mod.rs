@@ -1,0 +1,81 @@
+//! The faults, one file per family of checks.
+
+mod atomic;
+mod attention;
+mod capacity;
+mod chap;
+mod chap_mutual;
+mod connections;
+mod data_in;
+mod data_out;
+mod digests;
+mod discovery;
+mod inquiry;
+mod login_headers;
+mod login_keys;
+mod login_sessions;
+mod login_stages;
+mod logout;
+mod modes;
+mod nop;
+mod notices;
+mod numbering;
+mod opcodes;
+mod persistent;
+mod read;
+mod recovery;
+mod redirect;
+mod reject;
+mod reserve;
+mod sense;
+mod task_sets;
+mod tasks;
+mod text;
+mod thin;
+mod verify;
+mod vpd;
+mod write;
+
+use super::Fault;
+
+/// Every fault.
+pub(crate) fn all() -> Vec<&'static Fault> {
+    let families = [
+        login_stages::FAULTS,
+        login_keys::FAULTS,
+        login_headers::FAULTS,
+        login_sessions::FAULTS,
+        chap::FAULTS,
+        chap_mutual::FAULTS,
+        discovery::FAULTS,
+        redirect::FAULTS,
+        text::FAULTS,
+        nop::FAULTS,
+        logout::FAULTS,
+        notices::FAULTS,
+        numbering::FAULTS,
+        data_in::FAULTS,
+        data_out::FAULTS,
+        digests::FAULTS,
+        tasks::FAULTS,
+        task_sets::FAULTS,
+        reject::FAULTS,
+        recovery::FAULTS,
+        connections::FAULTS,
+        inquiry::FAULTS,
+        vpd::FAULTS,
+        modes::FAULTS,
+        sense::FAULTS,
+        attention::FAULTS,
+        capacity::FAULTS,
+        opcodes::FAULTS,
+        read::FAULTS,
+        write::FAULTS,
+        verify::FAULTS,
+        atomic::FAULTS,
+        thin::FAULTS,
+        reserve::FAULTS,
+        persistent::FAULTS,
+    ];
+    families.into_iter().flatten().collect()
+}
