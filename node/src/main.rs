@@ -5,6 +5,7 @@ mod args;
 mod attach;
 mod attached;
 mod config;
+mod conformance;
 mod control;
 mod demo;
 mod export;
@@ -69,6 +70,7 @@ async fn run(command: Command) -> Result<bool> {
     match command {
         Command::Demo(args) => return demo::run(args).await,
         Command::Image(command) => return image::run(command).await,
+        Command::Conformance(args) => return conformance::run(*args).await,
         Command::Target(args) => serve::run(gateway::config(*args)?, false).await?,
         Command::Serve(args) => {
             let config = Config::load(&args.config)?;

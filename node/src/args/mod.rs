@@ -1,5 +1,6 @@
 //! The command line as it is written.
 
+mod conformance;
 mod demo;
 mod disk;
 mod image;
@@ -16,6 +17,7 @@ use anyhow::{Context, Result};
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use self::conformance::ConformanceArgs;
 pub(crate) use self::demo::DemoArgs;
 pub(crate) use self::disk::DiskArg;
 pub(crate) use self::image::ImageCommand;
@@ -67,6 +69,8 @@ pub(crate) enum Command {
     /// Ask any iSCSI target: an initiator for scripts.
     #[command(subcommand)]
     Iscsi(IscsiCommand),
+    /// Judge any iSCSI target, or any initiator, by RFC 7143 and the SCSI standards.
+    Conformance(Box<ConformanceArgs>),
 }
 
 #[derive(Debug, Args)]
