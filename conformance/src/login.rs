@@ -71,6 +71,8 @@ pub(crate) struct Talk {
     pub(crate) exp_stat_sn: u32,
     /// All that the target has answered, in order.
     pub(crate) answers: Keys,
+    /// All that was asked, in order.
+    asked: Keys,
     chap: Option<Credentials>,
     lun: u16,
 }
@@ -112,6 +114,7 @@ impl Talk {
             login,
             exp_stat_sn: 0,
             answers: Keys::default(),
+            asked: Keys::default(),
             chap: subject.chap.clone(),
             lun: subject.lun,
         }
@@ -142,6 +145,7 @@ impl Talk {
         keys: &Keys,
     ) -> Result<Answer, Finding> {
         self.wire.send(self.request(stage, next, keys)).await;
+        self.asked.0.extend(keys.0.iter().cloned());
         self.answer(stage).await
     }
 
@@ -207,10 +211,25 @@ impl Talk {
         match (first.keys.get("AuthMethod"), chap) {
             (Some("CHAP"), Some(account)) => chap::prove(self, &account).await,
             _ if first.moves_to(OPERATIONAL) => Ok(()),
+            (Some("None"), _) => self.insist().await,
             (method, _) => {
                 violation!("AuthMethod={method:?} is the answer, and the login does not move on")
             }
         }
+    }
+
+    /// Asks to leave the security stage until the target does: it may take its time (RFC 7143 §6.3.3).
+    async fn insist(&mut self) -> Result<(), Finding> {
+        for _ in 0..MOST_PARTS {
+            let answer = self
+                .ask(SECURITY, Some(OPERATIONAL), &Keys::default())
+                .await?;
+            self.expect_success(&answer)?;
+            if answer.moves_to(OPERATIONAL) {
+                return Ok(());
+            }
+        }
+        violation!("AuthMethod=None is settled, and the login does not move on")
     }
 
     /// The operational stage with these keys, into the full feature phase.
@@ -223,10 +242,39 @@ impl Talk {
                 let lun = self.lun;
                 return Ok(Session::begin(self, &keys, &answer, lun));
             }
-            // The target may have questions of its own; what it declares needs no answer.
-            next = Keys::default();
+            next = self.replies(&answer.keys);
         }
         violation!("the login is not over after {MOST_PARTS} requests that ask for it")
+    }
+
+    /// What an ordinary initiator says to keys that the target proposes of its own accord (RFC 7143 §6.2): takes the
+    /// value, which every result function allows; of a list None, else the first; and understands what RFC 7143 has.
+    pub(crate) fn replies(&mut self, said: &Keys) -> Keys {
+        let mut replies = Keys::default();
+        for (key, value) in &said.0 {
+            let is_an_answer = self.asked.get(key).is_some()
+                || ["NotUnderstood", "Reject", "Irrelevant"].contains(&value.as_str());
+            let reply = match key.as_str() {
+                _ if is_an_answer => continue,
+                "TargetAlias" | "TargetAddress" | "TargetName" | "TargetPortalGroupTag" => continue,
+                "MaxRecvDataSegmentLength" | "X#NodeArchitecture" => continue,
+                "HeaderDigest" | "DataDigest" | "TaskReporting" => {
+                    let mut list = value.split(',');
+                    list.clone()
+                        .find(|choice| *choice == "None")
+                        .or_else(|| list.next())
+                        .unwrap_or("Reject")
+                }
+                "IFMarker" | "OFMarker" | "IFMarkInt" | "OFMarkInt" => "Reject",
+                name if PROPOSABLE.contains(&name) => value,
+                _ => "NotUnderstood",
+            };
+            replies.set(key, reply);
+        }
+        for (key, reply) in &replies.0 {
+            self.answers.set(key, reply);
+        }
+        replies
     }
 
     /// Any status but success is a violation.
@@ -240,5 +288,20 @@ impl Talk {
     }
 }
 
+/// Numbers and booleans that a target may propose in a login (RFC 7143 §13).
+const PROPOSABLE: &[&str] = &[
+    "MaxConnections",
+    "InitialR2T",
+    "ImmediateData",
+    "MaxBurstLength",
+    "FirstBurstLength",
+    "DefaultTime2Wait",
+    "DefaultTime2Retain",
+    "MaxOutstandingR2T",
+    "DataPDUInOrder",
+    "DataSequenceInOrder",
+    "ErrorRecoveryLevel",
+    "iSCSIProtocolLevel",
+];
 /// The most Login Responses that a text may be spread over, and requests that a login may take.
 const MOST_PARTS: usize = 16;
