@@ -16,6 +16,7 @@ mod run;
 mod select;
 mod session;
 mod subject;
+mod texts;
 mod wire;
 
 pub use check::{Check, Effect, Level, Rule};
