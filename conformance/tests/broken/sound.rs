@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 
 use iscsi_proto::login::{Account, Algorithm, Secret};
-use iscsi_target::{AccessRules, ChapRules, Export, Target, TargetOptions, Unit, UnitIdentity};
+use iscsi_target::{
+    AccessRules, ChapRules, Export, Redirect, Target, TargetOptions, Unit, UnitIdentity,
+};
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use vmthunder_volume::testing::MemVolume;
@@ -16,11 +18,13 @@ pub(crate) enum Kind {
     Plain,
     /// CHAP is asked for, and given when it is asked for.
     Chap,
+    /// Many more targets live here, and the last of them has moved.
+    Redirecting,
 }
 
 impl Kind {
     /// Every kind.
-    pub(crate) const ALL: [Self; 2] = [Self::Plain, Self::Chap];
+    pub(crate) const ALL: [Self; 3] = [Self::Plain, Self::Chap, Self::Redirecting];
 }
 
 /// A running target.
@@ -38,19 +42,24 @@ pub(crate) const CHAP: [(&str, &str); 2] = [
 ];
 /// The size of the disk: two LUNs' worth of tests fit.
 const BYTES: u64 = 32 * 1024 * 1024;
+/// Targets beside the one that is judged: their names fill several PDUs of the smallest size.
+const NEIGHBOURS: usize = 12;
+/// Where the last of them has moved.
+const ELSEWHERE: &str = "192.0.2.1:3260";
 
 impl Sound {
     pub(crate) async fn start(kind: Kind) -> Self {
-        let geometry = Geometry::of_bytes(BlockSize::B512, BYTES);
-        let identity = UnitIdentity::locally_assigned(0x0123_4567_89ab_cdef, "sound");
         let unit = Unit {
             thin: true,
-            ..Unit::new(0, MemVolume::zeroed(geometry), identity)
+            ..unit("sound", BYTES)
         };
         let mut export = Export::new(NAME.parse().unwrap(), vec![unit]);
         export.access = access(kind);
         let target = Target::new(TargetOptions::default());
         target.export(export).unwrap();
+        if kind == Kind::Redirecting {
+            neighbours().for_each(|export| target.export(export).unwrap());
+        }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
@@ -62,13 +71,35 @@ impl Sound {
     }
 }
 
+fn unit(serial: &str, bytes: u64) -> Unit<MemVolume> {
+    let geometry = Geometry::of_bytes(BlockSize::B512, bytes);
+    let identity = UnitIdentity::locally_assigned(0x0123_4567_89ab_cdef, serial);
+    Unit::new(0, MemVolume::zeroed(geometry), identity)
+}
+
+fn neighbours() -> impl Iterator<Item = Export<MemVolume>> {
+    (1..=NEIGHBOURS).map(|number| {
+        let name = format!("iqn.2013-07.org.vmthunder:a-neighbour-with-a-long-name-{number}");
+        let mut export = Export::new(name.parse().unwrap(), vec![unit("neighbour", 4096)]);
+        if number == NEIGHBOURS {
+            export.access.redirects.push(Redirect {
+                initiators: Vec::new(),
+                address: ELSEWHERE.parse().unwrap(),
+                permanent: false,
+                after_authentication: false,
+            });
+        }
+        export
+    })
+}
+
 fn access(kind: Kind) -> AccessRules {
     let [initiator, target] = CHAP.map(|(name, secret)| Account {
         name: name.to_owned(),
         secret: Secret::new(secret).unwrap(),
     });
     match kind {
-        Kind::Plain => AccessRules::default(),
+        Kind::Plain | Kind::Redirecting => AccessRules::default(),
         Kind::Chap => AccessRules {
             chap: Some(
                 ChapRules::new(vec![initiator], Some(target), Algorithm::ALL.to_vec()).unwrap(),
