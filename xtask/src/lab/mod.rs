@@ -36,7 +36,7 @@ pub(crate) enum Lab {
     Ipxe(guest::GuestArgs),
     /// The Linux kernel's initiator, in a QEMU guest, against our target or tgt: one to five minutes.
     Kernel(kernel::KernelArgs),
-    /// libiscsi's test suite against our target in every configuration, and against tgt; writes docs/conformance.md.
+    /// libiscsi's test suite against our target in every configuration, and against tgt; writes docs/libiscsi-suite.md.
     Suite(suite::SuiteArgs),
 }
 

@@ -16,7 +16,7 @@ use crate::suite::{self, Column, Configuration, Counts, Subject, Tool, Verdict};
 use crate::tally::Tally;
 
 /// The page that the whole run writes.
-const PAGE: &str = "docs/conformance.md";
+const PAGE: &str = "docs/libiscsi-suite.md";
 /// How long a program may take to say its version.
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -24,7 +24,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 #[derive(Args)]
 pub(crate) struct SuiteArgs {
     /// `iscsi://HOST[:PORT]/TARGET/LUN`: only this LUN, whose content is lost. Without it our target in every
-    /// configuration, tgt beside it, and docs/conformance.md is written.
+    /// configuration, tgt beside it, and docs/libiscsi-suite.md is written.
     url: Option<String>,
     /// A family such as Read10, or a test of it such as Read10.Simple.
     #[arg(long, value_name = "NAME")]

@@ -1,4 +1,4 @@
-//! The page docs/conformance.md: counts, families, and what remains.
+//! The page docs/libiscsi-suite.md: counts, families, and what remains.
 
 use std::fmt::Write as _;
 
@@ -55,7 +55,7 @@ pub(crate) fn union(columns: &[Column]) -> usize {
 /// The whole page.
 pub(crate) fn page(versions: &[String], columns: &[Column]) -> String {
     let mut page = format!(
-        "# Conformance\n\n\
+        "# libiscsi's suite\n\n\
          libiscsi's test suite `iscsi-test-cu`, family ALL, destructive, sanitize allowed, one process per family. The suite\n\
          counts a test that it skips as passed; here a skip is a skip. *Partial* is a test that passed but for an aside that it\n\
          skipped. Made by `cargo xtask lab suite`, never by hand.\n\n\
