@@ -2,6 +2,7 @@
 
 mod boot;
 mod capture;
+mod conformance;
 mod crowd;
 mod guest;
 mod kernel;
@@ -28,6 +29,8 @@ pub(crate) enum Lab {
     },
     /// Sessions of every feature, captured on the loopback as root, and decoded by Wireshark.
     Capture(capture::CaptureArgs),
+    /// Our conformance suite against our target and every other that can be started here; writes docs/conformance.md.
+    Conformance(conformance::ConformanceArgs),
     /// Ten thousand half-open logins and a thousand idle sessions: memory, and what others notice.
     Crowd(crowd::CrowdArgs),
     /// A guest that boots from our target deletes a file and trims: what the sparse file holds before and after.
@@ -45,6 +48,7 @@ pub(crate) fn run(repo: &Repo, chore: &Lab) -> Result<Tally> {
     match chore {
         Lab::Boot { golden } => boot::run(repo, golden.as_deref()),
         Lab::Capture(args) => capture::run(repo, args),
+        Lab::Conformance(args) => conformance::run(repo, args),
         Lab::Crowd(args) => crowd::run(repo, args),
         Lab::Fstrim(args) => guest::fstrim(repo, args),
         Lab::Ipxe(args) => guest::ipxe(repo, args),

@@ -1,0 +1,159 @@
+//! `cargo xtask lab conformance`: our suite against our target and every other that can be started here, and the page
+//! about it.
+
+mod page;
+mod peers;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Args;
+use serde_json::Value;
+
+use crate::bounded;
+use crate::lab::Program;
+use crate::lab::conformance::page::{Column, Outcome, Verdict};
+use crate::lab::conformance::peers::Peer;
+use crate::repo::Repo;
+use crate::tally::Tally;
+
+/// The page that the whole run writes.
+const PAGE: &str = "docs/conformance.md";
+/// How long a target may be judged.
+const LIMIT: Duration = Duration::from_secs(900);
+/// How long the faults may take, with what cargo has to build for them.
+const FAULTS: Duration = Duration::from_secs(1200);
+
+/// Whom to judge.
+#[derive(Args)]
+pub(crate) struct ConformanceArgs {
+    /// Only these: vmthunder, vmthunder-chap, vmthunder-read-only, tgt, tgt-chap, istgt, lio, lio-chap. The page is not
+    /// written then.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Keep the reports of each target in this folder: JSON and HTML.
+    #[arg(long, value_name = "FOLDER")]
+    reports: Option<PathBuf>,
+    #[command(flatten)]
+    program: Program,
+}
+
+pub(crate) fn run(repo: &Repo, args: &ConformanceArgs) -> Result<Tally> {
+    let vmthunder = args.program.build_release(repo)?;
+    let unknown = args
+        .only
+        .iter()
+        .find(|name| Peer::ALL.iter().all(|peer| peer.name() != *name));
+    ensure!(unknown.is_none(), "no target is called {unknown:?}");
+    if let Some(folder) = &args.reports {
+        fs::create_dir_all(folder)?;
+    }
+    let wanted = |peer: &Peer| args.only.is_empty() || args.only.iter().any(|n| n == peer.name());
+    let mut columns = Vec::new();
+    for peer in Peer::ALL.into_iter().filter(wanted) {
+        let column = judge(repo, &vmthunder, peer, args.reports.as_deref())
+            .with_context(|| format!("judging {}", peer.name()))?;
+        complain(&column);
+        columns.push(column);
+    }
+    println!("{}", page::counts(&columns));
+    if args.only.is_empty() {
+        let text = page::page(&columns, &faults(repo)?);
+        fs::write(repo.root.join(PAGE), text)?;
+        println!("wrote {PAGE}");
+    }
+    Ok(tally(&columns))
+}
+
+/// One run of the suite, with all that it may do.
+fn judge(repo: &Repo, vmthunder: &Path, peer: Peer, reports: Option<&Path>) -> Result<Column> {
+    let running = peer.start(repo, vmthunder)?;
+    let mut command = Command::new(vmthunder);
+    command.arg("conformance").args(running.arguments());
+    command.args(["--destructive", "--yes", "--json"]);
+    if let Some(file) = peer.waivers() {
+        command.arg("--waivers").arg(repo.root.join(file));
+    }
+    if let Some(folder) = reports {
+        let page = folder.join(format!("{}.html", peer.name()));
+        command.arg("--html").arg(page);
+    }
+    let began = Instant::now();
+    let finished = bounded::output(&mut command, LIMIT)?;
+    let seconds = began.elapsed().as_secs_f64();
+    if !matches!(finished.status.code(), Some(0 | 1)) {
+        bail!("{}: {}", finished.status, finished.stderr);
+    }
+    if let Some(folder) = reports {
+        fs::write(
+            folder.join(format!("{}.json", peer.name())),
+            &finished.stdout,
+        )?;
+    }
+    let report: Value = serde_json::from_slice(&finished.stdout).context("--json")?;
+    let checks = report["checks"].as_array().context("no array `checks`")?;
+    Ok(Column {
+        peer,
+        product: words(&report["product"]),
+        seconds,
+        verdicts: checks.iter().map(verdict).collect::<Result<_>>()?,
+    })
+}
+
+fn verdict(check: &Value) -> Result<Verdict> {
+    Ok(Verdict {
+        name: words(&check["name"]),
+        section: words(&check["section"]),
+        level: words(&check["level"]),
+        expects: words(&check["expects"]),
+        detail: words(&check["detail"]),
+        outcome: match check["outcome"].as_str() {
+            Some("passed") => Outcome::Passed,
+            Some("failed") => Outcome::Failed,
+            Some("skipped") => Outcome::Skipped,
+            Some("waived") => Outcome::Explained,
+            other => bail!("outcome {other:?}"),
+        },
+    })
+}
+
+fn words(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// What failed without an explanation.
+fn complain(column: &Column) {
+    println!("--- {} ({:.0} s)", column.peer.title(), column.seconds);
+    for verdict in &column.verdicts {
+        if verdict.outcome == Outcome::Failed {
+            println!("{}: FAILED: {}", verdict.name, verdict.detail);
+        }
+    }
+}
+
+/// Ours may fail nothing, and of a peer nothing may fail without an explanation.
+fn tally(columns: &[Column]) -> Tally {
+    let mut tally = Tally::default();
+    for verdict in columns.iter().flat_map(|column| &column.verdicts) {
+        match verdict.outcome {
+            Outcome::Passed | Outcome::Explained => tally.count(true),
+            Outcome::Failed => tally.count(false),
+            Outcome::Skipped => {}
+        }
+    }
+    tally
+}
+
+/// Judges the suite itself: "N checks, M faults, every one noticed".
+fn faults(repo: &Repo) -> Result<String> {
+    let mut test = repo.cargo(["test", "--quiet", "--package", "iscsi-conformance"]);
+    test.args(["--test", "mutations", "--", "--nocapture"]);
+    let text = bounded::succeed(&mut test, FAULTS)?.text();
+    let line = text.lines().find(|line| line.ends_with("noticed"));
+    Ok(line
+        .context("the tests do not say how many faults were noticed")?
+        .to_owned())
+}
