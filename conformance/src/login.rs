@@ -219,7 +219,7 @@ impl Talk {
     }
 
     /// Asks to leave the security stage until the target does: it may take its time (RFC 7143 §6.3.3).
-    async fn insist(&mut self) -> Result<(), Finding> {
+    pub(crate) async fn insist(&mut self) -> Result<(), Finding> {
         for _ in 0..MOST_PARTS {
             let answer = self
                 .ask(SECURITY, Some(OPERATIONAL), &Keys::default())
