@@ -29,6 +29,16 @@ pub enum Level {
     Should,
 }
 
+impl Level {
+    /// The word of RFC 2119.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Must => "MUST",
+            Self::Should => "SHOULD",
+        }
+    }
+}
+
 /// What a check does to the logical unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {

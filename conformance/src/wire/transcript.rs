@@ -60,6 +60,15 @@ impl Transcript {
             .push_back((began.elapsed().as_secs_f64(), connection, entry));
     }
 
+    /// The last PDU from the peer.
+    pub(crate) fn last_received(&self) -> Option<Pdu> {
+        let lines = self.lines();
+        lines.kept.iter().rev().find_map(|(_, _, entry)| match entry {
+            Entry::Pdu(Way::Received, pdu) => Some(pdu.clone()),
+            _ => None,
+        })
+    }
+
     /// The lines, decoded: seconds, connection, direction, PDU.
     pub(crate) fn show(&self) -> Vec<String> {
         let lines = self.lines();

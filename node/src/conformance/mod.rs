@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use iscsi_conformance::{Credentials, Outcome, Selection, Subject, all, judge, probe};
 
 use crate::args::ConformanceArgs;
@@ -29,7 +29,7 @@ pub(crate) async fn run(args: ConformanceArgs) -> Result<bool> {
         .filter(|check| args.destructive || check.effect == iscsi_conformance::Effect::Reads)
         .collect();
     let subject = subject(&args)?;
-    let facts = probe(&subject).await.map_err(|why| anyhow!(why))?;
+    let facts = probe(&subject).await?;
     let report = judge(&subject, &facts, &checks, |_| {}).await;
     let mut failed = 0;
     let mut shown = Vec::new();
