@@ -9,6 +9,7 @@ mod bench;
 mod chap;
 mod check;
 mod checks;
+mod fields;
 mod keys;
 mod login;
 mod probe;
