@@ -94,7 +94,8 @@ impl Challenge {
 
 /// Proves the suite to the target after the target chose CHAP; ends in the operational stage.
 pub(crate) async fn prove(talk: &mut Talk, account: &Credentials) -> Result<(), Finding> {
-    let offer = Keys::of(&[("CHAP_A", "5")]);
+    // MD5 first, which every target knows; one that does not allow it has a choice.
+    let offer = Keys::of(&[("CHAP_A", "5,6,7,8")]);
     let answer = talk.ask(SECURITY, None, &offer).await?;
     talk.expect_success(&answer)?;
     let challenge = Challenge::parse(&answer.keys)?;
@@ -109,8 +110,8 @@ pub(crate) async fn prove(talk: &mut Talk, account: &Credentials) -> Result<(), 
     let proof = Keys::of(&[("CHAP_N", &account.user), ("CHAP_R", &hex(&response))]);
     let answer = talk.ask(SECURITY, Some(OPERATIONAL), &proof).await?;
     talk.expect_success(&answer)?;
-    if !answer.moves_to(OPERATIONAL) {
-        violation!("the proof is taken, and the login does not move on");
+    if answer.moves_to(OPERATIONAL) {
+        return Ok(());
     }
-    Ok(())
+    talk.insist().await
 }
