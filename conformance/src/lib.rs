@@ -12,6 +12,7 @@ mod checks;
 mod fields;
 mod keys;
 mod login;
+mod management;
 mod probe;
 pub mod report;
 mod run;

@@ -1,5 +1,7 @@
 //! Short ways to write a saboteur down.
 
+use bytes::Bytes;
+use iscsi_proto::wire::bhs::{FINAL, Reject};
 use iscsi_proto::wire::{Header, Pdu, text};
 
 use super::{Act, Lane, Saboteur, Seen};
@@ -89,6 +91,20 @@ pub(crate) fn asked_keys(
             rewrite(pdu, &mut edit);
         }
     })
+}
+
+/// A Reject of a PDU from the initiator (RFC 7143 §11.17).
+pub(crate) fn reject(bad: &Pdu, reason: u8, lane: &Lane) -> Pdu {
+    let header = Reject {
+        flags: FINAL,
+        reason,
+        initiator_task_tag: u32::MAX.into(),
+        stat_sn: lane.numbers.0.wrapping_add(1).into(),
+        exp_cmd_sn: lane.numbers.1.into(),
+        max_cmd_sn: lane.numbers.2.into(),
+        ..Reject::default()
+    };
+    Pdu::new(header, Bytes::copy_from_slice(bad.header.as_bytes()))
 }
 
 fn rewrite(pdu: &mut Pdu, edit: &mut impl FnMut(&mut Vec<(String, String)>)) {
