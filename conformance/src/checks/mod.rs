@@ -13,8 +13,12 @@ mod discovery;
 mod inquiry;
 mod login_headers;
 mod login_keys;
+mod login_security;
 mod login_sessions;
 mod login_stages;
+mod login_text;
+mod login_values;
+mod logins;
 mod logout;
 mod modes;
 mod nop;
@@ -42,7 +46,10 @@ use crate::check::Check;
 pub fn all() -> Vec<&'static Check> {
     let families = [
         login_stages::CHECKS,
+        login_security::CHECKS,
+        login_text::CHECKS,
         login_keys::CHECKS,
+        login_values::CHECKS,
         login_headers::CHECKS,
         login_sessions::CHECKS,
         chap::CHECKS,

@@ -13,8 +13,12 @@ mod discovery;
 mod inquiry;
 mod login_headers;
 mod login_keys;
+mod login_security;
 mod login_sessions;
 mod login_stages;
+mod login_text;
+mod login_values;
+mod logins;
 mod logout;
 mod modes;
 mod nop;
@@ -42,7 +46,10 @@ use super::Fault;
 pub(crate) fn all() -> Vec<&'static Fault> {
     let families = [
         login_stages::FAULTS,
+        login_security::FAULTS,
+        login_text::FAULTS,
         login_keys::FAULTS,
+        login_values::FAULTS,
         login_headers::FAULTS,
         login_sessions::FAULTS,
         chap::FAULTS,

@@ -1,0 +1,136 @@
+//! What the faults of the login share: requests and responses of a login, taken apart, refused or made up.
+
+use bytes::Bytes;
+use iscsi_proto::wire::bhs::{LoginRequest, LoginResponse};
+use iscsi_proto::wire::{Header, Pdu, text};
+
+use crate::broken::{Act, Saboteur, Seen, edit};
+
+/// The pairs of a text.
+pub(crate) type Pairs = Vec<(String, String)>;
+
+/// Rewrites the headers of Login Responses.
+pub(crate) fn headers(mut edit: impl FnMut(&mut LoginResponse) + Send + 'static) -> Saboteur {
+    edit::responses(move |pdu| {
+        if let Header::LoginResponse(header) = &mut pdu.header {
+            edit(header);
+        }
+    })
+}
+
+/// Rewrites the headers of Login Requests.
+pub(crate) fn request_headers(
+    mut edit: impl FnMut(&mut LoginRequest) + Send + 'static,
+) -> Saboteur {
+    edit::requests(move |pdu| {
+        if let Header::LoginRequest(header) = &mut pdu.header {
+            edit(header);
+        }
+    })
+}
+
+/// Rewrites a key that the target answers.
+pub(crate) fn value(key: &'static str, value: &'static str) -> Saboteur {
+    edit::answered_keys(move |pairs| {
+        let same = |(name, _): &&mut (String, String)| name == key;
+        pairs
+            .iter_mut()
+            .filter(same)
+            .for_each(|pair| value.clone_into(&mut pair.1));
+    })
+}
+
+/// Leaves a key out of what the target answers.
+pub(crate) fn without(key: &'static str) -> Saboteur {
+    edit::answered_keys(move |pairs| pairs.retain(|(name, _)| name != key))
+}
+
+/// Refuses some Login Requests, given header and keys, with a status, and closes the connection.
+pub(crate) fn refuse(
+    status: u16,
+    mut which: impl FnMut(&LoginRequest, &Pairs) -> bool + Send + 'static,
+) -> Saboteur {
+    Box::new(move |seen, lane| {
+        let Seen::Request(pdu) = seen else {
+            return Act::Pass;
+        };
+        match &pdu.header {
+            Header::LoginRequest(request) if which(request, &pairs(&pdu.data)) => {
+                lane.to_initiator(refusal(request, status));
+                lane.hang_up();
+                Act::Replace(Vec::new())
+            }
+            _ => Act::Pass,
+        }
+    })
+}
+
+/// Answers some Login Requests in the target's place: with this byte 1 and this text.
+pub(crate) fn grant(
+    mut how: impl FnMut(&LoginRequest, &Pairs) -> Option<(u8, Bytes)> + Send + 'static,
+) -> Saboteur {
+    edit::answer(move |pdu, lane| {
+        let Header::LoginRequest(request) = &pdu.header else {
+            return None;
+        };
+        let (flags, text) = how(request, &pairs(&pdu.data))?;
+        let response = LoginResponse {
+            flags,
+            stat_sn: lane.numbers.0.wrapping_add(1).into(),
+            max_cmd_sn: request.cmd_sn,
+            ..response(request)
+        };
+        Some(vec![Pdu::new(response, text)])
+    })
+}
+
+/// Replaces the status of refusals.
+pub(crate) fn status(wrong: u16) -> Saboteur {
+    headers(move |header| {
+        if header.status_class != 0 {
+            [header.status_class, header.status_detail] = wrong.to_be_bytes();
+        }
+    })
+}
+
+/// Closes the connection where the target refuses a login, without a word.
+pub(crate) fn mute() -> Saboteur {
+    Box::new(|seen, lane| match seen {
+        Seen::Response(pdu) if matches!(&pdu.header, Header::LoginResponse(header) if header.status_class != 0) =>
+        {
+            lane.hang_up();
+            Act::Replace(Vec::new())
+        }
+        _ => Act::Pass,
+    })
+}
+
+/// A Login Response to a request that says nothing yet.
+fn response(request: &LoginRequest) -> LoginResponse {
+    LoginResponse {
+        isid: request.isid,
+        tsih: request.tsih,
+        initiator_task_tag: request.initiator_task_tag,
+        exp_cmd_sn: request.cmd_sn,
+        ..LoginResponse::default()
+    }
+}
+
+fn refusal(request: &LoginRequest, status: u16) -> Pdu {
+    let [status_class, status_detail] = status.to_be_bytes();
+    Pdu::bare(LoginResponse {
+        status_class,
+        status_detail,
+        ..response(request)
+    })
+}
+
+/// The pairs of a text, none if it is not whole.
+pub(crate) fn pairs(data: &[u8]) -> Pairs {
+    text::parse(data).unwrap_or_default()
+}
+
+/// True if a request or a response names a key.
+pub(crate) fn names(pairs: &Pairs, key: &str) -> bool {
+    pairs.iter().any(|(name, _)| name == key)
+}
