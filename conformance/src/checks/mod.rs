@@ -2,6 +2,7 @@
 
 mod atomic;
 mod attention;
+mod blocks;
 mod capacity;
 mod chap;
 mod chap_mutual;

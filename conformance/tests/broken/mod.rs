@@ -5,6 +5,7 @@
 pub(crate) mod edit;
 pub(crate) mod faults;
 mod proxy;
+pub(crate) mod scsi;
 mod sound;
 
 use std::net::SocketAddr;
