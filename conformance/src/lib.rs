@@ -18,6 +18,7 @@ pub mod report;
 mod run;
 mod select;
 mod session;
+mod stretch;
 mod subject;
 mod texts;
 mod waivers;

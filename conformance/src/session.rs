@@ -456,23 +456,12 @@ impl Session {
     }
 
     fn note_numbers(&mut self, header: &Header) {
-        let bytes = header.as_bytes();
-        let word = |at: usize| {
-            let four = bytes.get(at..at + 4).and_then(|four| four.try_into().ok());
-            four.map_or(0, u32::from_be_bytes)
-        };
-        // The same places in all PDUs of a target (RFC 7143 §11); a Data-In has a StatSN only with its status.
-        let counts = match header {
-            Header::DataIn(data) => data.flags & STATUS != 0,
-            Header::ReadyToTransfer(_) => false,
-            Header::NopIn(nop) => nop.initiator_task_tag.get() != RESERVED_TAG,
-            _ => true,
-        };
-        if counts {
-            self.exp_stat_sn = word(24).wrapping_add(1);
+        let numbers = Numbers::of(header);
+        if Numbers::uses_stat_sn(header) {
+            self.exp_stat_sn = numbers.stat_sn.wrapping_add(1);
         }
-        self.exp_cmd_sn = word(28);
-        self.max_cmd_sn = word(32);
+        self.exp_cmd_sn = numbers.exp_cmd_sn;
+        self.max_cmd_sn = numbers.max_cmd_sn;
     }
 }
 
@@ -488,6 +477,40 @@ impl Terms {
             first_burst: number("FirstBurstLength").unwrap_or(65_536),
             initial_r2t: yes("InitialR2T", "Yes"),
             immediate_data: yes("ImmediateData", "Yes"),
+        }
+    }
+}
+
+/// The numbers that every PDU of a target has in the same places (RFC 7143 §11).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Numbers {
+    pub(crate) stat_sn: u32,
+    pub(crate) exp_cmd_sn: u32,
+    pub(crate) max_cmd_sn: u32,
+}
+
+impl Numbers {
+    pub(crate) fn of(header: &Header) -> Self {
+        let bytes = header.as_bytes();
+        let word = |at: usize| {
+            let four = bytes.get(at..at + 4).and_then(|four| four.try_into().ok());
+            four.map_or(0, u32::from_be_bytes)
+        };
+        Self {
+            stat_sn: word(24),
+            exp_cmd_sn: word(28),
+            max_cmd_sn: word(32),
+        }
+    }
+
+    /// False in an R2T, a Data-In without status and a ping of the target: their StatSN uses nothing up (§11.7.3,
+    /// §11.8.3, §11.19.2).
+    pub(crate) fn uses_stat_sn(header: &Header) -> bool {
+        match header {
+            Header::DataIn(data) => data.flags & STATUS != 0,
+            Header::ReadyToTransfer(_) => false,
+            Header::NopIn(nop) => nop.initiator_task_tag.get() != RESERVED_TAG,
+            _ => true,
         }
     }
 }

@@ -25,6 +25,8 @@ mod modes;
 mod nop;
 mod notices;
 mod numbering;
+mod numbering_status;
+mod numbering_tags;
 mod opcodes;
 mod persistent;
 mod read;
@@ -62,6 +64,8 @@ pub fn all() -> Vec<&'static Check> {
         logout::CHECKS,
         notices::CHECKS,
         numbering::CHECKS,
+        numbering_status::CHECKS,
+        numbering_tags::CHECKS,
         data_in::CHECKS,
         data_out::CHECKS,
         digests::CHECKS,

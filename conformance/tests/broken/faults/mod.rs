@@ -24,6 +24,8 @@ mod modes;
 mod nop;
 mod notices;
 mod numbering;
+mod numbering_status;
+mod numbering_tags;
 mod opcodes;
 mod persistent;
 mod read;
@@ -61,6 +63,8 @@ pub(crate) fn all() -> Vec<&'static Fault> {
         logout::FAULTS,
         notices::FAULTS,
         numbering::FAULTS,
+        numbering_status::FAULTS,
+        numbering_tags::FAULTS,
         data_in::FAULTS,
         data_out::FAULTS,
         digests::FAULTS,
