@@ -38,6 +38,7 @@ mod sense;
 mod task_sets;
 mod tasks;
 mod text;
+mod text_keys;
 mod thin;
 mod verify;
 mod vpd;
@@ -60,6 +61,7 @@ pub fn all() -> Vec<&'static Check> {
         discovery::CHECKS,
         redirect::CHECKS,
         text::CHECKS,
+        text_keys::CHECKS,
         nop::CHECKS,
         logout::CHECKS,
         notices::CHECKS,

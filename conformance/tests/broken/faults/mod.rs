@@ -37,6 +37,7 @@ mod sense;
 mod task_sets;
 mod tasks;
 mod text;
+mod text_keys;
 mod thin;
 mod verify;
 mod vpd;
@@ -59,6 +60,7 @@ pub(crate) fn all() -> Vec<&'static Fault> {
         discovery::FAULTS,
         redirect::FAULTS,
         text::FAULTS,
+        text_keys::FAULTS,
         nop::FAULTS,
         logout::FAULTS,
         notices::FAULTS,
