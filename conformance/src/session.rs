@@ -251,8 +251,8 @@ impl Session {
         self.wire.send(pdu).await;
     }
 
-    /// What comes next. The numbers of the PDU are noted; pings of the target are answered and Asynchronous Messages
-    /// put aside, and neither is handed out.
+    /// What comes next. The numbers of the PDU are noted; pings of the target are answered, Asynchronous Messages put
+    /// aside and unasked news of the window taken in, and none of them is handed out.
     pub(crate) async fn next(&mut self) -> Heard {
         for _ in 0..MOST_ASIDES {
             let heard = self.wire.next().await;
@@ -269,6 +269,8 @@ impl Session {
                     self.wire.send(Pdu::bare(answer)).await;
                 }
                 Header::AsyncMessage(_) => self.notices.push(pdu.clone()),
+                // A change of the window, told unasked (RFC 7143 §11.19).
+                Header::NopIn(nop) if nop.initiator_task_tag.get() == RESERVED_TAG => {}
                 _ => return heard,
             }
         }
