@@ -23,8 +23,9 @@ pub(crate) fn parse(text: &str) -> Result<IscsiUrl> {
 pub(crate) fn of_command(url: &IscsiUrl, command: &str, login: &LoginArgs) -> Result<Options> {
     let name = login.initiator.clone();
     let name = name.unwrap_or_else(|| names::initiator(command));
-    let mut options = with_secret(name, url, login.chap_secret_file.as_deref())?;
-    if let (Some(user), Some(file)) = (&login.mutual_user, &login.mutual_secret_file) {
+    let mut options = with_secret(name, url, login.secrets.chap_secret_file.as_deref())?;
+    let secrets = &login.secrets;
+    if let (Some(user), Some(file)) = (&secrets.mutual_user, &secrets.mutual_secret_file) {
         let chap = options.chap.as_mut();
         let chap = chap.context(
             "the target proves itself only to an initiator that does so: name a user in the URL",

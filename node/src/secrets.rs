@@ -40,6 +40,34 @@ fn chap(chap: &Chap) -> Result<ChapRules> {
 /// The accounts of a file: its one secret under a name, or lines `USER:SECRET`.
 pub(crate) fn accounts(path: &Path, user: Option<&str>) -> Result<Vec<Account>> {
     let text = read(path)?;
+    let mut accounts = Vec::new();
+    for (number, name, secret) in entries(path, &text, user)? {
+        let place = || format!("{}:{number}", path.display());
+        check_user(name).with_context(place)?;
+        let length = secret.len();
+        let secret = Secret::new(secret)
+            .with_context(|| format!("{}: the secret of `{name}` has {length} bytes", place()))?;
+        let name = name.to_owned();
+        accounts.push(Account { name, secret });
+    }
+    Ok(accounts)
+}
+
+/// The one secret of a file, whatever its length.
+pub(crate) fn of_user(path: &Path, user: &str) -> Result<Vec<u8>> {
+    let text = read(path)?;
+    let mut entries = entries(path, &text, Some(user))?;
+    let entry = entries.pop();
+    let (_, _, secret) = entry.with_context(|| format!("{} holds no secret", path.display()))?;
+    Ok(secret.into())
+}
+
+/// Line, user and secret of each account of a file.
+fn entries<'a>(
+    path: &Path,
+    text: &'a str,
+    user: Option<&'a str>,
+) -> Result<Vec<(u32, &'a str, &'a str)>> {
     let lines: Vec<_> = (1u32..)
         .zip(text.lines())
         .filter(|(_, line)| !line.is_empty())
@@ -58,27 +86,21 @@ pub(crate) fn accounts(path: &Path, user: Option<&str>) -> Result<Vec<Account>> 
             path.display()
         );
     }
-    let mut accounts = Vec::new();
+    let mut entries = Vec::new();
     for (number, line) in lines {
-        let place = || format!("{}:{number}", path.display());
         let (name, secret) = match user {
             Some(user) => (user, line),
             None if line.starts_with('#') => continue,
             None => line.split_once(':').with_context(|| {
                 format!(
-                    "{}: not USER:SECRET; if it is a secret, name its user",
-                    place()
+                    "{}:{number}: not USER:SECRET; if it is a secret, name its user",
+                    path.display()
                 )
             })?,
         };
-        check_user(name).with_context(place)?;
-        let length = secret.len();
-        let secret = Secret::new(secret)
-            .with_context(|| format!("{}: the secret of `{name}` has {length} bytes", place()))?;
-        let name = name.to_owned();
-        accounts.push(Account { name, secret });
+        entries.push((number, name, secret));
     }
-    Ok(accounts)
+    Ok(entries)
 }
 
 fn read(path: &Path) -> Result<String> {

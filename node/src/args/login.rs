@@ -9,6 +9,16 @@ use iscsi_proto::name::IscsiName;
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Login")]
 pub(crate) struct LoginArgs {
+    #[command(flatten)]
+    pub(crate) secrets: SecretArgs,
+    /// The initiator's name. Without it one of this program's.
+    #[arg(long, value_name = "IQN")]
+    pub(crate) initiator: Option<IscsiName>,
+}
+
+/// What proves who logs in, and to whom.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct SecretArgs {
     /// A file with the secret of the URL's user: one line. A secret in the URL itself is seen by whoever lists this
     /// machine's processes.
     #[arg(long, value_name = "FILE")]
@@ -19,7 +29,4 @@ pub(crate) struct LoginArgs {
     /// A file with the secret that the target has to know: one line, not the same as ours.
     #[arg(long, value_name = "FILE", requires = "mutual_user")]
     pub(crate) mutual_secret_file: Option<PathBuf>,
-    /// The initiator's name. Without it one of this program's.
-    #[arg(long, value_name = "IQN")]
-    pub(crate) initiator: Option<IscsiName>,
 }

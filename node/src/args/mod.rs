@@ -17,13 +17,13 @@ use anyhow::{Context, Result};
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
 
-pub(crate) use self::conformance::ConformanceArgs;
+pub(crate) use self::conformance::{ChoiceArgs, ConformanceArgs, ReportArgs};
 pub(crate) use self::demo::DemoArgs;
 pub(crate) use self::disk::DiskArg;
 pub(crate) use self::image::ImageCommand;
 pub(crate) use self::instance::InstanceCommand;
 pub(crate) use self::iscsi::IscsiCommand;
-pub(crate) use self::login::LoginArgs;
+pub(crate) use self::login::{LoginArgs, SecretArgs};
 pub(crate) use self::lun::LunCommand;
 pub(crate) use self::serve::ServeArgs;
 pub(crate) use self::target::{ChapArgs, LimitArgs, TargetArgs};

@@ -1,89 +1,156 @@
-//! `vmthunder conformance`: judges a target.
+//! `vmthunder conformance`: judges a target, or an initiator.
 
-use std::time::Duration;
+mod consent;
+mod files;
+mod show;
+mod subject;
 
-use anyhow::{Context, Result, ensure};
-use iscsi_conformance::{Credentials, Outcome, Selection, Subject, all, judge, probe};
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
 
-use crate::args::ConformanceArgs;
+use anyhow::{Context, Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use iscsi_conformance::report::{About, Peer, json};
+use iscsi_conformance::{Check, Judged, Outcome, Report, Run, Selection, Waivers, all};
+
+use crate::args::{ChoiceArgs, ConformanceArgs, ReportArgs};
+use crate::conformance::files::Files;
+use crate::conformance::subject::Whom;
 use crate::observe::line;
-use crate::status::print_json;
-use crate::{login, names};
+use crate::serve::end;
 
-/// Judges; false if something failed.
+/// Carries the command out; false if something failed.
 pub(crate) async fn run(args: ConformanceArgs) -> Result<bool> {
-    ensure!(
-        args.yes || !args.destructive,
-        "--destructive writes to the disk: say --yes, too"
-    );
-    let selection = Selection {
-        only: args.choice.only.clone(),
-        skip: args.choice.skip.clone(),
-    };
-    let all = all();
-    let known: Vec<_> = all.iter().map(|check| check.rule.name).collect();
-    selection.examine(&known)?;
-    let checks: Vec<_> = all
-        .into_iter()
-        .filter(|check| selection.wants(check.rule.name))
-        .filter(|check| args.destructive || check.effect == iscsi_conformance::Effect::Reads)
-        .collect();
-    let subject = subject(&args)?;
-    let facts = probe(&subject).await?;
-    let report = judge(&subject, &facts, &checks, |_| {}).await;
-    let mut failed = 0;
-    let mut shown = Vec::new();
-    for judged in &report.judged {
-        let rule = judged.rule;
-        let outcome = format!("{:?}", judged.outcome).to_lowercase();
-        failed += usize::from(judged.outcome == Outcome::Failed);
-        if args.reports.json {
-            shown.push(serde_json::json!({
-                "name": rule.name, "section": rule.section, "level": format!("{:?}", rule.level).to_uppercase(),
-                "outcome": outcome, "detail": judged.detail, "pdus": judged.transcript,
-                "sends": rule.sends, "expects": rule.expects, "seconds": judged.seconds,
-            }));
-        } else if judged.outcome != Outcome::Passed {
-            line(format_args!(
-                "{outcome} {} ({}): {}",
-                rule.name, rule.section, judged.detail
-            ))?;
-            for pdu in &judged.transcript {
-                line(format_args!("    {pdu}"))?;
-            }
-        }
-    }
-    if args.reports.json {
-        print_json(&serde_json::json!({"checks": shown}))?;
-    } else {
-        line(format_args!(
-            "{} checks, {failed} failed",
-            report.judged.len()
-        ))?;
-    }
-    Ok(failed == 0)
+    target(&args).await
 }
 
-fn subject(args: &ConformanceArgs) -> Result<Subject> {
-    let url = login::parse(args.url.as_deref().context("a URL")?)?;
-    ensure!(
-        url.target().is_some(),
-        "{url} lacks the target's name: iscsi://HOST[:PORT]/TARGET/LUN"
-    );
-    let chap = url
-        .user()
-        .zip(url.secret())
-        .map(|(user, secret)| Credentials {
-            user: user.to_owned(),
-            secret: secret.as_bytes().to_vec().into(),
-        });
-    Ok(Subject {
-        address: url.address(),
-        target: url.target().map(ToString::to_string).unwrap_or_default(),
-        lun: url.lun().unwrap_or(0),
-        initiator: names::initiator("conformance").to_string(),
-        chap,
-        mutual: None,
-        patience: Duration::from_secs_f64(args.bounds.patience),
-    })
+async fn target(args: &ConformanceArgs) -> Result<bool> {
+    let (checks, waivers) = chosen(&args.choice)?;
+    if args.choice.list {
+        let listed = checks.iter().map(|check| (&check.rule, Some(check.effect)));
+        show::list(&listed.collect::<Vec<_>>(), args.reports.json)?;
+        return Ok(true);
+    }
+    let files = Files::begin(&args.reports)?;
+    let (whom, facts) = tokio::select! {
+        ready = ready(args) => ready?,
+        ended = end(false) => {
+            ended.context("cannot wait for signals")?;
+            bail!("interrupted before anything was judged");
+        }
+    };
+    let run = Run {
+        destructive: args.destructive,
+        limit: Duration::from_secs(60 * u64::from(args.bounds.limit.get())),
+        ..Run::new(&whom.subject, &facts)
+    };
+    let mut progress = Progress::over(checks.len());
+    let (started, began) = (SystemTime::now(), Instant::now());
+    let report = run
+        .judge(&checks, interrupted(), |judged| progress.note(judged))
+        .await;
+    progress.bar.finish_and_clear();
+    let about = About {
+        peer: Peer::Target,
+        subject: whom.url.to_string(),
+        facts: Some(facts.clone()),
+        destructive: args.destructive,
+        started,
+        took: began.elapsed(),
+        unneeded_waivers: Vec::new(),
+    };
+    publish(about, report, &waivers, &args.reports, files)
 }
+
+/// Whom to judge, and what the disk is: everything that has to be said before the first check.
+async fn ready(args: &ConformanceArgs) -> Result<(Whom, iscsi_conformance::Facts)> {
+    let whom = Whom::of(args).await?;
+    let facts = whom.facts(args).await?;
+    if args.destructive {
+        consent::ask(&facts, &whom.url.to_string(), args.yes).await?;
+    }
+    Ok((whom, facts))
+}
+
+/// The checks that are wanted, and the waivers.
+fn chosen(args: &ChoiceArgs) -> Result<(Vec<&'static Check>, Waivers)> {
+    let mut checks = all();
+    let names: Vec<_> = checks.iter().map(|check| check.rule.name).collect();
+    let selection = Selection {
+        only: args.only.clone(),
+        skip: args.skip.clone(),
+    };
+    selection.examine(&names)?;
+    let waivers = match &args.waivers {
+        Some(file) => read_waivers(file, &names)?,
+        None => Waivers::default(),
+    };
+    checks.retain(|check| selection.wants(check.rule.name));
+    Ok((checks, waivers))
+}
+
+fn read_waivers(file: &Path, names: &[&str]) -> Result<Waivers> {
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    Waivers::parse(&text, names).with_context(|| file.display().to_string())
+}
+
+/// Ends when the program is told to.
+async fn interrupted() -> String {
+    match end(false).await {
+        Ok(()) => INTERRUPTED.to_owned(),
+        // Then signals do what they do by default.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Waives, writes and prints; false if something failed, and an error if the run was interrupted.
+fn publish(
+    mut about: About,
+    mut report: Report,
+    waivers: &Waivers,
+    args: &ReportArgs,
+    files: Files,
+) -> Result<bool> {
+    about.unneeded_waivers = waivers.apply(&mut report);
+    files.write(&about, &report)?;
+    if args.json {
+        line(json(&about, &report))?;
+    } else {
+        show::verdicts(&about, &report)?;
+    }
+    if report.broken_off.as_deref() == Some(INTERRUPTED) {
+        bail!("interrupted; the checks that were not played by then count as skipped");
+    }
+    Ok(report.count(Outcome::Failed) == 0)
+}
+
+/// How far the run is, on standard error and only where somebody looks.
+struct Progress {
+    bar: ProgressBar,
+    failed: usize,
+}
+
+impl Progress {
+    fn over(checks: usize) -> Self {
+        let style = "{wide_bar} {pos}/{len} {msg} {elapsed}";
+        let style =
+            ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = ProgressBar::new(checks as u64).with_style(style);
+        bar.enable_steady_tick(TICK);
+        Self { bar, failed: 0 }
+    }
+
+    fn note(&mut self, judged: &Judged) {
+        self.failed += usize::from(judged.outcome == Outcome::Failed);
+        let failed = self.failed;
+        self.bar
+            .set_message(format!("{failed} failed, {}", judged.rule.name));
+        self.bar.inc(1);
+    }
+}
+
+/// Why a run ends that the user interrupts.
+const INTERRUPTED: &str = "interrupted";
+/// How often the clock beside the bar moves.
+const TICK: Duration = Duration::from_millis(500);

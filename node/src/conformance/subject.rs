@@ -1,0 +1,173 @@
+//! Who is judged, from the command line; and what to do when that cannot be.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use anyhow::{Context, Error, Result, anyhow, ensure};
+use iscsi_conformance::{Credentials, Facts, Subject, Unusable, probe};
+use iscsi_initiator::discover;
+use iscsi_proto::url::IscsiUrl;
+use tokio::time::timeout;
+
+use crate::args::{ConformanceArgs, LoginArgs};
+use crate::{login, names, secrets};
+
+/// What the suite is called as an initiator.
+const NAME: &str = "conformance";
+
+/// A target and how to get in.
+pub(super) struct Whom {
+    pub(super) url: IscsiUrl,
+    pub(super) subject: Subject,
+}
+
+impl Whom {
+    /// The target of the command line; one that is not named is looked for.
+    pub(super) async fn of(args: &ConformanceArgs) -> Result<Self> {
+        let text = args.url.as_deref().context("no URL")?;
+        let url = login::parse(text)?;
+        let initiator = match &args.initiator {
+            Some(Some(name)) => name.clone(),
+            None => names::initiator(NAME),
+            Some(None) => {
+                return Err(anyhow!(
+                    "before a URL, --initiator names the suite: --initiator IQN; to judge an initiator, leave out the URL and say --listen ADDR"
+                ));
+            }
+        };
+        let (chap, mutual) = credentials(args, &url)?;
+        let mut whom = Self {
+            subject: Subject {
+                address: url.address(),
+                target: String::new(),
+                lun: url.lun().unwrap_or(0),
+                initiator: initiator.to_string(),
+                chap,
+                mutual,
+                patience: Duration::from_secs_f64(args.bounds.patience),
+            },
+            url,
+        };
+        match whom.url.target() {
+            Some(target) => whom.subject.target = target.to_string(),
+            None => {
+                let mut said = format!("{} lacks the target's name", whom.url);
+                said += &whom.targets(args).await;
+                return Err(anyhow!(said));
+            }
+        }
+        Ok(whom)
+    }
+
+    /// What the unit is; an error that says what to do when it cannot be judged.
+    pub(super) async fn facts(&self, args: &ConformanceArgs) -> Result<Facts> {
+        match probe(&self.subject).await {
+            Ok(facts) => Ok(facts),
+            Err(unusable) => Err(self.explain(&unusable, args).await),
+        }
+    }
+
+    async fn explain(&self, unusable: &Unusable, args: &ConformanceArgs) -> Error {
+        let mut said = format!("cannot judge {}: {unusable}", self.url);
+        match unusable {
+            Unusable::NotReached(_) => {
+                said += "; is a target listening there, and may this machine reach it?";
+            }
+            Unusable::Refused(0x0201) if self.subject.chap.is_none() => {
+                said += "; if it asks for CHAP, name the user in the URL, iscsi://USER@HOST..., and its secret by --chap-secret-file FILE";
+            }
+            Unusable::Refused(0x0201) => {
+                said += "; are the user and the secret those that it knows?"
+            }
+            Unusable::Refused(0x0202) => {
+                let _ = write!(
+                    said,
+                    "; let {} in there, or say --initiator IQN with a name that it knows",
+                    self.subject.initiator
+                );
+            }
+            Unusable::Refused(0x0203) => said += &self.targets(args).await,
+            Unusable::Moved(_) => said += "; judge it there",
+            Unusable::NoUnit(_) | Unusable::NoDisk(..) => {
+                said +=
+                    "; which one is meant stands behind the target's name: iscsi://HOST/TARGET/LUN";
+            }
+            Unusable::NoLogin(_) | Unusable::NotReady(_) | Unusable::Refused(_) => {}
+        }
+        anyhow!(said)
+    }
+
+    /// What a discovery session finds at the portal, as the end of an error.
+    async fn targets(&self, args: &ConformanceArgs) -> String {
+        let how = "; the whole URL is iscsi://HOST[:PORT]/TARGET[/LUN]";
+        let login = LoginArgs {
+            secrets: args.secrets.clone(),
+            initiator: args.initiator.clone().flatten(),
+        };
+        let Ok(options) = login::of_command(&self.url, NAME, &login) else {
+            return how.to_owned();
+        };
+        let patience = self.subject.patience * 2;
+        match timeout(patience, discover(&self.subject.address, &options)).await {
+            Ok(Ok(records)) if records.is_empty() => {
+                format!("{how}, and a discovery session finds no target that we may see")
+            }
+            Ok(Ok(records)) => {
+                let mut text = format!("{how}, and a discovery session finds");
+                for record in records.iter().take(MOST_NAMED) {
+                    let _ = write!(text, "\n  {}", record.name);
+                }
+                if records.len() > MOST_NAMED {
+                    let _ = write!(text, "\n  and {} more", records.len() - MOST_NAMED);
+                }
+                text
+            }
+            Ok(Err(error)) => format!("{how}; a discovery session fails: {error}"),
+            Err(_late) => how.to_owned(),
+        }
+    }
+}
+
+/// Our account, and the target's.
+fn credentials(
+    args: &ConformanceArgs,
+    url: &IscsiUrl,
+) -> Result<(Option<Credentials>, Option<Credentials>)> {
+    let given = &args.secrets;
+    let account = |user: &str, secret: Vec<u8>| Credentials {
+        user: user.to_owned(),
+        secret: secret.into(),
+    };
+    let chap = match (url.user(), url.secret(), &given.chap_secret_file) {
+        (None, _, None) => None,
+        (None, _, Some(_)) => {
+            return Err(anyhow!(
+                "whose secret the file holds is not said: iscsi://USER@HOST"
+            ));
+        }
+        (Some(user), Some(secret), None) => Some(account(user, secret.into())),
+        (Some(user), None, Some(file)) => Some(account(user, secrets::of_user(file, user)?)),
+        (Some(_), Some(_), Some(_)) => {
+            return Err(anyhow!(
+                "the URL holds a secret already; name either that or the file"
+            ));
+        }
+        (Some(_), None, None) => {
+            return Err(anyhow!(
+                "{url} names a user, but nothing names the secret: put it into a file and give --chap-secret-file FILE"
+            ));
+        }
+    };
+    let mutual = match (&given.mutual_user, &given.mutual_secret_file) {
+        (Some(user), Some(file)) => Some(account(user, secrets::of_user(file, user)?)),
+        _ => None,
+    };
+    ensure!(
+        mutual.is_none() || chap.is_some(),
+        "the target proves itself only to an initiator that does so: name a user in the URL"
+    );
+    Ok((chap, mutual))
+}
+
+/// The most targets that an error lists.
+const MOST_NAMED: usize = 10;
