@@ -55,10 +55,11 @@ impl Session {
         text: impl Into<Bytes>,
     ) -> Result<Said, Finding> {
         self.send(Pdu::new(request, text.into())).await;
-        let pdu = match self.next().await {
+        let pdu = match self.text_or_ping().await {
             Heard::Pdu(pdu) => pdu,
             Heard::Closed => return Ok(Said::Closed),
-            other => violation!("a Text Request: {other}"),
+            Heard::Silence => violation!("no answer to a Text Request"),
+            other => violation!("{other} on a Text Request"),
         };
         match pdu.header {
             Header::TextResponse(response) => {
@@ -73,6 +74,30 @@ impl Session {
             Header::Reject(reject) => Ok(Said::Reject(reject.reason)),
             _ => violation!("{} on a Text Request", Heard::Pdu(pdu)),
         }
+    }
+
+    /// What comes next. A target that drops Text Requests answers a ping that is sent behind one: then there is no use
+    /// in waiting long.
+    async fn text_or_ping(&mut self) -> Heard {
+        let patience = self.wire.patience;
+        self.wire.patience = patience / 4;
+        let mut heard = self.next().await;
+        self.wire.patience = patience;
+        if heard == Heard::Silence {
+            let ping = self.ping();
+            self.send(Pdu::bare(ping)).await;
+            heard = self.next().await;
+            let echoes = |heard: &Heard| matches!(heard, Heard::Pdu(pdu) if pdu.header.common().initiator_task_tag == ping.initiator_task_tag);
+            if echoes(&heard) {
+                self.wire.patience = patience / 4;
+                heard = self.next().await;
+                self.wire.patience = patience;
+            } else if matches!(heard, Heard::Pdu(_)) {
+                // It was slow; the echo is still to come.
+                self.next().await;
+            }
+        }
+        heard
     }
 
     /// Like [`Self::say`]; anything but a Text Response is a violation.
