@@ -142,7 +142,7 @@ async fn long_request(bench: &Bench) -> Verdict {
     let value = "v".repeat(200);
     let pairs = (0..count).map(|number| (key(number), value.clone()));
     let text = Keys(pairs.collect()).encode();
-    let segment = session.terms.target_segment.clamp(512, 2048);
+    let segment = session.terms.target_segment.clamp(512, 8192);
     let segment = usize::try_from(segment).unwrap_or(512);
     let parts: Vec<Bytes> = (0..text.len())
         .step_by(segment)
@@ -158,9 +158,12 @@ async fn send_parts(session: &mut Session, parts: &[Bytes]) -> Result<Keys, Find
     let Some((last, begin)) = parts.split_last() else {
         return Ok(Keys::default());
     };
-    for part in begin {
+    for (at, part) in begin.iter().enumerate() {
         request.flags = CONTINUE;
-        let (response, text) = opening(session, request, part.clone()).await?;
+        let (response, text) = match at {
+            0 => opening(session, request, part.clone()).await?,
+            _ => session.hear(request, part.clone()).await?,
+        };
         expect_more(&response, "a Text Request with the C bit")?;
         ensure!(
             text.is_empty() && response.flags & CONTINUE == 0,

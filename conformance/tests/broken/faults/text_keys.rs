@@ -52,7 +52,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         responses(|_, text| *text = text::encode(&[("InitiatorAlias", "Reject")]))
     }),
     fault("text.keys.obsolete", "markers are forgotten", || {
-        answers("IFMarker", "Reject", "NotUnderstood")
+        answers("IFMarker", "No", "NotUnderstood")
     }),
     fault(
         "text.keys.obsolete",
