@@ -25,6 +25,8 @@ pub(crate) struct Login {
     pub(crate) initiator: String,
     /// TargetName; without one it is a discovery session.
     pub(crate) target: Option<String>,
+    /// A discovery session, even if it names a target.
+    pub(crate) discovers: bool,
     pub(crate) isid: [u8; 6],
     /// Zero for a new session.
     pub(crate) tsih: u16,
@@ -41,6 +43,7 @@ impl Login {
         Self {
             initiator: subject.initiator.clone(),
             target: Some(subject.target.clone()),
+            discovers: false,
             isid,
             tsih: 0,
             cid: 0,
@@ -52,12 +55,10 @@ impl Login {
     /// The keys that the first request of a login has to hold (RFC 7143 §6.3).
     pub(crate) fn names(&self) -> Keys {
         let mut keys = Keys::of(&[("InitiatorName", &self.initiator)]);
-        match &self.target {
-            Some(target) => {
-                keys.set("SessionType", "Normal");
-                keys.set("TargetName", target);
-            }
-            None => keys.set("SessionType", "Discovery"),
+        let discovers = self.discovers || self.target.is_none();
+        keys.set("SessionType", if discovers { "Discovery" } else { "Normal" });
+        if let Some(target) = &self.target {
+            keys.set("TargetName", target);
         }
         keys
     }
