@@ -34,6 +34,7 @@ mod recovery;
 mod redirect;
 mod reject;
 mod reserve;
+mod send_targets;
 mod sense;
 mod task_sets;
 mod tasks;
@@ -59,6 +60,7 @@ pub fn all() -> Vec<&'static Check> {
         chap::CHECKS,
         chap_mutual::CHECKS,
         discovery::CHECKS,
+        send_targets::CHECKS,
         redirect::CHECKS,
         text::CHECKS,
         text_keys::CHECKS,

@@ -33,6 +33,7 @@ mod recovery;
 mod redirect;
 mod reject;
 mod reserve;
+mod send_targets;
 mod sense;
 mod task_sets;
 mod tasks;
@@ -58,6 +59,7 @@ pub(crate) fn all() -> Vec<&'static Fault> {
         chap::FAULTS,
         chap_mutual::FAULTS,
         discovery::FAULTS,
+        send_targets::FAULTS,
         redirect::FAULTS,
         text::FAULTS,
         text_keys::FAULTS,
