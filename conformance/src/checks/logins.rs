@@ -137,6 +137,21 @@ pub(super) async fn must_fail(talk: &mut Talk, what: &str, statuses: &[u16]) -> 
     Ok(())
 }
 
+/// What was sent last has to be answered by a Login Response that blames the initiator.
+pub(super) async fn must_be_blamed(talk: &mut Talk, what: &str) -> Verdict {
+    match talk.refusal().await? {
+        Refusal::None(_) => violation!("{what}, and the login goes on"),
+        Refusal::Closed => violation!(
+            "{what}, and the connection is closed without the Login Response that says so"
+        ),
+        Refusal::Status(status) => ensure!(
+            status >> 8 == 2,
+            "{what}: status {status:#06x} instead of an error of the initiator (class 2)"
+        ),
+    }
+    Ok(())
+}
+
 /// A Login Request with something in its header changed.
 pub(super) fn edited(mut request: Pdu, edit: impl FnOnce(&mut LoginRequest)) -> Pdu {
     if let Header::LoginRequest(header) = &mut request.header {

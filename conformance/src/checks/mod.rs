@@ -13,6 +13,7 @@ mod digests;
 mod discovery;
 mod inquiry;
 mod login_headers;
+mod login_intruders;
 mod login_keys;
 mod login_security;
 mod login_sessions;
@@ -52,6 +53,7 @@ pub fn all() -> Vec<&'static Check> {
     let families = [
         login_stages::CHECKS,
         login_security::CHECKS,
+        login_intruders::CHECKS,
         login_text::CHECKS,
         login_keys::CHECKS,
         login_values::CHECKS,

@@ -12,6 +12,7 @@ mod digests;
 mod discovery;
 mod inquiry;
 mod login_headers;
+mod login_intruders;
 mod login_keys;
 mod login_security;
 mod login_sessions;
@@ -51,6 +52,7 @@ pub(crate) fn all() -> Vec<&'static Fault> {
     let families = [
         login_stages::FAULTS,
         login_security::FAULTS,
+        login_intruders::FAULTS,
         login_text::FAULTS,
         login_keys::FAULTS,
         login_values::FAULTS,
