@@ -176,3 +176,15 @@ fn a_long_cdb_arrives_with_its_first_sixteen_bytes() {
     wire.say(&read(2, 101, 0));
     wire.command();
 }
+
+/// RFC 7143 §11.2.2.1: a segment of a reserved type is an error of the protocol, and the command is not carried out.
+#[test]
+fn an_additional_segment_of_a_reserved_type_is_refused() {
+    let mut wire = Wire::logged_in(EAGER);
+    let command = read(1, 100, 0).byte(4, 2);
+    let mut bytes = command.bytes();
+    bytes.extend_from_slice(&[0x00, 0x05, 0x3f, 0x00, 1, 2, 3, 4]);
+    wire.say_bytes(&bytes);
+    wire.hear_reject(0x04, &command);
+    assert!(wire.event().is_none());
+}

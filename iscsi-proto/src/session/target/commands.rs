@@ -17,10 +17,15 @@ use crate::wire::opcode::RejectReason;
 impl FullFeature {
     /// At least one of F and W is set, the attribute is one, and additional segments add up (RFC 7143 §11.3.1).
     pub(super) fn check_command(header: &ScsiCommand, ahs: &Bytes) -> Result<(), RejectReason> {
-        if header.flags & (FINAL | WRITE) == 0 || segments(ahs).is_err() {
+        let segments = segments(ahs).map_err(|_cut_off| RejectReason::INVALID_PDU_FIELD)?;
+        if header.flags & (FINAL | WRITE) == 0 {
             return Err(RejectReason::INVALID_PDU_FIELD);
         }
         // Reserved values of defined fields break the protocol (RFC 7143 §11).
+        let is_reserved = |segment: &Segment| matches!(segment, Segment::Unknown { .. });
+        if segments.iter().any(is_reserved) {
+            return Err(RejectReason::PROTOCOL_ERROR);
+        }
         match TaskAttribute::from_bits(header.flags) {
             Some(_) => Ok(()),
             None => Err(RejectReason::PROTOCOL_ERROR),
