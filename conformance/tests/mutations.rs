@@ -60,7 +60,9 @@ async fn judged(kind: Kind, fault: Option<&Fault>, checks: &[&'static Check]) ->
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sound_targets_fail_no_check_and_every_check_passes_on_one() {
-    let all = iscsi_conformance::all();
+    let only = std::env::var("CHECK").unwrap_or_default();
+    let mut all = iscsi_conformance::all();
+    all.retain(|check| check.rule.name.contains(&only));
     let mut reasons: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     let mut passed = BTreeSet::new();
     for kind in Kind::ALL {
