@@ -109,25 +109,23 @@ pub struct Run<'a> {
     pub facts: &'a Facts,
     /// Whether checks are played that change the medium, or disturb whoever else uses the unit.
     pub destructive: bool,
+    /// The longest that one check may take, whatever its target does, and the longest that a target may be away after
+    /// a check that failed.
+    pub check_limit: Duration,
     /// The longest that all checks may take together.
     pub limit: Duration,
 }
 
 impl<'a> Run<'a> {
-    /// A run that writes nothing and that nothing but its checks bounds.
+    /// A run that writes nothing. One check may take ten times the patience, and all together what they need.
     pub fn new(subject: &'a Subject, facts: &'a Facts) -> Self {
         Self {
             subject,
             facts,
             destructive: false,
+            check_limit: (subject.patience * PATIENCES).max(SHORTEST_LIMIT),
             limit: Duration::MAX,
         }
-    }
-
-    /// The longest that one check may take, whatever its target does, and the longest that a target may be away after
-    /// a check that failed.
-    fn check_limit(&self) -> Duration {
-        (self.subject.patience * PATIENCES).max(SHORTEST_LIMIT)
     }
 
     /// Plays the checks until all are over, or `stop` says why it ends early. `each` is told of every one when it is
@@ -175,7 +173,7 @@ impl<'a> Run<'a> {
         is_last: bool,
     ) -> (Judged, Option<String>) {
         let began = Instant::now();
-        let limit = self.check_limit();
+        let limit = self.check_limit;
         let Some(mut judged) = self.play(check, limit.min(left), left <= limit).await else {
             let why = format!(
                 "the limit of {} for the whole run was over",
@@ -242,7 +240,7 @@ impl<'a> Run<'a> {
             Ok(Some(ended)) => outcome_of(ended),
             Err(_late) if is_all_that_is_left => return None,
             Err(_late) => {
-                let bound = format!("not over after {:.0} s", limit.as_secs_f64());
+                let bound = format!("not over after {}", spoken(limit));
                 (Outcome::Failed, bound)
             }
         };
@@ -308,3 +306,104 @@ const SHORTEST_LIMIT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(200);
 /// The most characters of a detail or of a line of a transcript.
 const MOST_CHARACTERS: usize = 2000;
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::check::Level;
+
+    /// Scripts that a suite must survive, since a script may have mistakes.
+    const CHECKS: [Check; 4] = [
+        check("a", |_| Box::pin(async { Ok(()) })),
+        check("b", |_| Box::pin(async { panic!("a mistake") })),
+        check("c", |_| {
+            Box::pin(async {
+                // Neither waits nor gives way.
+                std::thread::sleep(Duration::from_secs(1));
+                Ok(())
+            })
+        }),
+        check("d", |_| Box::pin(std::future::pending())),
+    ];
+
+    const fn check(name: &'static str, script: crate::check::Script) -> Check {
+        Check {
+            rule: Rule {
+                name,
+                section: "",
+                level: Level::Must,
+                sends: "",
+                expects: "",
+            },
+            effect: Effect::Reads,
+            script,
+        }
+    }
+
+    fn subject(address: SocketAddr) -> Subject {
+        Subject {
+            address: address.to_string(),
+            target: String::new(),
+            lun: 0,
+            initiator: String::new(),
+            chap: None,
+            mutual: None,
+            patience: Duration::from_millis(50),
+        }
+    }
+
+    async fn outcomes(order: [usize; 4], check_limit: Duration, limit: Duration) -> Vec<String> {
+        let checks: &'static [Check; 4] = &CHECKS;
+        // Takes connections and does nothing with them.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let subject = subject(listener.local_addr().unwrap());
+        let facts = Facts::default();
+        let run = Run {
+            check_limit,
+            limit,
+            ..Run::new(&subject, &facts)
+        };
+        let checks = order.map(|at| &checks[at]);
+        let report = run.judge(&checks, std::future::pending(), |_| {}).await;
+        let shown = report.judged.iter().map(|judged| {
+            let rule = judged.rule.name;
+            format!("{rule} {} {}", judged.outcome.word(), judged.detail)
+        });
+        shown.collect()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn a_script_that_panics_or_never_gives_way_does_not_end_the_run() {
+        let limit = Duration::from_millis(300);
+        let said = outcomes([1, 0, 2, 3], limit, Duration::MAX).await;
+        assert_eq!(
+            said,
+            [
+                "b skipped the suite itself failed here, which says nothing about the target",
+                "a passed ",
+                "c failed not over after 0.3 s; afterwards the target lets no ordinary initiator in any more",
+                "d skipped the target lets no ordinary initiator in since c",
+            ]
+        );
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn what_the_limit_of_the_run_leaves_out_is_skipped() {
+        let limit = Duration::from_millis(300);
+        let said = outcomes([0, 3, 0, 1], Duration::from_secs(60), limit).await;
+        let over = "skipped the limit of 0.3 s for the whole run was over";
+        assert_eq!(
+            said,
+            [
+                "a passed ".to_owned(),
+                format!("d {over}"),
+                format!("a {over}"),
+                format!("b {over}"),
+            ]
+        );
+    }
+}

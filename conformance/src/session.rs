@@ -395,6 +395,11 @@ impl Session {
                         "Data-In at offset {offset} where {} is next",
                         gathered.len()
                     );
+                    ensure!(
+                        gathered.len() <= MOST_BYTES,
+                        "Data-In has no end: {} bytes have come",
+                        gathered.len()
+                    );
                     gathered.extend_from_slice(&pdu.data);
                     if header.flags & STATUS != 0 {
                         return Ok(Reply {
@@ -534,6 +539,8 @@ fn length(bytes: u32) -> usize {
 const SIMPLE: u8 = 1;
 /// The most PDUs of one command.
 const MOST_PDUS: usize = 4096;
+/// The most bytes that one command brings before that counts as endless.
+const MOST_BYTES: usize = 64 * 1024 * 1024;
 /// The most pings and Asynchronous Messages in a row.
 const MOST_ASIDES: usize = 32;
 /// The most Unit Attentions that a login may leave.

@@ -1,0 +1,268 @@
+//! The suite against targets that do it no good: it ends in time, whatever they do, and says something sensible.
+#![allow(clippy::unwrap_used, reason = "what a test cannot set up must end it")]
+
+#[allow(dead_code, reason = "every test binary uses another part of it")]
+#[path = "../broken/mod.rs"]
+mod broken;
+mod targets;
+
+use std::time::{Duration, Instant};
+
+use broken::{Act, Broken, Kind, Saboteur, Seen};
+use futures::StreamExt as _;
+use iscsi_conformance::{Facts, Judged, Outcome, Run, Subject, Unusable, all, probe};
+use targets::{Dice, Hostile, Manner};
+
+/// How many checks are played together where they only wait.
+const AT_ONCE: usize = 32;
+/// How many are played together where each may hold as much as a check may.
+const FEW_AT_ONCE: usize = 8;
+/// How long one check may take.
+const CHECK_LIMIT: Duration = Duration::from_secs(1);
+/// What this whole process may hold, with all tests that run beside one another.
+const MOST_KIB: u64 = 1024 * 1024;
+/// How long the suite waits for an answer.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+fn subject(address: impl ToString) -> Subject {
+    let account = |(user, secret): (&str, &str)| iscsi_conformance::Credentials {
+        user: user.to_owned(),
+        secret: secret.as_bytes().to_vec().into(),
+    };
+    Subject {
+        address: address.to_string(),
+        target: broken::NAME.to_owned(),
+        lun: 0,
+        initiator: "iqn.2013-07.org.vmthunder:conformance".to_owned(),
+        chap: Some(account(broken::CHAP[0])),
+        mutual: Some(account(broken::CHAP[1])),
+        patience: PATIENCE,
+    }
+}
+
+fn facts() -> Facts {
+    Facts {
+        block_bytes: 512,
+        blocks: 65_536,
+        serial: "sound".to_owned(),
+        product: "VMTHNDR sound".to_owned(),
+    }
+}
+
+/// Every check alone, so that none is left out because of another.
+async fn each_alone(subject: &Subject, at_once: usize) -> Vec<Judged> {
+    let facts = facts();
+    let runs = all().into_iter().map(|check| {
+        let (subject, facts) = (subject.clone(), facts.clone());
+        async move {
+            let run = Run {
+                destructive: true,
+                check_limit: CHECK_LIMIT,
+                ..Run::new(&subject, &facts)
+            };
+            let report = run.judge(&[check], std::future::pending(), |_| {}).await;
+            report.judged
+        }
+    });
+    let judged: Vec<Vec<Judged>> = futures::stream::iter(runs)
+        .buffered(at_once)
+        .collect()
+        .await;
+    judged.into_iter().flatten().collect()
+}
+
+/// What holds for every report: a verdict for each check, a reason for each that did not pass, nothing that a terminal
+/// would obey, nothing endless, and no script that ended in a panic.
+fn is_sensible(judged: &[Judged]) {
+    let names: Vec<_> = judged.iter().map(|judged| judged.rule.name).collect();
+    let all: Vec<_> = all().iter().map(|check| check.rule.name).collect();
+    assert_eq!(names, all);
+    for judged in judged {
+        let passed = judged.outcome == Outcome::Passed;
+        assert_eq!(judged.detail.is_empty(), passed, "{judged:?}");
+        assert!(!judged.detail.contains("the suite itself"), "{judged:?}");
+        let lines = judged.transcript.iter().chain([&judged.detail]);
+        for line in lines {
+            assert!(
+                line.len() < 10_000 && !line.contains(char::is_control),
+                "{line}"
+            );
+        }
+        assert!(judged.transcript.len() <= 201);
+        // The limit of one check, and what a busy machine adds.
+        assert!(judged.seconds < 10.0, "{judged:?}");
+    }
+}
+
+async fn survives(manner: Manner) {
+    let target = Hostile::start(manner).await;
+    let subject = subject(target.address);
+    // None of them is a target that could be judged at all.
+    let began = Instant::now();
+    let refused = probe(&subject).await.unwrap_err();
+    assert!(!refused.to_string().is_empty());
+    assert!(began.elapsed() < Duration::from_secs(20), "{manner:?}");
+    let at_once = if manner == Manner::Floods {
+        FEW_AT_ONCE
+    } else {
+        AT_ONCE
+    };
+    is_sensible(&each_alone(&subject, at_once).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_check_ends_against_targets_that_say_nothing() {
+    for manner in [
+        Manner::Silent,
+        Manner::Deaf,
+        Manner::SilentAfterLogin,
+        Manner::Trickles,
+    ] {
+        survives(manner).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_check_ends_against_targets_that_close() {
+    for manner in [Manner::Closes, Manner::ClosesAtRandom] {
+        survives(manner).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_check_ends_against_targets_that_talk_nonsense() {
+    for manner in [
+        Manner::Noise,
+        Manner::RandomPdus,
+        Manner::RandomAfterLogin,
+        Manner::Pings,
+    ] {
+        survives(manner).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_whose_data_has_no_end_costs_no_memory_without_end() {
+    survives(Manner::Floods).await;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM"))
+        .unwrap();
+    let kib: u64 = peak.split_whitespace().nth(1).unwrap().parse().unwrap();
+    println!("{kib} KiB at the peak");
+    assert!(kib < MOST_KIB, "{kib} KiB");
+}
+
+/// A sound target whose answers are lost, doubled, damaged or replaced now and then, or whose connection breaks.
+fn mangles(seed: u64) -> Saboteur {
+    let mut dice = Dice(seed);
+    Box::new(move |seen, lane| {
+        let Seen::Response(pdu) = seen else {
+            return Act::Pass;
+        };
+        let tag = broken::common(pdu).initiator_task_tag.get().to_be_bytes();
+        match dice.below(40) {
+            0 => Act::Replace(Vec::new()),
+            1 => Act::Replace(vec![pdu.clone(), pdu.clone()]),
+            2 => {
+                lane.hang_up();
+                Act::Pass
+            }
+            3 => Act::Replace(vec![dice.pdu(&tag)]),
+            4 => Act::Replace(vec![dice.pdu(&tag), pdu.clone()]),
+            5 => {
+                let mut bytes = lane.encode(pdu);
+                let at = dice.below(bytes.len());
+                bytes[at] ^= 1 << dice.below(8);
+                lane.bytes_to_initiator(bytes.into());
+                Act::Replace(Vec::new())
+            }
+            6 => {
+                let mut bytes = lane.encode(pdu);
+                bytes.truncate(dice.below(bytes.len()));
+                lane.bytes_to_initiator(bytes.into());
+                lane.hang_up();
+                Act::Replace(Vec::new())
+            }
+            _ => Act::Pass,
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_check_ends_against_a_target_that_is_sound_but_now_and_then() {
+    for seed in 0..4 {
+        let target = Broken::start(Kind::ALL[usize::from(seed % 2 == 1)], mangles(seed)).await;
+        is_sensible(&each_alone(&subject(target.address), AT_ONCE).await);
+    }
+}
+
+/// The whole suite in its order, as the command line plays it.
+async fn whole(manner: Manner) -> (iscsi_conformance::Report, Duration) {
+    let target = Hostile::start(manner).await;
+    let (subject, facts) = (subject(target.address), facts());
+    let run = Run {
+        destructive: true,
+        check_limit: CHECK_LIMIT,
+        ..Run::new(&subject, &facts)
+    };
+    let began = Instant::now();
+    let report = run.judge(&all(), std::future::pending(), |_| {}).await;
+    (report, began.elapsed())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_breaks_off_when_nobody_lets_it_in() {
+    let whole = futures::future::join_all(Manner::ALL.map(whole)).await;
+    for (manner, (report, took)) in Manner::ALL.into_iter().zip(whole) {
+        is_sensible(&report.judged);
+        let why = report.broken_off.unwrap();
+        assert!(why.contains("no ordinary initiator"), "{manner:?}: {why}");
+        assert!(took < Duration::from_secs(60), "{manner:?}: {took:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_a_target_cannot_be_judged_is_told_apart() {
+    let nobody = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
+    };
+    let refused = probe(&subject(nobody)).await.unwrap_err();
+    assert!(matches!(refused, Unusable::NotReached(_)), "{refused:?}");
+
+    let plain = Broken::start(Kind::Plain, broken::nothing()).await;
+    let sound = Subject {
+        patience: Duration::from_secs(10),
+        ..subject(plain.address)
+    };
+    assert_eq!(probe(&sound).await.unwrap().block_bytes, 512);
+    let mut wrong = sound.clone();
+    wrong.target += "x";
+    let refused = probe(&wrong).await.unwrap_err();
+    assert!(matches!(refused, Unusable::Refused(0x0203)), "{refused:?}");
+    let wrong = Subject { lun: 77, ..sound };
+    let refused = probe(&wrong).await.unwrap_err();
+    assert!(
+        matches!(&refused, Unusable::NoUnit(there) if there.contains(&0)),
+        "{refused:?}"
+    );
+
+    let chap = Broken::start(Kind::Chap, broken::nothing()).await;
+    let stranger = Subject {
+        chap: None,
+        address: chap.address.to_string(),
+        patience: Duration::from_secs(10),
+        ..subject(chap.address)
+    };
+    let refused = probe(&stranger).await.unwrap_err();
+    assert!(matches!(refused, Unusable::Refused(0x0201)), "{refused:?}");
+
+    let silent = Hostile::start(Manner::Silent).await;
+    let refused = probe(&subject(silent.address)).await.unwrap_err();
+    assert!(matches!(refused, Unusable::NoLogin(_)), "{refused:?}");
+    let silent = Hostile::start(Manner::SilentAfterLogin).await;
+    let refused = probe(&subject(silent.address)).await.unwrap_err();
+    assert!(matches!(refused, Unusable::NotReady(_)), "{refused:?}");
+}
