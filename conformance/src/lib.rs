@@ -10,6 +10,7 @@ mod chap;
 mod check;
 mod checks;
 mod fields;
+pub mod initiator;
 mod keys;
 mod login;
 mod management;

@@ -90,6 +90,18 @@ impl Wire {
         }
     }
 
+    /// Bytes that were read from the connection already, to be taken again.
+    pub(crate) fn unread(&mut self, bytes: BytesMut) {
+        let later = std::mem::replace(&mut self.input, bytes);
+        self.input.extend_from_slice(&later);
+    }
+
+    /// `HOST:PORT` of this side.
+    pub(crate) fn local_address(&self) -> String {
+        let address = self.stream.local_addr();
+        address.map_or_else(|_| String::new(), |address| address.to_string())
+    }
+
     /// Digests in both directions from the next PDU on.
     pub(crate) fn set_digests(&mut self, header: bool, data: bool) {
         self.digests = Digests { header, data };
@@ -105,6 +117,16 @@ impl Wire {
     pub(crate) async fn send(&mut self, pdu: Pdu) {
         let bytes = self.encode(&pdu);
         self.note(Entry::Pdu(Way::Sent, pdu));
+        self.write(&bytes).await;
+    }
+
+    /// Sends PDUs in one piece, so that the peer has all of them before it can react to the first.
+    pub(crate) async fn send_together(&mut self, pdus: Vec<Pdu>) {
+        let mut bytes = Vec::new();
+        for pdu in pdus {
+            bytes.extend(self.encode(&pdu));
+            self.note(Entry::Pdu(Way::Sent, pdu));
+        }
         self.write(&bytes).await;
     }
 

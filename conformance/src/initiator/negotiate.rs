@@ -1,0 +1,178 @@
+//! What the scripted target answers to keys (RFC 7143 §6.2, §12, §13).
+
+use crate::initiator::login::Asked;
+use crate::initiator::manner::Manner;
+use crate::keys::Keys;
+use crate::login::OPERATIONAL;
+
+/// The negotiation of one login.
+#[derive(Debug)]
+pub(crate) struct Negotiation {
+    pub(crate) manner: Manner,
+    /// The results, and what the initiator declared.
+    pub(crate) results: Keys,
+    /// What the initiator answered to keys of the target.
+    pub(crate) replies: Keys,
+    introduced: bool,
+    declared: bool,
+    reluctance: u32,
+    /// Keys that the target asked and that are not answered yet.
+    open: Vec<&'static str>,
+}
+
+impl Negotiation {
+    pub(crate) fn new(manner: Manner) -> Self {
+        Self {
+            manner,
+            results: Keys::default(),
+            replies: Keys::default(),
+            introduced: false,
+            declared: false,
+            reluctance: manner.reluctance,
+            open: Vec::new(),
+        }
+    }
+
+    /// The answers to a request, and what the target has to say itself.
+    pub(crate) fn answer(&mut self, asked: &Asked, discovery: bool) -> Keys {
+        let mut keys = Keys::default();
+        for (key, value) in &asked.keys.0 {
+            if let Some(at) = self.open.iter().position(|open| open == key) {
+                self.open.remove(at);
+                self.replies.set(key, value);
+                if !matches!(value.as_str(), "NotUnderstood" | "Irrelevant" | "Reject") {
+                    self.results.set(key, value);
+                }
+            } else if let Some(answer) = self.reply(key, value, discovery) {
+                keys.set(key, &answer);
+                self.results.set(key, &answer);
+            } else {
+                self.results.set(key, value);
+            }
+        }
+        if !std::mem::replace(&mut self.introduced, true) {
+            keys.set("TargetPortalGroupTag", "1");
+        }
+        if asked.stage() == OPERATIONAL && !std::mem::replace(&mut self.declared, true) {
+            keys.set("MaxRecvDataSegmentLength", self.own_segment());
+            for (key, value) in self.manner.declares.iter().chain(self.manner.asks) {
+                keys.set(key, value);
+            }
+            let asks = self.manner.asks.iter().map(|(key, _)| *key);
+            self.open = asks.collect();
+        }
+        keys
+    }
+
+    /// Whether the target agrees to the next stage, now that it is asked to.
+    pub(crate) fn may_move(&mut self) -> bool {
+        if !self.open.is_empty() {
+            return false;
+        }
+        let reluctant = self.reluctance > 0;
+        self.reluctance = self.reluctance.saturating_sub(1);
+        !reluctant
+    }
+
+    /// True unless the target has more to say.
+    pub(crate) fn is_over(&self) -> bool {
+        self.declared || (self.manner.declares.is_empty() && self.manner.asks.is_empty())
+    }
+
+    /// The target's MaxRecvDataSegmentLength; the default if no stage came where it could be declared.
+    pub(crate) fn own_limit(&self) -> u32 {
+        match self.declared {
+            true => self.own_segment().parse().unwrap_or(DEFAULT_SEGMENT),
+            false => DEFAULT_SEGMENT,
+        }
+    }
+
+    fn own_segment(&self) -> &'static str {
+        let wish = self.manner.wish("MaxRecvDataSegmentLength");
+        wish.unwrap_or("8192")
+    }
+
+    fn reply(&self, key: &str, offered: &str, discovery: bool) -> Option<String> {
+        let mut insists = self.manner.insists.iter();
+        if let Some((_, value)) = insists.find(|(name, _)| *name == key) {
+            return Some((*value).to_owned());
+        }
+        let wish = self.manner.wish(key).unwrap_or_default();
+        let values: Vec<&str> = offered.split(',').collect();
+        Some(match key {
+            "InitiatorName"
+            | "TargetName"
+            | "InitiatorAlias"
+            | "SessionType"
+            | "MaxRecvDataSegmentLength"
+            | "X#NodeArchitecture" => return None,
+            "AuthMethod" => choice(&values, &["None"]),
+            "HeaderDigest" => digest(&values, self.manner.digests.header),
+            "DataDigest" => digest(&values, self.manner.digests.data),
+            "TaskReporting" => choice(&values, &["RFC3720"]),
+            "InitialR2T"
+            | "ImmediateData"
+            | "MaxBurstLength"
+            | "FirstBurstLength"
+            | "MaxOutstandingR2T"
+            | "DataPDUInOrder"
+            | "DataSequenceInOrder"
+                if discovery =>
+            {
+                "Irrelevant".to_owned()
+            }
+            "InitialR2T" | "DataPDUInOrder" | "DataSequenceInOrder" => {
+                yes_or_no(offered == "Yes" || wish == "Yes")
+            }
+            "ImmediateData" => yes_or_no(offered == "Yes" && wish == "Yes"),
+            "MaxConnections" | "MaxBurstLength" | "FirstBurstLength" | "DefaultTime2Retain"
+            | "MaxOutstandingR2T" | "ErrorRecoveryLevel" | "iSCSIProtocolLevel" => {
+                number(offered, wish, u32::min)
+            }
+            "DefaultTime2Wait" => number(offered, wish, u32::max),
+            "IFMarker" | "OFMarker" => yes_or_no(false),
+            "IFMarkInt" | "OFMarkInt" => "Reject".to_owned(),
+            _ => "NotUnderstood".to_owned(),
+        })
+    }
+}
+
+/// The first of the offered values that the target supports.
+fn choice(offered: &[&str], supported: &[&str]) -> String {
+    let found = offered.iter().find(|value| supported.contains(value));
+    (*found.unwrap_or(&"Reject")).to_owned()
+}
+
+/// A target that does not agree to digests still has to when there is no "None" among the values.
+fn digest(offered: &[&str], agrees: bool) -> String {
+    let order = match agrees {
+        true => ["CRC32C", "None"],
+        false => ["None", "CRC32C"],
+    };
+    let found = order.iter().find(|value| offered.contains(value));
+    (*found.unwrap_or(&"Reject")).to_owned()
+}
+
+fn yes_or_no(yes: bool) -> String {
+    if yes { "Yes" } else { "No" }.to_owned()
+}
+
+/// The result of a numerical negotiation; what is no number is rejected.
+fn number(offered: &str, wish: &str, result: fn(u32, u32) -> u32) -> String {
+    match (numeral(offered), numeral(wish)) {
+        (Some(offered), Some(wish)) => result(offered, wish).to_string(),
+        _ => "Reject".to_owned(),
+    }
+}
+
+/// A number in decimal or hexadecimal notation (RFC 7143 §6.1).
+pub(crate) fn numeral(text: &str) -> Option<u32> {
+    let hexadecimal = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+    match hexadecimal {
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+/// MaxRecvDataSegmentLength where nothing was declared (RFC 7143 §13.12).
+pub(crate) const DEFAULT_SEGMENT: u32 = 8192;

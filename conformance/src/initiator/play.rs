@@ -1,0 +1,309 @@
+//! Playing the drills: with a visitor one after the other, else all at once for whoever comes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{interval, sleep_until, timeout};
+
+use crate::check::{Finding, Verdict};
+use crate::initiator::drill::{Drill, Ends, SessionKind};
+use crate::initiator::hall::{Door, Hall, Listener};
+use crate::initiator::stage::{Scene, Stage, Visit};
+use crate::initiator::visitor::{Departure, Invitation, Visitor};
+use crate::run::{Judged, Outcome, Report};
+
+/// How initiators are judged.
+#[derive(Debug)]
+pub struct Options {
+    /// Who comes.
+    pub visitor: Visitor,
+    /// How long one drill may take.
+    pub limit: Duration,
+    /// How long an initiator may take for what it has to do at once.
+    pub patience: Duration,
+    /// Without a visitor of its own the run ends when nobody came for so long.
+    pub idle: Duration,
+    /// Without a visitor of its own a drill ends when its initiator stayed away for so long.
+    pub settle: Duration,
+}
+
+impl Options {
+    /// The usual times.
+    pub fn new(visitor: Visitor) -> Self {
+        Self {
+            visitor,
+            limit: Duration::from_secs(30),
+            patience: Duration::from_secs(5),
+            idle: Duration::from_secs(60),
+            settle: Duration::from_secs(6),
+        }
+    }
+}
+
+/// What the names of the drills' targets begin with; the name of the drill follows.
+pub const TARGET_PREFIX: &str = "iqn.2013-07.org.vmthunder:drill.";
+
+/// Plays drills; `each` is told of every one when it is over.
+pub async fn run(
+    listener: &Listener,
+    options: &Options,
+    drills: &[&'static Drill],
+    mut each: impl FnMut(&Judged),
+) -> Report {
+    let hall = Arc::new(Hall::default());
+    let names: Vec<String> = drills.iter().copied().map(target_of).collect();
+    let names = Arc::new(names);
+    let (_never_over, visit) = watch::channel(Visit::UnderWay);
+    let plain = format!("{TARGET_PREFIX}none");
+    let plain = Scene::new(plain, Arc::clone(&names), options.patience, visit);
+    hall.receive_others_at(Arc::new(plain));
+    let playing = async {
+        let mut report = Report::default();
+        match options.visitor {
+            Visitor::Anybody => {
+                open_house(options, &hall, &names, drills, |judged| {
+                    each(&judged);
+                    report.judged.push(judged);
+                })
+                .await;
+            }
+            _ => {
+                for drill in drills {
+                    let judged = play(listener, options, &hall, &names, drill).await;
+                    each(&judged);
+                    report.judged.push(judged);
+                }
+            }
+        }
+        report
+    };
+    tokio::select! {
+        report = playing => report,
+        () = Arc::clone(&hall).accept(&listener.socket) => Report::default(),
+    }
+}
+
+fn target_of(drill: &'static Drill) -> String {
+    format!("{TARGET_PREFIX}{}", drill.rule.name)
+}
+
+/// A drill whose door is open.
+struct Opened {
+    drill: &'static Drill,
+    stage: Stage,
+    scene: Arc<Scene>,
+    visit: watch::Sender<Visit>,
+    began: Instant,
+}
+
+fn open(options: &Options, hall: &Hall, names: &Arc<Vec<String>>, drill: &'static Drill) -> Opened {
+    let (visit, seen) = watch::channel(Visit::UnderWay);
+    let scene = Scene::new(target_of(drill), Arc::clone(names), options.patience, seen);
+    let scene = Arc::new(scene);
+    let (entries, door) = mpsc::channel(1);
+    hall.open(
+        Door {
+            scene: Arc::clone(&scene),
+            entries,
+        },
+        drill.session == SessionKind::Discovery,
+    );
+    Opened {
+        drill,
+        stage: Stage::new(Arc::clone(&scene), door),
+        scene,
+        visit,
+        began: Instant::now(),
+    }
+}
+
+/// Plays one drill with a visitor.
+async fn play(
+    listener: &Listener,
+    options: &Options,
+    hall: &Hall,
+    names: &Arc<Vec<String>>,
+    drill: &'static Drill,
+) -> Judged {
+    let mut opened = open(options, hall, names, drill);
+    let invitation = Invitation {
+        portal: listener.address().to_string(),
+        target: opened.scene.target.clone(),
+        discovery: drill.session == SessionKind::Discovery,
+    };
+    let (verdict, departure) = watch_over(options, &mut opened, invitation).await;
+    hall.close(&opened.scene.target);
+    let verdict = weigh(drill, &opened.scene, verdict, departure);
+    judged(&opened, verdict)
+}
+
+/// Lets the script and the visitor go on together until both are done, or the time is over.
+async fn watch_over(
+    options: &Options,
+    opened: &mut Opened,
+    invitation: Invitation,
+) -> (Verdict, Option<Departure>) {
+    let scene = Arc::clone(&opened.scene);
+    let script = (opened.drill.script)(&mut opened.stage);
+    let visitor = options.visitor.visit(invitation);
+    tokio::pin!(script, visitor);
+    let deadline = tokio::time::Instant::now() + options.limit;
+    let (mut verdict, mut departure) = (None, None);
+    loop {
+        tokio::select! {
+            biased;
+            found = &mut script, if verdict.is_none() => {
+                scene.finished.store(true, Ordering::Release);
+                let broken = found.is_err();
+                verdict = Some(found);
+                // Nothing that the visitor does yet would change it.
+                if broken { break; }
+            }
+            left = &mut visitor, if departure.is_none() => {
+                let succeeded = Some(left == Departure::Content);
+                departure = Some(left);
+                opened.visit.send_replace(Visit::Over { succeeded });
+            }
+            () = sleep_until(deadline) => break,
+        }
+        if verdict.is_some() && departure.is_some() {
+            break;
+        }
+    }
+    if verdict.is_none() {
+        let late = departure.is_none();
+        opened.visit.send_replace(Visit::Over {
+            succeeded: Some(departure == Some(Departure::Content)),
+        });
+        let found = timeout(options.patience.saturating_mul(LAST_PATIENCE), script).await;
+        verdict = found.ok();
+        if late && matches!(verdict, None | Some(Ok(()))) {
+            verdict = Some(Err(Finding::Violation(format!(
+                "the initiator is not done after {} s",
+                options.limit.as_secs()
+            ))));
+        }
+    }
+    let verdict = verdict.unwrap_or_else(|| {
+        let why = "the drill does not come to an end".to_owned();
+        Err(Finding::Violation(why))
+    });
+    (verdict, departure)
+}
+
+/// What the script found, and how the visitor fared.
+fn weigh(drill: &Drill, scene: &Scene, verdict: Verdict, departure: Option<Departure>) -> Verdict {
+    let visited = scene.visited.load(Ordering::Acquire);
+    match (verdict, departure) {
+        (_, Some(Departure::Died(why))) => Err(Finding::Violation(why)),
+        (_, Some(Departure::Nobody(why))) => Err(Finding::NotApplicable(why)),
+        (Err(Finding::NotApplicable(why)), Some(Departure::Failed(said))) if !visited => {
+            Err(Finding::NotApplicable(format!("{why} ({said})")))
+        }
+        (Ok(()) | Err(Finding::NotApplicable(_)), Some(Departure::Failed(why)))
+            if drill.ends == Ends::Succeeds =>
+        {
+            Err(Finding::Violation(format!(
+                "the initiator's user does not get what it wants: {why}"
+            )))
+        }
+        (verdict, _) => verdict,
+    }
+}
+
+fn judged(opened: &Opened, verdict: Verdict) -> Judged {
+    let (outcome, detail) = match verdict {
+        Ok(()) => (Outcome::Passed, String::new()),
+        Err(Finding::NotApplicable(why)) => (Outcome::Skipped, why),
+        Err(Finding::Violation(why) | Finding::Unreachable(why)) => (Outcome::Failed, why),
+    };
+    Judged {
+        rule: &opened.drill.rule,
+        outcome,
+        detail,
+        transcript: match outcome {
+            Outcome::Failed => opened.scene.transcript.show(),
+            _ => Vec::new(),
+        },
+        seconds: opened.began.elapsed().as_secs_f64(),
+    }
+}
+
+/// Plays all drills at once for whoever comes.
+async fn open_house(
+    options: &Options,
+    hall: &Hall,
+    names: &Arc<Vec<String>>,
+    drills: &[&'static Drill],
+    mut each: impl FnMut(Judged),
+) {
+    let mut playing = JoinSet::new();
+    let mut doors = Vec::new();
+    for drill in drills {
+        let mut opened = open(options, hall, names, drill);
+        doors.push((Arc::clone(&opened.scene), opened.visit.clone()));
+        let limit = options.limit;
+        playing.spawn(async move {
+            let scene = Arc::clone(&opened.scene);
+            let script = (opened.drill.script)(&mut opened.stage);
+            let verdict = bounded(script, &scene, limit).await;
+            scene.finished.store(true, Ordering::Release);
+            (opened, verdict)
+        });
+    }
+    let mut reported = BTreeSet::new();
+    let mut ticks = interval(TICK);
+    let mut last_sign = Instant::now();
+    while reported.len() < drills.len() {
+        tokio::select! {
+            Some(Ok((opened, verdict))) = playing.join_next() => {
+                hall.close(&opened.scene.target);
+                reported.insert(opened.scene.target.clone());
+                let judged = judged(&opened, verdict);
+                each(judged);
+            }
+            _ = ticks.tick() => {
+                for (scene, visit) in &doors {
+                    match scene.absence() {
+                        Some(absence) if absence < options.settle => last_sign = Instant::now(),
+                        Some(_) => { visit.send_replace(Visit::Over { succeeded: None }); }
+                        None => {}
+                    }
+                    if scene.is_occupied() { last_sign = Instant::now(); }
+                }
+                if last_sign.elapsed() > options.idle {
+                    for (_, visit) in &doors {
+                        visit.send_replace(Visit::Over { succeeded: None });
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A script for anybody: its time begins when somebody comes.
+async fn bounded(script: impl Future<Output = Verdict>, scene: &Scene, limit: Duration) -> Verdict {
+    let late = async {
+        while !scene.visited.load(Ordering::Acquire) {
+            tokio::time::sleep(TICK).await;
+        }
+        tokio::time::sleep(limit).await;
+    };
+    tokio::select! {
+        biased;
+        verdict = script => verdict,
+        () = late => Err(Finding::Violation(format!(
+            "the initiator is not done after {} s",
+            limit.as_secs()
+        ))),
+    }
+}
+
+/// So many patiences a script may take after its visitor is gone.
+const LAST_PATIENCE: u32 = 3;
+/// How often is looked who came and who left.
+const TICK: Duration = Duration::from_millis(100);

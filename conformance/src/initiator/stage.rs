@@ -1,0 +1,248 @@
+//! The place where a drill is played: initiators come in by its door.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use iscsi_proto::wire::Pdu;
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+
+use crate::check::{Finding, Verdict};
+use crate::initiator::caller::Caller;
+use crate::initiator::disk::Disk;
+use crate::initiator::login::Entry;
+use crate::initiator::manner::Manner;
+use crate::wire::{Heard, Transcript, Wire};
+
+/// What all connections to a drill's target share.
+#[derive(Debug)]
+pub(crate) struct Scene {
+    /// The target's name.
+    pub(crate) target: String,
+    /// What SendTargets answers in a discovery session.
+    pub(crate) names: Arc<Vec<String>>,
+    pub(crate) disk: Disk,
+    pub(crate) transcript: Transcript,
+    /// How long an initiator may take to do what it has to.
+    pub(crate) patience: Duration,
+    /// Whether the initiator is done, and how it went.
+    pub(crate) visit: watch::Receiver<Visit>,
+    tsih: AtomicU16,
+    /// True as soon as anybody came.
+    pub(crate) visited: AtomicBool,
+    /// True while the script waits for another connection.
+    pub(crate) waits: AtomicBool,
+    /// True once the script has ended.
+    pub(crate) finished: AtomicBool,
+    connections: AtomicUsize,
+    /// When the last connection was closed.
+    left: Mutex<Option<Instant>>,
+}
+
+/// A connection is there. It counts until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Presence(Arc<Scene>);
+
+impl Presence {
+    pub(crate) fn new(scene: &Arc<Scene>) -> Self {
+        scene.visited.store(true, Ordering::Release);
+        scene.connections.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(scene))
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        let mut left = self.0.left.lock().unwrap_or_else(PoisonError::into_inner);
+        *left = Some(Instant::now());
+        self.0.connections.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// How far an initiator is with a drill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Visit {
+    /// It may come, or come again.
+    UnderWay,
+    /// It is over. Whether the initiator's user got what it wanted is known where a command was run.
+    Over { succeeded: Option<bool> },
+}
+
+/// Where one drill is played.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    pub(crate) scene: Arc<Scene>,
+    door: mpsc::Receiver<Entry>,
+}
+
+impl Scene {
+    pub(crate) fn new(
+        target: String,
+        names: Arc<Vec<String>>,
+        patience: Duration,
+        visit: watch::Receiver<Visit>,
+    ) -> Self {
+        let serial = target.rsplit(':').next().unwrap_or_default().to_owned();
+        Self {
+            disk: Disk::new(&serial),
+            target,
+            names,
+            transcript: Transcript::default(),
+            patience,
+            visit,
+            tsih: AtomicU16::new(1),
+            visited: AtomicBool::new(false),
+            waits: AtomicBool::new(false),
+            finished: AtomicBool::new(false),
+            connections: AtomicUsize::new(0),
+            left: Mutex::default(),
+        }
+    }
+
+    /// A handle for a new session; never zero.
+    pub(crate) fn new_tsih(&self) -> u16 {
+        self.tsih.fetch_add(1, Ordering::Relaxed).max(1)
+    }
+
+    /// What an initiator says next, however long it takes; when the visit is over it has little time left.
+    pub(crate) async fn hear(&self, wire: &mut Wire) -> Heard {
+        tokio::select! {
+            biased;
+            heard = wire.next_within(LONGEST_SILENCE) => return heard,
+            () = self.over() => {}
+        }
+        match wire.next_within(LAST_WORDS).await {
+            Heard::Silence => Heard::Closed,
+            heard => heard,
+        }
+    }
+
+    /// Waits until the visit is over.
+    pub(crate) async fn over(&self) {
+        let mut visit = self.visit.clone();
+        // Without the other end the visit is over, too.
+        let _ended = visit.wait_for(|visit| *visit != Visit::UnderWay).await;
+    }
+
+    /// True while there is a connection.
+    pub(crate) fn is_occupied(&self) -> bool {
+        self.connections.load(Ordering::Acquire) > 0
+    }
+
+    /// How long nobody is there any more; `None` if nobody came yet, or somebody is there.
+    pub(crate) fn absence(&self) -> Option<Duration> {
+        let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        left.filter(|_| !self.is_occupied())
+            .map(|left| left.elapsed())
+    }
+
+    /// Whether the initiator's user got what it wanted; `None` where nobody knows.
+    fn succeeded(&self) -> Option<bool> {
+        match *self.visit.borrow() {
+            Visit::UnderWay => None,
+            Visit::Over { succeeded } => succeeded,
+        }
+    }
+}
+
+impl Stage {
+    pub(crate) fn new(scene: Arc<Scene>, door: mpsc::Receiver<Entry>) -> Self {
+        Self { scene, door }
+    }
+
+    /// The next connection on which a login begins; `None` if nobody comes any more.
+    pub(crate) async fn next(&mut self) -> Option<Entry> {
+        self.scene.waits.store(true, Ordering::Release);
+        let entry = tokio::select! {
+            biased;
+            entry = self.door.recv() => entry,
+            () = self.scene.over() => self.door.try_recv().ok(),
+        };
+        self.scene.waits.store(false, Ordering::Release);
+        entry
+    }
+
+    /// The next connection within a time.
+    pub(crate) async fn next_within(&mut self, time: Duration) -> Option<Entry> {
+        let entry = timeout(time, self.next()).await.unwrap_or_default();
+        self.scene.waits.store(false, Ordering::Release);
+        entry
+    }
+
+    /// The first connection.
+    pub(crate) async fn entry(&mut self) -> Result<Entry, Finding> {
+        self.next()
+            .await
+            .ok_or_else(|| Finding::NotApplicable("nobody logged in".to_owned()))
+    }
+
+    /// The next session, logged in soundly in this manner.
+    pub(crate) async fn caller(&mut self, manner: &Manner) -> Result<Caller, Finding> {
+        Ok(self.entry().await?.log_in(manner).await?)
+    }
+
+    /// The next session if another one comes.
+    pub(crate) async fn another(&mut self, manner: &Manner) -> Result<Option<Caller>, Finding> {
+        match self.next().await {
+            Some(entry) => Ok(Some(entry.log_in(manner).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Serves all sessions to their end and looks at each request before it is served. `look` says whether the request
+    /// was one that the rule is about; without any the rule does not apply, for the reason `missing`.
+    pub(crate) async fn watch(
+        &mut self,
+        manner: &Manner,
+        missing: &str,
+        mut look: impl FnMut(&Caller, &Pdu) -> Result<bool, Finding>,
+    ) -> Verdict {
+        let mut next = Some(self.caller(manner).await?);
+        let mut seen = 0_u64;
+        while let Some(mut caller) = next.take() {
+            while let Heard::Pdu(pdu) = caller.hear().await {
+                seen += u64::from(look(&caller, &pdu)?);
+                caller.serve(pdu).await;
+            }
+            drop(caller);
+            next = self.another(manner).await?;
+        }
+        match seen {
+            0 => Err(Finding::NotApplicable(missing.to_owned())),
+            _ => Ok(()),
+        }
+    }
+
+    /// The rule is kept; what is left of the visit is served.
+    pub(crate) async fn see_off(&mut self, caller: Caller) -> Verdict {
+        self.outcome(Some(caller)).await;
+        Ok(())
+    }
+
+    /// Serves all that comes until the visit is over; whether the initiator's user got what it wanted.
+    pub(crate) async fn outcome(&mut self, caller: Option<Caller>) -> Option<bool> {
+        if let Some(mut caller) = caller {
+            caller.serve_to_the_end().await;
+        }
+        while let Some(entry) = self.next().await {
+            if let Ok(mut caller) = entry.log_in(&Manner::PLAIN).await {
+                caller.serve_to_the_end().await;
+            }
+        }
+        self.scene.succeeded()
+    }
+}
+
+/// Serves a connection that no script wants.
+pub(crate) async fn serve_aside(entry: Entry) {
+    if let Ok(mut caller) = entry.log_in(&Manner::PLAIN).await {
+        caller.serve_to_the_end().await;
+    }
+}
+
+/// How long an initiator may have nothing to say.
+const LONGEST_SILENCE: Duration = Duration::from_secs(600);
+/// How long a connection may outlive the visit.
+const LAST_WORDS: Duration = Duration::from_millis(500);

@@ -1,0 +1,81 @@
+//! The drills are judged: a sound initiator passes, and every drill notices an initiator that breaks its rule.
+
+mod stumbling;
+
+use std::collections::BTreeMap;
+
+use futures::StreamExt as _;
+use iscsi_conformance::Outcome;
+use iscsi_conformance::initiator::{Drill, drills};
+use stumbling::{Fault, faults, judged};
+
+/// How many initiators are judged together.
+const AT_ONCE: usize = 8;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sound_initiator_passes_every_drill() {
+    let only = std::env::var("DRILL").unwrap_or_default();
+    let wanted = drills()
+        .into_iter()
+        .filter(|drill| drill.rule.name.contains(&only));
+    let runs = wanted.map(|drill| judged(drill, None));
+    let mut runs = futures::stream::iter(runs).buffer_unordered(AT_ONCE);
+    let mut not_passed = Vec::new();
+    while let Some(judged) = runs.next().await {
+        println!(
+            "{}: {:?} {} ({:.2} s)",
+            judged.rule.name, judged.outcome, judged.detail, judged.seconds
+        );
+        if judged.outcome != Outcome::Passed {
+            not_passed.push(format!("{judged:#?}"));
+        }
+    }
+    assert!(
+        not_passed.is_empty(),
+        "not passed:\n{}",
+        not_passed.join("\n")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_drill_notices_the_fault_that_breaks_its_rule() {
+    let all = drills();
+    let named: BTreeMap<&str, &'static Drill> =
+        all.iter().map(|drill| (drill.rule.name, *drill)).collect();
+    let only = std::env::var("FAULT").unwrap_or_default();
+    let wanted = |fault: &&Fault| fault.name.contains(&only) || fault.trips.contains(&only);
+    let faults = faults::all();
+    let runs = faults.iter().copied().filter(wanted).map(|fault| {
+        let drill = named.get(fault.trips).copied();
+        let drill = drill.unwrap_or_else(|| panic!("no drill is called {}", fault.trips));
+        async move { (fault, judged(drill, Some(fault.saboteur)).await) }
+    });
+    let mut runs = futures::stream::iter(runs).buffer_unordered(AT_ONCE);
+    let (mut caught, mut missed) = (0, Vec::new());
+    while let Some((fault, judged)) = runs.next().await {
+        println!(
+            "{}: {}: {} ({:.2} s)",
+            fault.trips, fault.name, judged.detail, judged.seconds
+        );
+        match judged.outcome {
+            Outcome::Failed => caught += 1,
+            _ => missed.push(format!("{}: {judged:#?}", fault.name)),
+        }
+    }
+    assert!(missed.is_empty(), "not noticed:\n{}", missed.join("\n"));
+    println!("{} drills, {caught} faults, every one noticed", all.len());
+}
+
+#[test]
+fn every_drill_has_a_fault_and_a_name_of_its_own() {
+    let faults = faults::all();
+    let all = drills();
+    let bare: Vec<&str> = all
+        .iter()
+        .map(|drill| drill.rule.name)
+        .filter(|name| faults.iter().all(|fault| fault.trips != *name))
+        .collect();
+    assert!(bare.is_empty(), "drills that no fault trips: {bare:?}");
+    let named: BTreeMap<&str, ()> = all.iter().map(|drill| (drill.rule.name, ())).collect();
+    assert_eq!(named.len(), all.len(), "two drills have the same name");
+}
