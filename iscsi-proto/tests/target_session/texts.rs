@@ -329,10 +329,16 @@ fn what_the_login_settled_is_not_negotiated_anew() {
     wire.command();
 }
 
-/// RFC 7143 §4.3: in a discovery session there is nothing to manage.
+/// RFC 7143 §4.3: in a discovery session there is nothing to manage, and nothing to ping. What asks for no answer
+/// (§11.18.1) is left alone.
 #[test]
-fn a_discovery_session_has_no_tasks_to_manage() {
+fn a_discovery_session_has_no_tasks_to_manage_and_no_echo() {
     let mut wire = Wire::logged_in("SessionType=Discovery");
+    let ping = Say::new(0x40, 0x80, 8).word(20, NO_TAG).cmd_sn(100);
+    wire.say(&ping);
+    wire.hear_reject(0x04, &ping);
+    wire.say(&Say::new(0x40, 0x80, NO_TAG).word(20, NO_TAG).cmd_sn(100));
+    assert!(wire.hear().is_empty());
     let request = crate::harness::manage(5, 9, 100, NO_TAG, 0);
     wire.say(&request);
     wire.hear_reject(0x04, &request);

@@ -239,7 +239,10 @@ impl FullFeature {
             return Err(RejectReason::INVALID_PDU_FIELD);
         }
         match &pdu.header {
-            Header::ScsiCommand(_) | Header::TaskManagementRequest(_) if !self.is_normal() => {
+            // Texts and logouts are all that a discovery session takes (RFC 7143 §4.3).
+            Header::ScsiCommand(_) | Header::TaskManagementRequest(_) | Header::NopOut(_)
+                if !self.is_normal() =>
+            {
                 Err(RejectReason::PROTOCOL_ERROR)
             }
             Header::ScsiCommand(header) => Self::check_command(header, &pdu.ahs),
