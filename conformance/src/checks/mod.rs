@@ -15,6 +15,7 @@ mod inquiry;
 mod login_headers;
 mod login_intruders;
 mod login_keys;
+mod login_names;
 mod login_security;
 mod login_sessions;
 mod login_stages;
@@ -54,6 +55,7 @@ pub fn all() -> Vec<&'static Check> {
         login_stages::CHECKS,
         login_security::CHECKS,
         login_intruders::CHECKS,
+        login_names::CHECKS,
         login_text::CHECKS,
         login_keys::CHECKS,
         login_values::CHECKS,

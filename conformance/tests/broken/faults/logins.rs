@@ -40,6 +40,42 @@ pub(crate) fn value(key: &'static str, value: &'static str) -> Saboteur {
     })
 }
 
+/// Changes the value of a key before the target sees it.
+pub(crate) fn asked(
+    key: &'static str,
+    mut change: impl FnMut(&str) -> String + Send + 'static,
+) -> Saboteur {
+    edit::asked_keys(move |pairs| {
+        for (_, value) in pairs.iter_mut().filter(|(name, _)| name == key) {
+            *value = change(value);
+        }
+    })
+}
+
+/// Answers a key by what was proposed, whatever the target says.
+pub(crate) fn echo(key: &'static str) -> Saboteur {
+    let mut proposed = None;
+    let same = move |pair: &&(String, String)| pair.0 == key;
+    Box::new(move |seen, _| {
+        let (Seen::Request(pdu) | Seen::Response(pdu)) = seen else {
+            return Act::Pass;
+        };
+        let mut pairs = pairs(&pdu.data);
+        let value = pairs.iter().find(same).map(|(_, value)| value.clone());
+        match (&pdu.header, &proposed) {
+            (Header::LoginRequest(_), _) if value.is_some() => proposed = value,
+            (Header::LoginResponse(_), Some(proposed)) if value.is_some() => {
+                for (_, value) in pairs.iter_mut().filter(|(name, _)| name == key) {
+                    proposed.clone_into(value);
+                }
+                return Act::Replace(vec![Pdu::new(pdu.header, text::encode(&pairs))]);
+            }
+            _ => {}
+        }
+        Act::Pass
+    })
+}
+
 /// Leaves a key out of what the target answers.
 pub(crate) fn without(key: &'static str) -> Saboteur {
     edit::answered_keys(move |pairs| pairs.retain(|(name, _)| name != key))
@@ -125,9 +161,13 @@ fn refusal(request: &LoginRequest, status: u16) -> Pdu {
     })
 }
 
-/// The pairs of a text, none if it is not whole.
+/// The pairs of a text, whatever their keys look like.
 pub(crate) fn pairs(data: &[u8]) -> Pairs {
-    text::parse(data).unwrap_or_default()
+    let text = String::from_utf8_lossy(data);
+    let pairs = text.split('\0').filter_map(|pair| pair.split_once('='));
+    pairs
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
 }
 
 /// True if a request or a response names a key.

@@ -14,6 +14,7 @@ mod inquiry;
 mod login_headers;
 mod login_intruders;
 mod login_keys;
+mod login_names;
 mod login_security;
 mod login_sessions;
 mod login_stages;
@@ -53,6 +54,7 @@ pub(crate) fn all() -> Vec<&'static Fault> {
         login_stages::FAULTS,
         login_security::FAULTS,
         login_intruders::FAULTS,
+        login_names::FAULTS,
         login_text::FAULTS,
         login_keys::FAULTS,
         login_values::FAULTS,
