@@ -46,6 +46,7 @@ mod thin;
 mod verify;
 mod vpd;
 mod write;
+mod write_same;
 
 use crate::check::Check;
 
@@ -94,6 +95,7 @@ pub fn all() -> Vec<&'static Check> {
         verify::CHECKS,
         atomic::CHECKS,
         thin::CHECKS,
+        write_same::CHECKS,
         reserve::CHECKS,
         persistent::CHECKS,
     ];

@@ -45,6 +45,7 @@ mod thin;
 mod verify;
 mod vpd;
 mod write;
+mod write_same;
 
 use super::Fault;
 
@@ -93,6 +94,7 @@ pub(crate) fn all() -> Vec<&'static Fault> {
         verify::FAULTS,
         atomic::FAULTS,
         thin::FAULTS,
+        write_same::FAULTS,
         reserve::FAULTS,
         persistent::FAULTS,
     ];
