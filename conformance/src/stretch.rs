@@ -28,6 +28,23 @@ impl Stretch {
         }
     }
 
+    /// The first block.
+    pub(crate) fn first(bench: &Bench) -> Self {
+        Self {
+            block: 0,
+            ..Self::of(bench, bench.facts.block_bytes)
+        }
+    }
+
+    /// The last block, if READ (10) reaches it.
+    pub(crate) fn last(bench: &Bench) -> Result<Self, Finding> {
+        let behind = Self::behind_the_end(bench)?;
+        Ok(Self {
+            block: behind.block.saturating_sub(1),
+            ..behind
+        })
+    }
+
     /// One block behind the end of the unit; READ (10) reaches it on units of up to 2 TiB.
     pub(crate) fn behind_the_end(bench: &Bench) -> Result<Self, Finding> {
         let Ok(block) = u32::try_from(bench.facts.blocks) else {
@@ -43,6 +60,14 @@ impl Stretch {
     pub(crate) fn head(self, bytes: u32) -> Self {
         let blocks = u16::try_from(bytes.div_ceil(self.block_bytes)).unwrap_or(u16::MAX);
         Self { blocks, ..self }
+    }
+
+    /// As many blocks, so many further on.
+    pub(crate) fn beside(self, blocks: u32) -> Self {
+        Self {
+            block: self.block.saturating_add(blocks),
+            ..self
+        }
     }
 
     /// How many bytes it has.
@@ -122,6 +147,8 @@ pub(crate) async fn writable(session: &mut Session) -> Verdict {
 pub(crate) struct End {
     /// What the target rejected on the way.
     pub(crate) rejects: Vec<Reject>,
+    /// How many R2Ts came on the way.
+    pub(crate) asked_again: usize,
     /// The status; `None` if the target closed the connection instead.
     pub(crate) reply: Option<Reply>,
 }
@@ -154,12 +181,14 @@ impl Session {
     /// Waits for the end of a command whose data may have broken a rule: does what R2Ts ask for, notes Rejects.
     pub(crate) async fn end_of(&mut self, tag: u32, data: &Bytes) -> Result<End, Finding> {
         let mut rejects = Vec::new();
+        let mut asked_again = 0;
         for _ in 0..MOST_PDUS {
             let pdu = match self.next().await {
                 Heard::Pdu(pdu) => pdu,
                 Heard::Closed => {
                     return Ok(End {
                         rejects,
+                        asked_again,
                         reply: None,
                     });
                 }
@@ -168,7 +197,10 @@ impl Session {
             let is_about = pdu.header.common().initiator_task_tag.get() == tag;
             match pdu.header {
                 Header::Reject(reject) => rejects.push(reject),
-                Header::ReadyToTransfer(r2t) if is_about => self.obey(&r2t, data).await?,
+                Header::ReadyToTransfer(r2t) if is_about => {
+                    asked_again += 1;
+                    self.obey(&r2t, data).await?;
+                }
                 Header::ScsiResponse(header) if is_about && header.response == 0 => {
                     let reply = Reply {
                         status: header.status,
@@ -180,6 +212,7 @@ impl Session {
                     };
                     return Ok(End {
                         rejects,
+                        asked_again,
                         reply: Some(reply),
                     });
                 }

@@ -31,11 +31,13 @@ mod numbering_status;
 mod numbering_tags;
 mod opcodes;
 mod persistent;
+mod r2t;
 mod read;
 mod recovery;
 mod redirect;
 mod reject;
 mod reserve;
+mod residuals;
 mod send_targets;
 mod sense;
 mod task_sets;
@@ -43,6 +45,7 @@ mod tasks;
 mod text;
 mod text_keys;
 mod thin;
+mod unsolicited;
 mod verify;
 mod vpd;
 mod write;
@@ -76,7 +79,10 @@ pub fn all() -> Vec<&'static Check> {
         numbering_status::CHECKS,
         numbering_tags::CHECKS,
         data_in::CHECKS,
+        residuals::CHECKS,
         data_out::CHECKS,
+        r2t::CHECKS,
+        unsolicited::CHECKS,
         digests::CHECKS,
         tasks::CHECKS,
         task_sets::CHECKS,

@@ -30,11 +30,13 @@ mod numbering_status;
 mod numbering_tags;
 mod opcodes;
 mod persistent;
+mod r2t;
 mod read;
 mod recovery;
 mod redirect;
 mod reject;
 mod reserve;
+mod residuals;
 mod send_targets;
 mod sense;
 mod task_sets;
@@ -42,6 +44,7 @@ mod tasks;
 mod text;
 mod text_keys;
 mod thin;
+mod unsolicited;
 mod verify;
 mod vpd;
 mod write;
@@ -75,7 +78,10 @@ pub(crate) fn all() -> Vec<&'static Fault> {
         numbering_status::FAULTS,
         numbering_tags::FAULTS,
         data_in::FAULTS,
+        residuals::FAULTS,
         data_out::FAULTS,
+        r2t::FAULTS,
+        unsolicited::FAULTS,
         digests::FAULTS,
         tasks::FAULTS,
         task_sets::FAULTS,
