@@ -26,7 +26,14 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault(
         "discovery.digests",
         "a digest is agreed on that is not there",
-        || said("HeaderDigest", "CRC32C"),
+        || {
+            let mut ask = edit::asked_keys(|pairs| exchange(pairs, "HeaderDigest", "None"));
+            let mut say = said("HeaderDigest", "CRC32C");
+            Box::new(move |seen, lane| match seen {
+                Seen::Request(_) => ask(seen, lane),
+                _ => say(seen, lane),
+            })
+        },
     ),
     fault(
         "discovery.digests",
@@ -190,13 +197,13 @@ fn refused(which: fn(&[(String, String)]) -> bool, status: u16) -> Saboteur {
 
 /// Answers this value for a key.
 fn said(key: &'static str, value: &'static str) -> Saboteur {
-    edit::answered_keys(move |pairs| {
-        for (name, old) in pairs {
-            if name == key {
-                value.clone_into(old);
-            }
-        }
-    })
+    edit::answered_keys(move |pairs| exchange(pairs, key, value))
+}
+
+fn exchange(pairs: &mut [(String, String)], key: &str, value: &str) {
+    for (_, old) in pairs.iter_mut().filter(|(name, _)| name == key) {
+        value.clone_into(old);
+    }
 }
 
 /// Answers a request in the target's place.
