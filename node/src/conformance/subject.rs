@@ -77,7 +77,7 @@ impl Whom {
                 said += "; if it asks for CHAP, name the user in the URL, iscsi://USER@HOST..., and its secret by --chap-secret-file FILE";
             }
             Unusable::Refused(0x0201) => {
-                said += "; are the user and the secret those that it knows?"
+                said += "; are the user and the secret those that it knows?";
             }
             Unusable::Refused(0x0202) => {
                 let _ = write!(
