@@ -39,6 +39,7 @@ mod reject;
 mod reserve;
 mod residuals;
 mod send_targets;
+mod room;
 mod sense;
 mod task_sets;
 mod tasks;
@@ -91,11 +92,16 @@ pub fn all() -> Vec<&'static Check> {
         connections::CHECKS,
         inquiry::CHECKS,
         vpd::CHECKS,
+        vpd::designators::CHECKS,
+        vpd::block::CHECKS,
         modes::CHECKS,
+        modes::pages::CHECKS,
+        modes::select::CHECKS,
         sense::CHECKS,
         attention::CHECKS,
         capacity::CHECKS,
         opcodes::CHECKS,
+        opcodes::supported::CHECKS,
         read::CHECKS,
         write::CHECKS,
         verify::CHECKS,
