@@ -1,8 +1,10 @@
 //! The sound target that a saboteur stands in front of: ours, in this very process, with a disk in memory.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use iscsi_proto::login::{Account, Algorithm, Secret};
+use iscsi_proto::session::NopPolicy;
 use iscsi_target::{
     AccessRules, ChapRules, Export, Redirect, Target, TargetOptions, Unit, UnitIdentity,
 };
@@ -18,7 +20,7 @@ pub(crate) enum Kind {
     Plain,
     /// CHAP is asked for, and given when it is asked for.
     Chap,
-    /// Many more targets live here, and the last of them has moved.
+    /// Many more targets live here, and the last of them has moved. Who is silent is pinged soon.
     Redirecting,
 }
 
@@ -55,7 +57,7 @@ impl Sound {
         };
         let mut export = Export::new(NAME.parse().unwrap(), vec![unit]);
         export.access = access(kind);
-        let target = Target::new(TargetOptions::default());
+        let target = Target::new(options(kind));
         target.export(export).unwrap();
         if kind == Kind::Redirecting {
             neighbours().for_each(|export| target.export(export).unwrap());
@@ -69,6 +71,17 @@ impl Sound {
             _ends: stop.drop_guard(),
         }
     }
+}
+
+fn options(kind: Kind) -> TargetOptions {
+    let mut options = TargetOptions::default();
+    if kind == Kind::Redirecting {
+        options.session.nop = Some(NopPolicy {
+            interval: Duration::from_millis(500),
+            timeout: Duration::from_secs(30),
+        });
+    }
+    options
 }
 
 fn unit(serial: &str, bytes: u64) -> Unit<MemVolume> {
