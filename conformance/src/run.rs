@@ -4,13 +4,14 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::bench::Bench;
 use crate::check::{Check, Effect, Finding, Rule, Verdict};
 use crate::probe::Facts;
 use crate::subject::Subject;
+use crate::wire::Transcript;
 
 /// What became of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,31 @@ pub struct Judged {
 }
 
 impl Judged {
+    /// What a script found, in a form that may be shown: a peer has a hand in the words.
+    pub(crate) fn of(
+        rule: &'static Rule,
+        verdict: Verdict,
+        transcript: &Transcript,
+        seconds: f64,
+    ) -> Self {
+        let (outcome, detail) = match verdict {
+            Ok(()) => (Outcome::Passed, String::new()),
+            Err(Finding::NotApplicable(why)) => (Outcome::Skipped, why),
+            Err(Finding::Violation(why) | Finding::Unreachable(why)) => (Outcome::Failed, why),
+        };
+        let lines = match outcome {
+            Outcome::Failed => transcript.show(),
+            _ => Vec::new(),
+        };
+        Self {
+            rule,
+            outcome,
+            detail: printable(&detail),
+            transcript: lines.iter().map(|line| printable(line)).collect(),
+            seconds,
+        }
+    }
+
     /// A check that was not played.
     pub fn skipped(rule: &'static Rule, why: impl Into<String>) -> Self {
         Self {
@@ -235,38 +261,18 @@ impl<'a> Run<'a> {
         let mut task = JoinSet::new();
         let played = Arc::clone(&bench);
         task.spawn(async move { (check.script)(&played).await });
-        let (outcome, detail) = match timeout(limit, task.join_next()).await {
-            Ok(None) => (Outcome::Skipped, OUR_FAULT.to_owned()),
-            Ok(Some(ended)) => outcome_of(ended),
+        let verdict = match timeout(limit, task.join_next()).await {
+            Ok(Some(Ok(verdict))) => verdict,
+            // Whatever the target did: a mistake of the suite is no violation.
+            Ok(Some(Err(_)) | None) => Err(Finding::NotApplicable(OUR_FAULT.to_owned())),
             Err(_late) if is_all_that_is_left => return None,
             Err(_late) => {
                 let bound = format!("not over after {}", spoken(limit));
-                (Outcome::Failed, bound)
+                Err(Finding::Violation(bound))
             }
         };
-        let is_shown = outcome == Outcome::Failed;
-        Some(Judged {
-            rule: &check.rule,
-            outcome,
-            detail: printable(&detail),
-            transcript: if is_shown {
-                let lines = bench.transcript.show();
-                lines.iter().map(|line| printable(line)).collect()
-            } else {
-                Vec::new()
-            },
-            seconds: began.elapsed().as_secs_f64(),
-        })
-    }
-}
-
-fn outcome_of(ended: Result<Verdict, JoinError>) -> (Outcome, String) {
-    match ended {
-        Ok(Ok(())) => (Outcome::Passed, String::new()),
-        Ok(Err(Finding::NotApplicable(why))) => (Outcome::Skipped, why),
-        Ok(Err(Finding::Violation(why) | Finding::Unreachable(why))) => (Outcome::Failed, why),
-        // Whatever the target did: a mistake of the suite is no violation.
-        Err(_panicked) => (Outcome::Skipped, OUR_FAULT.to_owned()),
+        let seconds = began.elapsed().as_secs_f64();
+        Some(Judged::of(&check.rule, verdict, &bench.transcript, seconds))
     }
 }
 

@@ -344,3 +344,32 @@ fn an_interrupted_run_says_what_it_found_so_far() {
     assert_eq!(report["broken_off"], "interrupted");
     assert_eq!(check(&report, "nop.echo")["outcome"], "skipped");
 }
+
+#[test]
+fn an_initiator_that_is_a_program_is_judged() {
+    let list = succeed(&["conformance", "--initiator", "--list", "--json"]);
+    let list: Value = serde_json::from_str(&list).unwrap();
+    assert_eq!(check(&list, "nop.answered")["effect"], Value::Null);
+    let program = env!("CARGO_BIN_EXE_vmthunder");
+    let read = format!("'{program}' iscsi read {{url}} --blocks 8");
+    let listen = [
+        "--initiator",
+        "--listen",
+        "127.0.0.1:0",
+        "--only",
+        "nop.answered",
+    ];
+    let (report, code) = judged(&[&listen[..], &["--command", &read]].concat());
+    assert_eq!(code, Some(0), "{report:#}");
+    assert_eq!(report["peer"], "initiator");
+    assert_eq!(check(&report, "nop.answered")["outcome"], "passed");
+
+    // Nobody comes of a program that does not log in.
+    let (report, code) = judged(&[&listen[..], &["--command", "true"]].concat());
+    assert_eq!(code, Some(0), "{report:#}");
+    assert_eq!(check(&report, "nop.answered")["outcome"], "skipped");
+    refuse(&["conformance", "--initiator", "--listen", "nowhere"]);
+    let quoted = ["--command", "'"];
+    let said = refuse(&[&["conformance"], &listen[..], &quoted].concat());
+    assert!(said.contains("quotation mark"), "{said}");
+}

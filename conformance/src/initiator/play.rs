@@ -14,7 +14,7 @@ use crate::initiator::drill::{Drill, Ends, SessionKind};
 use crate::initiator::hall::{Door, Hall, Listener};
 use crate::initiator::stage::{Scene, Stage, Visit};
 use crate::initiator::visitor::{Departure, Invitation, Visitor};
-use crate::run::{Judged, Outcome, Report};
+use crate::run::{Judged, Report};
 
 /// How initiators are judged.
 #[derive(Debug)]
@@ -216,21 +216,9 @@ fn weigh(drill: &Drill, scene: &Scene, verdict: Verdict, departure: Option<Depar
 }
 
 fn judged(opened: &Opened, verdict: Verdict) -> Judged {
-    let (outcome, detail) = match verdict {
-        Ok(()) => (Outcome::Passed, String::new()),
-        Err(Finding::NotApplicable(why)) => (Outcome::Skipped, why),
-        Err(Finding::Violation(why) | Finding::Unreachable(why)) => (Outcome::Failed, why),
-    };
-    Judged {
-        rule: &opened.drill.rule,
-        outcome,
-        detail,
-        transcript: match outcome {
-            Outcome::Failed => opened.scene.transcript.show(),
-            _ => Vec::new(),
-        },
-        seconds: opened.began.elapsed().as_secs_f64(),
-    }
+    let seconds = opened.began.elapsed().as_secs_f64();
+    let scene = &opened.scene;
+    Judged::of(&opened.drill.rule, verdict, &scene.transcript, seconds)
 }
 
 /// Plays all drills at once for whoever comes.

@@ -2,17 +2,26 @@
 
 use std::num::NonZeroU16;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use iscsi_proto::name::IscsiName;
 
 use super::SecretArgs;
 
+/// Judge any iSCSI target, or any initiator, by RFC 7143 and the SCSI standards.
+///
+/// Logs in to the target again and again, and asks of it what the standards ask: login and its keys, CHAP, numbering,
+/// data transfer, digests, task management, errors, discovery, and the SCSI commands that initiators rely on. Each
+/// verdict names its section, and whether that is a MUST or a SHOULD; a failure shows the PDUs that were seen, decoded.
+///
+/// By default nothing is written and nobody else is disturbed: the checks that would are skipped. With --destructive
+/// they are played, and what the disk holds may be lost.
 #[derive(Debug, Args)]
-#[command(long_about = ABOUT, after_help = HELP, after_long_help = LONG_HELP)]
+#[command(after_help = HELP, after_long_help = LONG_HELP)]
 pub(crate) struct ConformanceArgs {
     /// The target that is judged, and one of its disks: `iscsi://[USER[%SECRET]@]HOST[:PORT]/TARGET[/LUN]`
-    #[arg(required_unless_present_any = ["list", "listen"])]
+    #[arg(required_unless_present_any = ["list", "listen", "initiator"])]
     pub(crate) url: Option<String>,
     /// Also play the checks that write to the disk, or disturb whoever else uses it. Shows which disk that is, and asks
     /// for its serial number.
@@ -36,16 +45,36 @@ pub(crate) struct ConformanceArgs {
     #[arg(long, value_name = "IQN", num_args = 0..=1, help_heading = "Login")]
     pub(crate) initiator: Option<Option<IscsiName>>,
 
+    #[command(flatten)]
+    pub(crate) visit: InitiatorArgs,
+}
+
+/// How an initiator gets to the suite.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Judging an initiator")]
+pub(crate) struct InitiatorArgs {
     /// Where initiators find the suite; port 0 lets the system choose.
     #[arg(
         long,
         value_name = "ADDR",
-        help_heading = "Judging an initiator",
         requires = "initiator",
         conflicts_with = "url"
     )]
     pub(crate) listen: Option<String>,
+    /// What to run for each check: a program that logs in to `{url}`, reads and writes its disk, and ends. `{portal}`
+    /// and `{target}` are replaced, too; quotes are understood, no other signs of a shell. Without it the suite waits
+    /// for whoever comes, until nobody came for a minute.
+    #[arg(long, value_name = "COMMAND", requires = "listen", value_parser = words)]
+    pub(crate) command: Option<Words>,
+    /// What to run for the checks of discovery: a program that asks `{portal}` for its targets. Without it they are
+    /// skipped.
+    #[arg(long, value_name = "COMMAND", requires = "command", value_parser = words)]
+    pub(crate) discovery_command: Option<Words>,
 }
+
+/// A program and its arguments.
+#[derive(Clone, Debug)]
+pub(crate) struct Words(pub(crate) Vec<String>);
 
 /// Which checks are played.
 #[derive(Debug, Args)]
@@ -71,12 +100,20 @@ pub(crate) struct ChoiceArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Time")]
 pub(crate) struct BoundArgs {
-    /// How long an answer is waited for before it counts as missing. One check may take ten times as long.
-    #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = patience)]
-    pub(crate) patience: f64,
+    /// How long an answer is waited for before it counts as missing; without it 3, and 5 for an initiator's. One check
+    /// may take ten times as long.
+    #[arg(long, value_name = "SECONDS", value_parser = patience)]
+    pub(crate) patience: Option<f64>,
     /// How long the whole run may take; what was not played by then is skipped.
     #[arg(long, value_name = "MINUTES", default_value = "15")]
-    pub(crate) limit: NonZeroU16,
+    limit: NonZeroU16,
+}
+
+impl BoundArgs {
+    /// How long the whole run may take.
+    pub(crate) fn limit(&self) -> Duration {
+        Duration::from_secs(60 * u64::from(self.limit.get()))
+    }
 }
 
 /// Where the verdicts go, besides the table on standard output.
@@ -93,16 +130,6 @@ pub(crate) struct ReportArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
 }
-
-const ABOUT: &str = "\
-Judge any iSCSI target, or any initiator, by RFC 7143 and the SCSI standards.
-
-Logs in to the target again and again, and asks of it what the standards ask: login and its keys, CHAP, numbering, data \
-transfer, digests, task management, errors, discovery, and the SCSI commands that initiators rely on. Each verdict \
-names its section and whether that is a MUST or a SHOULD; a failure shows the PDUs that were seen, decoded.
-
-By default nothing is written and nobody else is disturbed: the checks that would are skipped. With --destructive \
-they are played; what the disk holds may be lost.";
 
 const HELP: &str = "\
 Exit codes: 0 nothing failed, 1 something failed, 2 the suite could not run, or was interrupted.";
@@ -129,8 +156,9 @@ Examples:
   Live with what is known:
     printf '[[waiver]]\\ncheck = \"nop.echo\"\\nreason = \"fixed in 2.1\"\\n' > known.toml
     vmthunder conformance URL --waivers known.toml
-  Judge an initiator, which is to log in to the address that is printed:
-    vmthunder conformance --initiator --listen 127.0.0.1:3261
+  Judge an initiator that is a program, or whoever comes:
+    vmthunder conformance --initiator --listen 127.0.0.1:0 --command 'qemu-img compare {url} pattern.raw'
+    vmthunder conformance --initiator --listen 192.0.2.1:3260
 
 Exit codes: 0 nothing failed, 1 something failed, 2 the suite could not run, or was interrupted.";
 
@@ -138,6 +166,14 @@ fn trimmed(text: &str) -> Result<String, String> {
     match text.trim() {
         "" => Err("a check's name, or its beginning up to a dot".to_owned()),
         name => Ok(name.to_owned()),
+    }
+}
+
+fn words(text: &str) -> Result<Words, String> {
+    match shlex::split(text) {
+        Some(words) if !words.is_empty() => Ok(Words(words)),
+        Some(_) => Err("a program and its arguments".to_owned()),
+        None => Err("a quotation mark has no other".to_owned()),
     }
 }
 

@@ -17,7 +17,7 @@ use anyhow::{Context, Result};
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
 
-pub(crate) use self::conformance::{ChoiceArgs, ConformanceArgs, ReportArgs};
+pub(crate) use self::conformance::{ChoiceArgs, ConformanceArgs, InitiatorArgs, ReportArgs};
 pub(crate) use self::demo::DemoArgs;
 pub(crate) use self::disk::DiskArg;
 pub(crate) use self::image::ImageCommand;
@@ -69,7 +69,7 @@ pub(crate) enum Command {
     /// Ask any iSCSI target: an initiator for scripts.
     #[command(subcommand)]
     Iscsi(IscsiCommand),
-    /// Judge any iSCSI target, or any initiator, by RFC 7143 and the SCSI standards.
+    // Its arguments say what it is.
     Conformance(Box<ConformanceArgs>),
 }
 

@@ -2,6 +2,7 @@
 
 mod consent;
 mod files;
+mod initiator;
 mod show;
 mod subject;
 
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use iscsi_conformance::report::{About, Peer, json};
-use iscsi_conformance::{Check, Judged, Outcome, Report, Run, Selection, Waivers, all};
+use iscsi_conformance::{Facts, Judged, Outcome, Report, Run, Selection, Waivers, all};
 
 use crate::args::{ChoiceArgs, ConformanceArgs, ReportArgs};
 use crate::conformance::files::Files;
@@ -21,11 +22,17 @@ use crate::serve::end;
 
 /// Carries the command out; false if something failed.
 pub(crate) async fn run(args: ConformanceArgs) -> Result<bool> {
-    target(&args).await
+    match (&args.url, &args.initiator) {
+        (None, Some(_)) => initiator::judge(&args).await,
+        _ => target(&args).await,
+    }
 }
 
 async fn target(args: &ConformanceArgs) -> Result<bool> {
-    let (checks, waivers) = chosen(&args.choice)?;
+    let mut checks = all();
+    let names: Vec<_> = checks.iter().map(|check| check.rule.name).collect();
+    let (selection, waivers) = chosen(&args.choice, &names)?;
+    checks.retain(|check| selection.wants(check.rule.name));
     if args.choice.list {
         let listed = checks.iter().map(|check| (&check.rule, Some(check.effect)));
         show::list(&listed.collect::<Vec<_>>(), args.reports.json)?;
@@ -41,7 +48,7 @@ async fn target(args: &ConformanceArgs) -> Result<bool> {
     };
     let run = Run {
         destructive: args.destructive,
-        limit: Duration::from_secs(60 * u64::from(args.bounds.limit.get())),
+        limit: args.bounds.limit(),
         ..Run::new(&whom.subject, &facts)
     };
     let mut progress = Progress::over(checks.len());
@@ -63,7 +70,7 @@ async fn target(args: &ConformanceArgs) -> Result<bool> {
 }
 
 /// Whom to judge, and what the disk is: everything that has to be said before the first check.
-async fn ready(args: &ConformanceArgs) -> Result<(Whom, iscsi_conformance::Facts)> {
+async fn ready(args: &ConformanceArgs) -> Result<(Whom, Facts)> {
     let whom = Whom::of(args).await?;
     let facts = whom.facts(args).await?;
     if args.destructive {
@@ -72,21 +79,18 @@ async fn ready(args: &ConformanceArgs) -> Result<(Whom, iscsi_conformance::Facts
     Ok((whom, facts))
 }
 
-/// The checks that are wanted, and the waivers.
-fn chosen(args: &ChoiceArgs) -> Result<(Vec<&'static Check>, Waivers)> {
-    let mut checks = all();
-    let names: Vec<_> = checks.iter().map(|check| check.rule.name).collect();
+/// Which checks are wanted, and the waivers; `names` are those of all checks.
+fn chosen(args: &ChoiceArgs, names: &[&str]) -> Result<(Selection, Waivers)> {
     let selection = Selection {
         only: args.only.clone(),
         skip: args.skip.clone(),
     };
-    selection.examine(&names)?;
+    selection.examine(names)?;
     let waivers = match &args.waivers {
-        Some(file) => read_waivers(file, &names)?,
+        Some(file) => read_waivers(file, names)?,
         None => Waivers::default(),
     };
-    checks.retain(|check| selection.wants(check.rule.name));
-    Ok((checks, waivers))
+    Ok((selection, waivers))
 }
 
 fn read_waivers(file: &Path, names: &[&str]) -> Result<Waivers> {

@@ -29,7 +29,13 @@ pub(super) fn list(checks: &[Listed], as_json: bool) -> Result<()> {
             .collect();
         return print_json(&json!({ "checks": checks }));
     }
-    let mut rows = table(&["check", "section", "level", "effect", "what it expects"]);
+    // What initiators are asked has no effect on anything.
+    let has_effects = checks.iter().any(|(_, effect)| effect.is_some());
+    let mut head = vec!["check", "section", "level", "what it expects"];
+    if has_effects {
+        head.insert(3, "effect");
+    }
+    let mut rows = table(&head);
     // Where somebody looks, the columns give way to the edge of the terminal; what is piped is left in one line each.
     if let Ok(window) = tcgetwinsize(std::io::stdout())
         && window.ws_col > 0
@@ -38,14 +44,11 @@ pub(super) fn list(checks: &[Listed], as_json: bool) -> Result<()> {
         rows.set_width(window.ws_col);
     }
     for (rule, effect) in checks {
-        let effect = effect.map_or("", word);
-        rows.add_row([
-            rule.name,
-            rule.section,
-            rule.level.word(),
-            effect,
-            rule.expects,
-        ]);
+        let mut row = vec![rule.name, rule.section, rule.level.word(), rule.expects];
+        if let Some(effect) = effect {
+            row.insert(3, word(*effect));
+        }
+        rows.add_row(row);
     }
     line(rows)?;
     let many = if checks.len() == 1 { "" } else { "s" };

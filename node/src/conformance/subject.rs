@@ -31,7 +31,7 @@ impl Whom {
             None => names::initiator(NAME),
             Some(None) => {
                 return Err(anyhow!(
-                    "before a URL, --initiator names the suite: --initiator IQN; to judge an initiator, leave out the URL and say --listen ADDR"
+                    "beside a URL, --initiator names the suite: --initiator IQN; to judge an initiator, leave out the URL and say --listen ADDR"
                 ));
             }
         };
@@ -44,7 +44,10 @@ impl Whom {
                 initiator: initiator.to_string(),
                 chap,
                 mutual,
-                patience: Duration::from_secs_f64(args.bounds.patience),
+                patience: args
+                    .bounds
+                    .patience
+                    .map_or(PATIENCE, Duration::from_secs_f64),
             },
             url,
         };
@@ -169,5 +172,7 @@ fn credentials(
     Ok((chap, mutual))
 }
 
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// The most targets that an error lists.
 const MOST_NAMED: usize = 10;
