@@ -194,6 +194,11 @@ impl Session {
         self.next_tag
     }
 
+    /// Tags from here on: those of several connections must not meet.
+    pub(crate) fn tags_from(&mut self, first: u32) {
+        self.next_tag = first;
+    }
+
     /// The number of the next command that is not immediate; the one after it is the next.
     pub(crate) fn take_cmd_sn(&mut self) -> u32 {
         let taken = self.cmd_sn;

@@ -5,7 +5,9 @@
 pub(crate) mod edit;
 pub(crate) mod faults;
 mod proxy;
+mod recovery;
 pub(crate) mod scsi;
+mod several;
 mod sound;
 
 use std::net::SocketAddr;
@@ -13,7 +15,7 @@ use std::net::SocketAddr;
 use iscsi_proto::wire::Pdu;
 use iscsi_proto::wire::bhs::AnyHeader;
 
-pub(crate) use proxy::{Lane, Proxy};
+pub(crate) use proxy::{Lane, Post, Proxy};
 pub(crate) use sound::{CHAP, Kind, NAME, Sound};
 
 /// One broken rule.

@@ -1,5 +1,6 @@
 //! What stands between: PDUs are taken off both streams, shown to the saboteur, and sent on.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +11,7 @@ use iscsi_proto::wire::framer::{self, Digests};
 use iscsi_proto::wire::{Header, Pdu, text};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::{Act, Saboteur, Seen};
@@ -34,6 +36,24 @@ pub(crate) struct Lane {
     to_target: Vec<Outgoing>,
     hang_up: bool,
     stay: bool,
+    others: Arc<Others>,
+}
+
+/// Something for another connection.
+pub(crate) enum Post {
+    /// A PDU to its initiator.
+    ToInitiator(Pdu),
+    /// A PDU to its target.
+    ToTarget(Pdu),
+    /// Its end.
+    HangUp,
+}
+
+/// What connections know of one another.
+#[derive(Default)]
+struct Others {
+    letterboxes: Mutex<BTreeMap<usize, mpsc::UnboundedSender<Post>>>,
+    torn: AtomicUsize,
 }
 
 enum Outgoing {
@@ -42,6 +62,20 @@ enum Outgoing {
 }
 
 impl Lane {
+    fn new(number: usize, others: Arc<Others>) -> Self {
+        Self {
+            number,
+            digests: Digests::default(),
+            numbers: (0, 0, 0),
+            answered: Vec::new(),
+            to_initiator: Vec::new(),
+            to_target: Vec::new(),
+            hang_up: false,
+            stay: false,
+            others,
+        }
+    }
+
     /// A PDU to the initiator, ahead of what goes on after it.
     pub(crate) fn to_initiator(&mut self, pdu: Pdu) {
         self.to_initiator.push(Outgoing::Pdu(pdu));
@@ -55,6 +89,27 @@ impl Lane {
     /// A PDU to the target, ahead of what goes on after it.
     pub(crate) fn to_target(&mut self, pdu: Pdu) {
         self.to_target.push(Outgoing::Pdu(pdu));
+    }
+
+    /// Something for another connection; whether that one still exists.
+    pub(crate) fn post(&self, number: usize, post: Post) -> bool {
+        let letterboxes = self.others.letterboxes.lock();
+        let letterboxes = letterboxes.unwrap_or_else(PoisonError::into_inner);
+        let letterbox = letterboxes.get(&number);
+        letterbox.is_some_and(|letterbox| letterbox.send(post).is_ok())
+    }
+
+    /// How many connections their initiators have left in the middle of a PDU.
+    pub(crate) fn torn(&self) -> usize {
+        self.others.torn.load(Ordering::Relaxed)
+    }
+
+    fn take(&mut self, post: Post) {
+        match post {
+            Post::ToInitiator(pdu) => self.to_initiator(pdu),
+            Post::ToTarget(pdu) => self.to_target(pdu),
+            Post::HangUp => self.hang_up(),
+        }
     }
 
     /// The bytes that a PDU has on this connection.
@@ -102,6 +157,7 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let saboteur = Arc::new(Mutex::new(saboteur));
         let numbers = AtomicUsize::new(1);
+        let others = Arc::<Others>::default();
         let accepting = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((initiator, _)) = listener.accept().await {
@@ -109,7 +165,13 @@ impl Proxy {
                     continue;
                 };
                 let number = numbers.fetch_add(1, Ordering::Relaxed);
-                connections.spawn(relay(initiator, target, saboteur.clone(), number));
+                let (letters, post) = mpsc::unbounded_channel();
+                let letterboxes = others.letterboxes.lock();
+                letterboxes
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(number, letters);
+                let lane = Lane::new(number, others.clone());
+                connections.spawn(relay(initiator, target, saboteur.clone(), lane, post));
             }
         });
         Self {
@@ -129,19 +191,10 @@ async fn relay(
     mut initiator: TcpStream,
     mut target: TcpStream,
     saboteur: Arc<Mutex<Saboteur>>,
-    number: usize,
+    mut lane: Lane,
+    mut post: mpsc::UnboundedReceiver<Post>,
 ) {
     let _slower = (initiator.set_nodelay(true), target.set_nodelay(true));
-    let mut lane = Lane {
-        number,
-        digests: Digests::default(),
-        numbers: (0, 0, 0),
-        answered: Vec::new(),
-        to_initiator: Vec::new(),
-        to_target: Vec::new(),
-        hang_up: false,
-        stay: false,
-    };
     let (mut asked, mut answered) = (BytesMut::new(), BytesMut::new());
     let mut target_open = true;
     loop {
@@ -150,6 +203,8 @@ async fn relay(
                 if !matches!(read, Ok(1..)) {
                     // What is no whole PDU goes on as it is.
                     let _gone = target.write_all(&asked).await;
+                    let torn = usize::from(!asked.is_empty());
+                    lane.others.torn.fetch_add(torn, Ordering::Relaxed);
                     return;
                 }
             }
@@ -162,6 +217,7 @@ async fn relay(
                     }
                 }
             }
+            Some(letter) = post.recv() => lane.take(letter),
         }
         turn(&mut lane, &saboteur, &mut asked, &mut answered);
         // A peer that is gone is found out by the next read.

@@ -13,6 +13,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use vmthunder_volume::testing::MemVolume;
 use vmthunder_volume::{BlockSize, Geometry};
 
+use super::{Proxy, recovery, several};
+
 /// How the sound target is set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -22,16 +24,27 @@ pub(crate) enum Kind {
     Chap,
     /// Many more targets live here, and the last of them has moved. Who is silent is pinged soon.
     Redirecting,
+    /// It keeps what it sends, and agrees to ErrorRecoveryLevel 1.
+    Recovering,
+    /// Sessions may have two connections.
+    Several,
 }
 
 impl Kind {
     /// Every kind.
-    pub(crate) const ALL: [Self; 3] = [Self::Plain, Self::Chap, Self::Redirecting];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Plain,
+        Self::Chap,
+        Self::Redirecting,
+        Self::Recovering,
+        Self::Several,
+    ];
 }
 
 /// A running target.
 pub(crate) struct Sound {
     pub(crate) address: SocketAddr,
+    _before: Option<Proxy>,
     _ends: DropGuard,
 }
 
@@ -66,8 +79,15 @@ impl Sound {
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         tokio::spawn(target.serve(listener, stop.clone()));
+        // What our own target does not offer is done before it.
+        let before = match kind {
+            Kind::Recovering => Some(Proxy::start(address, recovery::recovering()).await),
+            Kind::Several => Some(Proxy::start(address, several::several()).await),
+            _ => None,
+        };
         Self {
-            address,
+            address: before.as_ref().map_or(address, |before| before.address),
+            _before: before,
             _ends: stop.drop_guard(),
         }
     }
@@ -112,7 +132,9 @@ fn access(kind: Kind) -> AccessRules {
         secret: Secret::new(secret).unwrap(),
     });
     match kind {
-        Kind::Plain | Kind::Redirecting => AccessRules::default(),
+        Kind::Plain | Kind::Redirecting | Kind::Recovering | Kind::Several => {
+            AccessRules::default()
+        }
         Kind::Chap => AccessRules {
             chap: Some(
                 ChapRules::new(vec![initiator], Some(target), Algorithm::ALL.to_vec()).unwrap(),
