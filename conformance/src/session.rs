@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use iscsi_proto::scsi::SenseData;
 use iscsi_proto::wire::bhs::{
-    DataOut, FINAL, IMMEDIATE, LogoutRequest, NopOut, READ, RESERVED_TAG, ReadyToTransfer, STATUS,
+    DataOut, FINAL, IMMEDIATE, LogoutRequest, NopIn, NopOut, READ, RESERVED_TAG, ReadyToTransfer, STATUS,
     ScsiCommand, WRITE,
 };
 use iscsi_proto::wire::lun::Lun;
@@ -266,7 +266,7 @@ impl Session {
             };
             self.note_numbers(&pdu.header);
             match &pdu.header {
-                Header::NopIn(nop) if nop.target_transfer_tag.get() != RESERVED_TAG => {
+                Header::NopIn(nop) if is_ping(nop) => {
                     let mut answer = self.ping();
                     answer.lun = nop.lun;
                     answer.initiator_task_tag = RESERVED_TAG.into();
@@ -528,6 +528,11 @@ impl Numbers {
             _ => true,
         }
     }
+}
+
+/// True for a NOP-In that wants an answer, and is none itself (RFC 7143 §11.19.1).
+fn is_ping(nop: &NopIn) -> bool {
+    nop.initiator_task_tag.get() == RESERVED_TAG && nop.target_transfer_tag.get() != RESERVED_TAG
 }
 
 /// The sense data of a SCSI Response: two bytes of length, then sense (RFC 7143 §11.4.7).
