@@ -70,15 +70,25 @@ impl Bench {
         self.log_in_as(self.login(), keys).await
     }
 
-    /// A session of this login with these operational keys.
+    /// A session of this login with these operational keys. MaxRecvDataSegmentLength is always declared, if only as its
+    /// default: every initiator does so, and there are targets that take silence for zero, or for their own limit.
     pub(crate) async fn log_in_as(
         &self,
         login: Login,
         keys: &[(&str, &str)],
     ) -> Result<Session, Finding> {
+        let mut keys = Keys::of(keys);
+        if keys.get("MaxRecvDataSegmentLength").is_none() {
+            keys.set("MaxRecvDataSegmentLength", "8192");
+        }
+        self.log_in_with(login, keys).await
+    }
+
+    /// A session of this login with these operational keys and no other.
+    pub(crate) async fn log_in_with(&self, login: Login, keys: Keys) -> Result<Session, Finding> {
         let mut talk = self.talk(login).await?;
         talk.authenticate().await?;
-        talk.finish(Keys::of(keys)).await
+        talk.finish(keys).await
     }
 
     /// An ordinary session whose unit is ready: Unit Attentions of the login are taken. What goes wrong here is not

@@ -6,6 +6,7 @@ use iscsi_proto::wire::{Header, Pdu};
 
 use crate::bench::Bench;
 use crate::check::{Finding, Verdict, checks, ensure, skip, violation};
+use crate::keys::Keys;
 use crate::session::{CHECK_CONDITION, Reply, Session, Task};
 use crate::stretch::{Stretch, same, writable};
 use crate::wire::Heard;
@@ -233,7 +234,11 @@ async fn offset(bench: &Bench) -> Verdict {
 
 /// No data segment of a READ may be longer than what the suite declared.
 async fn segment(bench: &Bench, keys: &[(&str, &str)], most: usize) -> Verdict {
-    let mut session = bench.session_with(keys).await?;
+    let session = bench.session_with(keys).await?;
+    segments(bench, session, most).await
+}
+
+async fn segments(bench: &Bench, mut session: Session, most: usize) -> Verdict {
     // Longer segments are to be seen, not refused by the wire.
     session.wire.set_max_data_segment(1 << 20);
     let task = Stretch::of(bench, 65536).read();
@@ -257,7 +262,9 @@ async fn segment_odd(bench: &Bench) -> Verdict {
 }
 
 async fn segment_default(bench: &Bench) -> Verdict {
-    segment(bench, &[], 8192).await
+    let mut session = bench.log_in_with(bench.login(), Keys::default()).await?;
+    session.take_attentions().await?;
+    segments(bench, session, 8192).await
 }
 
 async fn segment_words(bench: &Bench) -> Verdict {
