@@ -3,8 +3,8 @@
 use bytes::{Bytes, BytesMut};
 use iscsi_proto::scsi::SenseData;
 use iscsi_proto::wire::bhs::{
-    DataOut, FINAL, IMMEDIATE, LogoutRequest, NopIn, NopOut, READ, RESERVED_TAG, ReadyToTransfer, STATUS,
-    ScsiCommand, WRITE,
+    DataOut, FINAL, IMMEDIATE, LogoutRequest, NopIn, NopOut, READ, RESERVED_TAG, ReadyToTransfer,
+    STATUS, ScsiCommand, WRITE,
 };
 use iscsi_proto::wire::lun::Lun;
 use iscsi_proto::wire::{Header, Pdu};
