@@ -56,7 +56,11 @@ impl Login {
     pub(crate) fn names(&self) -> Keys {
         let mut keys = Keys::of(&[("InitiatorName", &self.initiator)]);
         let discovers = self.discovers || self.target.is_none();
-        keys.set("SessionType", if discovers { "Discovery" } else { "Normal" });
+        // Only the first connection of a session may carry it (RFC 7143 §13.21).
+        if self.tsih == 0 {
+            let kind = if discovers { "Discovery" } else { "Normal" };
+            keys.set("SessionType", kind);
+        }
         if let Some(target) = &self.target {
             keys.set("TargetName", target);
         }
@@ -70,6 +74,8 @@ pub(crate) struct Talk {
     pub(crate) wire: Wire,
     pub(crate) login: Login,
     pub(crate) exp_stat_sn: u32,
+    /// Status class and detail of the last Login Response.
+    pub(crate) status: u16,
     /// All that the target has answered, in order.
     pub(crate) answers: Keys,
     /// All that was asked, in order.
@@ -114,6 +120,7 @@ impl Talk {
             wire,
             login,
             exp_stat_sn: 0,
+            status: 0,
             answers: Keys::default(),
             asked: Keys::default(),
             chap: subject.chap.clone(),
@@ -175,6 +182,7 @@ impl Talk {
             violation!("{} instead of a Login Response", Heard::Pdu(pdu));
         };
         self.exp_stat_sn = header.stat_sn.get().wrapping_add(1);
+        self.status = u16::from_be_bytes([header.status_class, header.status_detail]);
         Ok((header, pdu.data))
     }
 

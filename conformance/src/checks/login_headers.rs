@@ -3,7 +3,9 @@
 use iscsi_proto::wire::bhs::{CONTINUE, FINAL, LoginResponse};
 use iscsi_proto::wire::{Header, Pdu};
 
-use super::logins::{edited, must_fail, opened, opening, operational_as, ordinary};
+use super::logins::{
+    NO_TARGET, edited, go_on, must_fail, opened, opening, operational_as, ordinary,
+};
 use crate::bench::Bench;
 use crate::check::{Finding, Verdict, checks, ensure, violation};
 use crate::keys::Keys;
@@ -228,7 +230,7 @@ async fn cid_changed(bench: &Bench) -> Verdict {
     let Refusal::None(answer) = talk.refusal().await? else {
         return Ok(());
     };
-    let mut session = super::logins::go_on(bench, talk, OPERATIONAL, answer).await?;
+    let mut session = go_on(bench, talk, OPERATIONAL, answer).await?;
     let logout = session.logout(1);
     session.send(Pdu::bare(logout)).await;
     let answer = session.receive().await?;
@@ -371,7 +373,7 @@ async fn reserved_ignored(bench: &Bench) -> Verdict {
 
 async fn reject_reserved(bench: &Bench) -> Verdict {
     let mut login = bench.login();
-    login.target = Some(super::logins::NO_TARGET.to_owned());
+    login.target = Some(NO_TARGET.to_owned());
     let mut talk = bench.talk(login).await?;
     let keys = opening(bench, &talk.login);
     let answer = talk.ask(SECURITY, Some(OPERATIONAL), &keys).await?;

@@ -1,10 +1,10 @@
 //! Keys in a login: which are known, which may be sent again, what they look like (RFC 7143 §6.2, §6.3, §13).
 
 use super::logins::{
-    must_be_blamed, number, opening, operational, ordinary, propose, propose_oddly,
+    edited, must_be_blamed, number, opening, operational, ordinary, propose, propose_oddly,
 };
 use crate::bench::Bench;
-use crate::check::{Finding, Verdict, checks, ensure};
+use crate::check::{Finding, Verdict, checks, ensure, skip};
 use crate::keys::Keys;
 use crate::login::{FULL_FEATURE, OPERATIONAL, SECURITY, Talk};
 
@@ -105,8 +105,8 @@ async fn not_understood(bench: &Bench, keys: &[(&str, &str)]) -> Verdict {
     for (key, value) in keys {
         ensure!(
             answers.get(key) == Some("NotUnderstood"),
-            "{key}={value} is answered by {:?} instead of NotUnderstood",
-            answers.get(key)
+            "{key}={value} is answered by {} instead of NotUnderstood",
+            answers.get(key).unwrap_or("nothing")
         );
     }
     Ok(())
@@ -155,7 +155,8 @@ fn ensure_known<'a>(answers: &'a Keys, key: &str, value: &str) -> Result<&'a str
     let answer = answers.get(key);
     ensure!(
         answer.is_some_and(|answer| answer != "NotUnderstood"),
-        "{key}={value} is answered by {answer:?}, and RFC 7143 has the key"
+        "{key}={value} is answered by {}, and RFC 7143 has the key",
+        answer.unwrap_or("nothing")
     );
     Ok(answer.unwrap_or_default())
 }
@@ -221,8 +222,8 @@ async fn alias(bench: &Bench) -> Verdict {
     let answers = propose(bench, &[("InitiatorAlias", &alias)]).await?;
     ensure!(
         answers.get("InitiatorAlias").is_none(),
-        "InitiatorAlias is a declaration, and is answered by {:?}",
-        answers.get("InitiatorAlias")
+        "InitiatorAlias is a declaration, and is answered by {}",
+        answers.get("InitiatorAlias").unwrap_or_default()
     );
     Ok(())
 }
@@ -245,7 +246,7 @@ async fn send_targets(bench: &Bench) -> Verdict {
         return Ok(());
     };
     ensure!(
-        answers.get("TargetName").is_none() && answers.get("SendTargets") != Some("NotUnderstood"),
+        answers.get("TargetName").is_none() && answers.get("TargetAddress").is_none(),
         "SendTargets=All in a login is answered by {:?}",
         answers.0
     );
@@ -265,9 +266,12 @@ async fn portal_group_later(bench: &Bench) -> Verdict {
     let text = opening(bench, &talk.login).encode();
     let mut request = talk.request(SECURITY, None, &Keys::default());
     request.data = text.slice(..20);
-    let goes_on = super::logins::edited(request.clone(), |header| header.flags |= 0x40);
+    let goes_on = edited(request.clone(), |header| header.flags |= 0x40);
     talk.wire.send(goes_on).await;
-    ordinary(talk.part().await)?;
+    let (header, _) = ordinary(talk.part().await)?;
+    if header.status_class != 0 {
+        skip!("the target takes no text in pieces");
+    }
     request.data = text.slice(20..);
     talk.wire.send(request).await;
     let answer = ordinary(talk.answer(SECURITY).await)?;

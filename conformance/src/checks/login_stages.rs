@@ -1,7 +1,7 @@
 //! Stages of a login: transit, order, what may be sent when (RFC 7143 §6.3, §11.12, §11.13).
 
-use iscsi_proto::wire::Header;
-use iscsi_proto::wire::bhs::FINAL;
+use iscsi_proto::wire::bhs::{FINAL, IMMEDIATE, LoginRequest};
+use iscsi_proto::wire::{Header, Pdu};
 
 use super::logins::{
     AUTHENTICATION_FAILURE, current_stage, edited, go_on, must_end, opened, opening, operational,
@@ -290,8 +290,8 @@ async fn again(bench: &Bench) -> Verdict {
     let tag = session.tag();
     let login = &session.login;
     let names = login.names();
-    let request = iscsi_proto::wire::bhs::LoginRequest {
-        opcode: 0x43,
+    let request = LoginRequest {
+        opcode: LoginRequest::OPCODE | IMMEDIATE,
         flags: FINAL | OPERATIONAL << 2 | FULL_FEATURE,
         isid: login.isid,
         tsih: session.tsih.into(),
@@ -299,16 +299,15 @@ async fn again(bench: &Bench) -> Verdict {
         cid: login.cid.into(),
         cmd_sn: session.cmd_sn.into(),
         exp_stat_sn: session.exp_stat_sn.into(),
-        ..Default::default()
+        ..LoginRequest::default()
     };
-    let request = iscsi_proto::wire::Pdu::new(request, names.encode());
-    session.send(request).await;
+    session.send(Pdu::new(request, names.encode())).await;
     no_second_login(&mut session).await
 }
 
 async fn no_second_login(session: &mut Session) -> Verdict {
     let ping = session.ping();
-    session.send(iscsi_proto::wire::Pdu::bare(ping)).await;
+    session.send(Pdu::bare(ping)).await;
     for _ in 0..MOST_WORDS {
         match session.next().await {
             Heard::Closed => return Ok(()),

@@ -1,9 +1,10 @@
 //! Values that are negotiated in a login: booleans, numbers, lists (RFC 7143 §6.2, §13).
 
-use super::logins::{number, propose, propose_oddly, spelled};
+use super::logins::{go_on, number, operational, propose, propose_oddly, spelled};
 use crate::bench::Bench;
-use crate::check::{Finding, Verdict, checks, ensure};
+use crate::check::{Finding, Verdict, checks, ensure, violation};
 use crate::keys::Keys;
+use crate::login::{FULL_FEATURE, OPERATIONAL, Refusal};
 
 checks! {
     "login.values.initial-r2t", "RFC 7143 §13.10", Must, Reads,
@@ -59,7 +60,7 @@ checks! {
         => "numbers up to 16384 and 10752", hex;
     "login.values.first-above-max", "RFC 7143 §13.14", Must, Reads,
         "MaxBurstLength=4096 with FirstBurstLength=65536"
-        => "a FirstBurstLength that does not exceed MaxBurstLength, or the end of the login", first_above_max;
+        => "no full feature phase with a FirstBurstLength that exceeds MaxBurstLength", first_above_max;
     "login.values.first-below-max", "RFC 7143 §13.14", Must, Reads,
         "FirstBurstLength=4096 with MaxBurstLength=65536, in this order"
         => "numbers up to those proposed", first_below_max;
@@ -162,7 +163,8 @@ async fn not_admissible(
         let answer = answers.get(key);
         ensure!(
             answer.is_some_and(|answer| answer == "Reject" || admissible(key, answer)),
-            "{key}={value} is answered by {answer:?}, which is neither Reject nor an admissible value"
+            "{key}={value} is answered by {}, which is neither Reject nor an admissible value",
+            answer.unwrap_or("nothing")
         );
     }
     Ok(())
@@ -301,19 +303,28 @@ async fn hex(bench: &Bench) -> Verdict {
 
 async fn first_above_max(bench: &Bench) -> Verdict {
     let keys = [("MaxBurstLength", "4096"), ("FirstBurstLength", "65536")];
-    let Some(answers) = propose_oddly(bench, &keys).await? else {
+    let mut talk = operational(bench).await?;
+    let request = talk.request(OPERATIONAL, Some(FULL_FEATURE), &Keys::of(&keys));
+    talk.wire.send(request).await;
+    let Refusal::None(answer) = talk.refusal().await? else {
         return Ok(());
     };
-    let max = answers.get("MaxBurstLength").and_then(number);
+    let max = answer.keys.get("MaxBurstLength").and_then(number);
     // What is rejected or irrelevant is not in force with the value proposed.
-    let first = answers.get("FirstBurstLength").and_then(number);
-    ensure!(
-        first.is_none_or(|first| first <= max.unwrap_or(4096)),
-        "{} is answered by {:?}: FirstBurstLength exceeds MaxBurstLength",
-        spelled(&keys),
-        answers.0
-    );
-    Ok(())
+    let first = answer.keys.get("FirstBurstLength").and_then(number);
+    if first.is_none_or(|first| first <= max.unwrap_or(4096)) {
+        return Ok(());
+    }
+    // The values are held against each other when all are there (RFC 7143 §6.2): the stage may still fail to end.
+    let answered = answer.keys.0.clone();
+    match go_on(bench, talk, OPERATIONAL, answer).await {
+        Err(Finding::Violation(_)) => Ok(()),
+        Err(other) => Err(other),
+        Ok(_) => violation!(
+            "{} is answered by {answered:?}, and the full feature phase begins",
+            spelled(&keys)
+        ),
+    }
 }
 
 async fn first_below_max(bench: &Bench) -> Verdict {
@@ -364,10 +375,16 @@ async fn list_order(bench: &Bench, key: &str) -> Verdict {
         let chosen = choice(bench, key, list).await?;
         ensure!(
             chosen.as_deref() == expected,
-            "{key}={list} is answered by {chosen:?} instead of {expected:?}"
+            "{key}={list} is answered by {} instead of {}",
+            in_words(chosen.as_deref()),
+            in_words(expected)
         );
     }
     Ok(())
+}
+
+fn in_words(chosen: Option<&str>) -> &str {
+    chosen.unwrap_or("Reject or the end of the login")
 }
 
 /// What is chosen from a list; nothing if the list is rejected or the login ends. Only a member of it is lawful.
@@ -394,7 +411,8 @@ async fn list_unknown_ignored(bench: &Bench) -> Verdict {
             chosen
                 .as_deref()
                 .is_some_and(|one| ["CRC32C", "None"].contains(&one)),
-            "{key}={list} is answered by {chosen:?}"
+            "{key}={list} is answered by {}",
+            in_words(chosen.as_deref())
         );
     }
     Ok(())

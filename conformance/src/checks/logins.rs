@@ -109,6 +109,24 @@ pub(super) async fn go_on(
     violation!("the login is not over after {MOST_REQUESTS} requests that ask for it")
 }
 
+/// A whole login, as an ordinary initiator goes through it: the session, or the status that refused it.
+pub(super) async fn whole_login(
+    bench: &Bench,
+    login: Login,
+) -> Result<Result<Session, u16>, Finding> {
+    let mut talk = bench.talk(login).await?;
+    match talk.authenticate().await {
+        Err(Finding::Violation(_)) if talk.status != 0 => return Ok(Err(talk.status)),
+        other => other?,
+    }
+    let nothing = Keys::default();
+    let answer = talk.ask(OPERATIONAL, Some(FULL_FEATURE), &nothing).await?;
+    if answer.status() != 0 {
+        return Ok(Err(answer.status()));
+    }
+    go_on(bench, talk, OPERATIONAL, answer).await.map(Ok)
+}
+
 /// What was sent last has to end the login: with a failing status, or with the connection.
 pub(super) async fn must_end(talk: &mut Talk, what: &str) -> Verdict {
     match talk.refusal().await? {
