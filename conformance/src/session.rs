@@ -484,7 +484,11 @@ impl Terms {
     /// What holds after these offers of the suite and these answers of the target; what nobody said has its default.
     fn of(offered: &Keys, answers: &Keys) -> Self {
         let number = |key| answers.number(key).or_else(|| offered.number(key));
-        let yes = |key, default: &str| answers.get(key).unwrap_or(default) == "Yes";
+        // A boolean offer that decides the outcome by itself needs no answer (§6.2.2).
+        let yes = |key, default: &str| {
+            let said = answers.get(key).or_else(|| offered.get(key));
+            said.unwrap_or(default) == "Yes"
+        };
         Self {
             target_segment: answers.number("MaxRecvDataSegmentLength").unwrap_or(8192),
             own_segment: offered.number("MaxRecvDataSegmentLength").unwrap_or(8192),
