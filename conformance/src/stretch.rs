@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use iscsi_proto::wire::Header;
-use iscsi_proto::wire::bhs::{ReadyToTransfer, Reject};
+use iscsi_proto::wire::bhs::ReadyToTransfer;
 
 use crate::bench::Bench;
 use crate::check::{Finding, Verdict, ensure, skip, violation};
@@ -145,8 +145,6 @@ pub(crate) async fn writable(session: &mut Session) -> Verdict {
 /// How a command ended whose data broke a rule.
 #[derive(Debug)]
 pub(crate) struct End {
-    /// What the target rejected on the way.
-    pub(crate) rejects: Vec<Reject>,
     /// How many R2Ts came on the way.
     pub(crate) asked_again: usize,
     /// The status; `None` if the target closed the connection instead.
@@ -178,16 +176,14 @@ impl Session {
         }
     }
 
-    /// Waits for the end of a command whose data may have broken a rule: does what R2Ts ask for, notes Rejects.
+    /// Waits for the end of a command whose data may have broken a rule: does what R2Ts ask for.
     pub(crate) async fn end_of(&mut self, tag: u32, data: &Bytes) -> Result<End, Finding> {
-        let mut rejects = Vec::new();
         let mut asked_again = 0;
         for _ in 0..MOST_PDUS {
             let pdu = match self.next().await {
                 Heard::Pdu(pdu) => pdu,
                 Heard::Closed => {
                     return Ok(End {
-                        rejects,
                         asked_again,
                         reply: None,
                     });
@@ -196,7 +192,8 @@ impl Session {
             };
             let is_about = pdu.header.common().initiator_task_tag.get() == tag;
             match pdu.header {
-                Header::Reject(reject) => rejects.push(reject),
+                // Whatever a Reject says, the task still has to end.
+                Header::Reject(_) => {}
                 Header::ReadyToTransfer(r2t) if is_about => {
                     asked_again += 1;
                     self.obey(&r2t, data).await?;
@@ -211,7 +208,6 @@ impl Session {
                         pdus: vec![pdu],
                     };
                     return Ok(End {
-                        rejects,
                         asked_again,
                         reply: Some(reply),
                     });

@@ -90,7 +90,9 @@ pub(super) fn data_out(
     DataOut {
         lun: command.lun,
         initiator_task_tag: command.initiator_task_tag,
-        target_transfer_tag: r2t.map_or(RESERVED_TAG.into(), |r2t| r2t.target_transfer_tag),
+        target_transfer_tag: r2t
+            .map_or(RESERVED_TAG, |r2t| r2t.target_transfer_tag.get())
+            .into(),
         exp_stat_sn: session.exp_stat_sn.into(),
         data_sn: data_sn.into(),
         buffer_offset: u32::try_from(offset).unwrap_or(u32::MAX).into(),

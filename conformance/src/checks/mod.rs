@@ -9,6 +9,7 @@ mod chap_mutual;
 mod connections;
 mod data_in;
 mod data_out;
+mod digest_errors;
 mod digests;
 mod discovery;
 mod inquiry;
@@ -38,8 +39,8 @@ mod redirect;
 mod reject;
 mod reserve;
 mod residuals;
-mod send_targets;
 mod room;
+mod send_targets;
 mod sense;
 mod task_sets;
 mod tasks;
@@ -85,6 +86,7 @@ pub fn all() -> Vec<&'static Check> {
         r2t::CHECKS,
         unsolicited::CHECKS,
         digests::CHECKS,
+        digest_errors::CHECKS,
         tasks::CHECKS,
         task_sets::CHECKS,
         reject::CHECKS,

@@ -8,6 +8,7 @@ mod chap_mutual;
 mod connections;
 mod data_in;
 mod data_out;
+mod digest_errors;
 mod digests;
 mod discovery;
 mod inquiry;
@@ -83,6 +84,7 @@ pub(crate) fn all() -> Vec<&'static Fault> {
         r2t::FAULTS,
         unsolicited::FAULTS,
         digests::FAULTS,
+        digest_errors::FAULTS,
         tasks::FAULTS,
         task_sets::FAULTS,
         reject::FAULTS,

@@ -56,7 +56,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     plain("MaxCmdSN never moves", "numbering.window.whole", || {
         let mut first = None;
         edit::responses(move |pdu| {
-            let max = *first.get_or_insert(word(pdu, MAX_CMD_SN));
+            let max = *first.get_or_insert_with(|| word(pdu, MAX_CMD_SN));
             set(pdu, MAX_CMD_SN, max);
         })
     }),

@@ -146,15 +146,13 @@ pub(crate) const FAULTS: &[Fault] = &[
         "the rest of a write is asked for, announced or not",
         "residual.write.overflow",
         || {
-            let mut short = None;
-            Box::new(move |seen, lane| match seen {
+            Box::new(|seen, lane| match seen {
                 Seen::Request(pdu) => {
                     if let Header::ScsiCommand(command) = &pdu.header
                         && command.cdb[0] == 0x2a
                         && command.expected_data_transfer_length.get()
                             < u32::from(command.cdb[8]) * 512
                     {
-                        short = Some(*command);
                         let r2t = super::data_out::r2t_for(command, lane, 512, 1024);
                         lane.to_initiator(r2t);
                     }
