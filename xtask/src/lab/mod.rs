@@ -5,6 +5,7 @@ mod capture;
 mod conformance;
 mod crowd;
 mod guest;
+mod initiators;
 mod kernel;
 mod script;
 mod suite;
@@ -35,6 +36,9 @@ pub(crate) enum Lab {
     Crowd(crowd::CrowdArgs),
     /// A guest that boots from our target deletes a file and trims: what the sparse file holds before and after.
     Fstrim(guest::GuestArgs),
+    /// Our suite's drills for initiators: ours, QEMU, libiscsi's tools and the Linux kernel's; writes
+    /// docs/conformance-initiators.md.
+    Initiators(initiators::InitiatorsArgs),
     /// iPXE boots the golden image from our target, and Linux goes on from it.
     Ipxe(guest::GuestArgs),
     /// The Linux kernel's initiator, in a QEMU guest, against our target or tgt: one to five minutes.
@@ -51,6 +55,7 @@ pub(crate) fn run(repo: &Repo, chore: &Lab) -> Result<Tally> {
         Lab::Conformance(args) => conformance::run(repo, args),
         Lab::Crowd(args) => crowd::run(repo, args),
         Lab::Fstrim(args) => guest::fstrim(repo, args),
+        Lab::Initiators(args) => initiators::run(repo, args),
         Lab::Ipxe(args) => guest::ipxe(repo, args),
         Lab::Kernel(args) => kernel::run(repo, args),
         Lab::Suite(args) => suite::run(repo, args),

@@ -1,7 +1,7 @@
 //! `cargo xtask lab conformance`: our suite against our target and every other that can be started here, and the page
 //! about it.
 
-mod page;
+pub(crate) mod page;
 mod peers;
 
 use std::fs;
@@ -48,9 +48,6 @@ pub(crate) fn run(repo: &Repo, args: &ConformanceArgs) -> Result<Tally> {
         .iter()
         .find(|name| Peer::ALL.iter().all(|peer| peer.name() != *name));
     ensure!(unknown.is_none(), "no target is called {unknown:?}");
-    if let Some(folder) = &args.reports {
-        fs::create_dir_all(folder)?;
-    }
     let wanted = |peer: &Peer| args.only.is_empty() || args.only.iter().any(|n| n == peer.name());
     let mut columns = Vec::new();
     for peer in Peer::ALL.into_iter().filter(wanted) {
@@ -61,7 +58,7 @@ pub(crate) fn run(repo: &Repo, args: &ConformanceArgs) -> Result<Tally> {
     }
     println!("{}", page::counts(&columns));
     if args.only.is_empty() {
-        let text = page::page(&columns, &faults(repo)?);
+        let text = page::page(INTRODUCTION, &columns, &faults(repo, "mutations")?);
         fs::write(repo.root.join(PAGE), text)?;
         println!("wrote {PAGE}");
     }
@@ -73,30 +70,39 @@ fn judge(repo: &Repo, vmthunder: &Path, peer: Peer, reports: Option<&Path>) -> R
     let running = peer.start(repo, vmthunder)?;
     let mut command = Command::new(vmthunder);
     command.arg("conformance").args(running.arguments());
-    command.args(["--destructive", "--yes", "--json"]);
+    command.args(["--destructive", "--yes"]);
     if let Some(file) = peer.waivers() {
         command.arg("--waivers").arg(repo.root.join(file));
     }
+    verdicts(&mut command, (peer.name(), peer.title()), reports)
+}
+
+/// What a run of the suite says; its reports are kept in the folder `reports`.
+pub(crate) fn verdicts(
+    command: &mut Command,
+    (name, title): (&str, &'static str),
+    reports: Option<&Path>,
+) -> Result<Column> {
+    command.arg("--json");
     if let Some(folder) = reports {
-        let page = folder.join(format!("{}.html", peer.name()));
-        command.arg("--html").arg(page);
+        fs::create_dir_all(folder)?;
+        command
+            .arg("--html")
+            .arg(folder.join(format!("{name}.html")));
     }
     let began = Instant::now();
-    let finished = bounded::output(&mut command, LIMIT)?;
+    let finished = bounded::output(command, LIMIT)?;
     let seconds = began.elapsed().as_secs_f64();
     if !matches!(finished.status.code(), Some(0 | 1)) {
         bail!("{}: {}", finished.status, finished.stderr);
     }
     if let Some(folder) = reports {
-        fs::write(
-            folder.join(format!("{}.json", peer.name())),
-            &finished.stdout,
-        )?;
+        fs::write(folder.join(format!("{name}.json")), &finished.stdout)?;
     }
     let report: Value = serde_json::from_slice(&finished.stdout).context("--json")?;
     let checks = report["checks"].as_array().context("no array `checks`")?;
     Ok(Column {
-        peer,
+        title,
         product: words(&report["product"]),
         seconds,
         verdicts: checks.iter().map(verdict).collect::<Result<_>>()?,
@@ -125,8 +131,8 @@ fn words(value: &Value) -> String {
 }
 
 /// What failed without an explanation.
-fn complain(column: &Column) {
-    println!("--- {} ({:.0} s)", column.peer.title(), column.seconds);
+pub(crate) fn complain(column: &Column) {
+    println!("--- {} ({:.0} s)", column.title, column.seconds);
     for verdict in &column.verdicts {
         if verdict.outcome == Outcome::Failed {
             println!("{}: FAILED: {}", verdict.name, verdict.detail);
@@ -135,7 +141,7 @@ fn complain(column: &Column) {
 }
 
 /// Ours may fail nothing, and of a peer nothing may fail without an explanation.
-fn tally(columns: &[Column]) -> Tally {
+pub(crate) fn tally(columns: &[Column]) -> Tally {
     let mut tally = Tally::default();
     for verdict in columns.iter().flat_map(|column| &column.verdicts) {
         match verdict.outcome {
@@ -148,12 +154,21 @@ fn tally(columns: &[Column]) -> Tally {
 }
 
 /// Judges the suite itself: "N checks, M faults, every one noticed".
-fn faults(repo: &Repo) -> Result<String> {
-    let mut test = repo.cargo(["test", "--quiet", "--package", "iscsi-conformance"]);
-    test.args(["--test", "mutations", "--", "--nocapture"]);
-    let text = bounded::succeed(&mut test, FAULTS)?.text();
+pub(crate) fn faults(repo: &Repo, test: &str) -> Result<String> {
+    let mut command = repo.cargo(["test", "--quiet", "--package", "iscsi-conformance"]);
+    command.args(["--test", test, "--", "--nocapture"]);
+    let text = bounded::succeed(&mut command, FAULTS)?.text();
     let line = text.lines().find(|line| line.ends_with("noticed"));
     Ok(line
         .context("the tests do not say how many faults were noticed")?
         .to_owned())
 }
+
+const INTRODUCTION: &str = "\
+# Conformance
+
+What `vmthunder conformance --destructive` says about this target and about every other one that can be started beside it.
+Made by `cargo xtask lab conformance`, never by hand; what a peer does differently is explained in `conformance/waivers`.
+What libiscsi's suite says: [libiscsi-suite.md](libiscsi-suite.md). What initiators do:
+[conformance-initiators.md](conformance-initiators.md).
+";

@@ -2,28 +2,28 @@
 
 use std::fmt::Write as _;
 
-use crate::lab::conformance::peers::Peer;
-
-/// What the suite said about one target.
-pub(super) struct Column {
-    pub(super) peer: Peer,
-    pub(super) product: String,
-    pub(super) seconds: f64,
-    pub(super) verdicts: Vec<Verdict>,
+/// What the suite said about one target or initiator.
+pub(crate) struct Column {
+    /// At the head of the column.
+    pub(crate) title: &'static str,
+    /// What it says that it is, or its version.
+    pub(crate) product: String,
+    pub(crate) seconds: f64,
+    pub(crate) verdicts: Vec<Verdict>,
 }
 
 /// What became of one check.
-pub(super) struct Verdict {
-    pub(super) name: String,
-    pub(super) section: String,
-    pub(super) level: String,
-    pub(super) expects: String,
-    pub(super) detail: String,
-    pub(super) outcome: Outcome,
+pub(crate) struct Verdict {
+    pub(crate) name: String,
+    pub(crate) section: String,
+    pub(crate) level: String,
+    pub(crate) expects: String,
+    pub(crate) detail: String,
+    pub(crate) outcome: Outcome,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     Passed,
     Failed,
     /// Failed, and the file of waivers says what the target does.
@@ -53,37 +53,32 @@ impl Verdict {
     }
 }
 
-/// The whole page; `faults` is what the suite's own test says.
-pub(super) fn page(columns: &[Column], faults: &str) -> String {
-    let mut page = "# Conformance\n\n\
-        What `vmthunder conformance --destructive` says about this target and about every other one that can be started\n\
-        beside it. Made by `cargo xtask lab conformance`, never by hand; what a peer does differently is explained in\n\
-        `conformance/waivers`. What libiscsi's suite says: [libiscsi-suite.md](libiscsi-suite.md). What initiators do:\n\
-        [conformance-initiators.md](conformance-initiators.md).\n\n"
-        .to_owned();
+/// The whole page below its introduction; `faults` is what the suite's own test says. Ours is the first column.
+pub(crate) fn page(introduction: &str, columns: &[Column], faults: &str) -> String {
+    let mut page = introduction.to_owned();
     let _ = write!(
         page,
-        "The suite is judged by a broken target, one fault for each rule: {faults}.\n\n{}",
+        "\nThe suite itself is judged by broken peers, at least one fault for each rule: {faults}.\n\n{}",
         counts(columns)
     );
     page += "\n## Families\n\nChecks passed of those that applied.\n\n";
     page += &families(columns);
     page += "\n## Deviations\n\n";
     page += &deviations(columns);
-    page += "\n## Skipped here\n\nWhat the plain configuration of this target is not asked, and why.\n\n";
+    page += "\n## Skipped here\n\nWhat the first column is not asked, and why.\n\n";
     page += &skipped(columns);
     page
 }
 
-/// One row per target.
-pub(super) fn counts(columns: &[Column]) -> String {
-    let mut text = "| target | says it is | checks | passed | failed | skipped | seconds |\n|---|---|--:|--:|--:|--:|--:|\n".to_owned();
+/// One row per column.
+pub(crate) fn counts(columns: &[Column]) -> String {
+    let mut text = "| peer | says it is | checks | passed | failed | skipped | seconds |\n|---|---|--:|--:|--:|--:|--:|\n".to_owned();
     for column in columns {
         let failed = column.count(Outcome::Failed) + column.count(Outcome::Explained);
         let _ = writeln!(
             text,
             "| {} | {} | {} | {} | {failed} | {} | {:.0} |",
-            column.peer.title(),
+            column.title,
             column.product,
             column.verdicts.len(),
             column.count(Outcome::Passed),
@@ -108,7 +103,7 @@ fn names(columns: &[Column]) -> Vec<&str> {
 }
 
 fn head(first: &str, columns: &[Column], rule: &str) -> String {
-    let titles: Vec<&str> = columns.iter().map(|column| column.peer.title()).collect();
+    let titles: Vec<&str> = columns.iter().map(|column| column.title).collect();
     let rules = rule.repeat(columns.len());
     format!("| {first} | {} |\n|---|{rules}\n", titles.join(" | "))
 }
@@ -144,9 +139,9 @@ fn deviations(columns: &[Column]) -> String {
     for name in names(columns) {
         let found = columns.iter().filter_map(|column| {
             let verdict = column.verdict(name)?;
-            verdict.deviates().then_some((column.peer, verdict))
+            verdict.deviates().then_some((column.title, verdict))
         });
-        let found: Vec<(Peer, &Verdict)> = found.collect();
+        let found: Vec<(&str, &Verdict)> = found.collect();
         let Some((_, rule)) = found.first() else {
             continue;
         };
@@ -156,13 +151,13 @@ fn deviations(columns: &[Column]) -> String {
             rule.section, rule.level, rule.expects
         );
         let mut said: Vec<(&str, Vec<&str>)> = Vec::new();
-        for (peer, verdict) in &found {
+        for (title, verdict) in &found {
             match said
                 .iter_mut()
                 .find(|(detail, _)| *detail == verdict.detail)
             {
-                Some((_, peers)) => peers.push(peer.title()),
-                None => said.push((&verdict.detail, vec![peer.title()])),
+                Some((_, peers)) => peers.push(title),
+                None => said.push((&verdict.detail, vec![title])),
             }
         }
         for (detail, peers) in said {
@@ -177,7 +172,7 @@ fn deviations(columns: &[Column]) -> String {
 }
 
 fn skipped(columns: &[Column]) -> String {
-    let Some(ours) = columns.iter().find(|column| column.peer.is_ours()) else {
+    let Some(ours) = columns.first() else {
         return String::new();
     };
     let mut text = "| check | section | why |\n|---|---|---|\n".to_owned();

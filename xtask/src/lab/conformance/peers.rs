@@ -77,10 +77,6 @@ impl Peer {
         }
     }
 
-    pub(super) fn is_ours(self) -> bool {
-        matches!(self, Self::Ours | Self::OursChap | Self::OursReadOnly)
-    }
-
     /// Where its deviations are explained; the file is waivers for the suite.
     pub(super) fn waivers(self) -> Option<&'static str> {
         match self {
