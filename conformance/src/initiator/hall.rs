@@ -124,7 +124,13 @@ impl Hall {
     fn find(&self, target: Option<&str>, discovery: bool) -> Option<Found> {
         let mut doors = self.doors();
         if !discovery {
-            return doors.by_target.get(target?).cloned().map(Found::Drill);
+            let door = match target {
+                Some(target) => doors.by_target.get(target),
+                // It can only be meant for this one.
+                None if doors.by_target.len() == 1 => doors.by_target.values().next(),
+                None => None,
+            };
+            return door.cloned().map(Found::Drill);
         }
         while let Some(target) = doors.discovery.front().cloned() {
             match doors.by_target.get(&target) {

@@ -1,6 +1,7 @@
 //! A login as the scripted target lives it (RFC 7143 §6.3, §11.12, §11.13): soundly, or step by step for a drill.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use iscsi_proto::wire::bhs::{CONTINUE, FINAL, LoginRequest, LoginResponse};
@@ -34,6 +35,10 @@ pub(crate) struct Entry {
 pub(crate) struct Record {
     /// Every Login Request, and what it was answered.
     pub(crate) exchanges: Vec<Exchange>,
+    /// The keys of the first request.
+    pub(crate) opening: Keys,
+    /// All keys that the initiator sent, in order, with the stage in which it did.
+    pub(crate) staged: Vec<(u8, String)>,
     /// All keys that the initiator sent, in order.
     pub(crate) keys: Keys,
 }
@@ -116,6 +121,12 @@ impl Entry {
                 let keys = Keys::parse(&text).map_err(|_| {
                     Heard::Nonsense("the text of a Login Request is not key=value pairs".into())
                 })?;
+                if self.record.keys.0.is_empty() {
+                    self.record.opening = keys.clone();
+                }
+                let stage = header.flags >> 2 & 3;
+                let staged = keys.0.iter().map(|(key, _)| (stage, key.clone()));
+                self.record.staged.extend(staged);
                 self.record.keys.0.extend(keys.0.iter().cloned());
                 return Ok(Asked { header, keys });
             }
@@ -225,13 +236,18 @@ impl Entry {
         let mut negotiation = Negotiation::new(*manner);
         for _ in 0..MOST_REQUESTS {
             let asked = self.ask().await?;
+            if manner.dawdles
+                && let Heard::Pdu(early) = self.wire.next_within(DAWDLES).await
+            {
+                return Err(Heard::Pdu(early));
+            }
             if self.record.tsih() != 0 {
                 // No session outlives its connection here.
                 self.refuse(&asked, 0x020a, &[]).await;
                 return Err(self.scene.hear(&mut self.wire).await);
             }
             let keys = negotiation.answer(&asked, self.record.is_discovery());
-            let next = asked.next().filter(|_| negotiation.may_move());
+            let next = asked.next().filter(|_| negotiation.may_move(asked.stage()));
             let next = match next {
                 Some(FULL_FEATURE) if !negotiation.is_over() => Some(OPERATIONAL),
                 other => other,
@@ -274,6 +290,8 @@ impl From<Box<GivenUp>> for Finding {
 
 /// The longest data segment that a header can announce.
 const LONGEST_SEGMENT: u32 = 0x00ff_ffff;
+/// Time for an initiator that does not wait for an answer.
+const DAWDLES: Duration = Duration::from_millis(40);
 /// The most PDUs that the text of one request may take.
 const MOST_PARTS: usize = 64;
 /// The most requests of a login.

@@ -15,7 +15,15 @@ pub(crate) struct Manner {
     pub(crate) declares: &'static [(&'static str, &'static str)],
     /// Keys that the target proposes or declares, and that the initiator has to answer before the login goes on.
     pub(crate) asks: &'static [(&'static str, &'static str)],
-    /// Requests to move on that the target answers by a "not yet", in each stage.
+    /// Of the keys to ask the first one alone that the initiator did not offer itself.
+    pub(crate) asks_one: bool,
+    /// Declares its MaxRecvDataSegmentLength twice, which no target may.
+    pub(crate) repeats_itself: bool,
+    /// Looks whether the initiator waits for answers, before it gives them.
+    pub(crate) dawdles: bool,
+    /// A Data-In without data precedes the others.
+    pub(crate) empty_first: bool,
+    /// How many requests to move on the target answers by a "not yet", in each stage.
     pub(crate) reluctance: u32,
     /// The text of Login and Text Responses goes out in parts of so many bytes, with the C bit; 0 for whole.
     pub(crate) text_part: usize,
@@ -50,6 +58,10 @@ impl Manner {
         insists: &[],
         declares: &[],
         asks: &[],
+        asks_one: false,
+        repeats_itself: false,
+        dawdles: false,
+        empty_first: false,
         reluctance: 0,
         text_part: 0,
         text_pairs: 0,

@@ -15,9 +15,13 @@ pub(crate) struct Negotiation {
     pub(crate) replies: Keys,
     introduced: bool,
     declared: bool,
-    reluctance: u32,
+    /// How often the target will say "not yet", in each stage.
+    reluctance: [u32; 2],
     /// Keys that the target asked and that are not answered yet.
-    open: Vec<&'static str>,
+    pub(crate) open: Vec<&'static str>,
+    /// How often the initiator said nothing about them.
+    ignored: u32,
+    repeated: bool,
 }
 
 impl Negotiation {
@@ -28,14 +32,17 @@ impl Negotiation {
             replies: Keys::default(),
             introduced: false,
             declared: false,
-            reluctance: manner.reluctance,
+            reluctance: [manner.reluctance; 2],
             open: Vec::new(),
+            ignored: 0,
+            repeated: !manner.repeats_itself,
         }
     }
 
     /// The answers to a request, and what the target has to say itself.
     pub(crate) fn answer(&mut self, asked: &Asked, discovery: bool) -> Keys {
         let mut keys = Keys::default();
+        let before = self.open.len();
         for (key, value) in &asked.keys.0 {
             if let Some(at) = self.open.iter().position(|open| open == key) {
                 self.open.remove(at);
@@ -53,25 +60,52 @@ impl Negotiation {
         if !std::mem::replace(&mut self.introduced, true) {
             keys.set("TargetPortalGroupTag", "1");
         }
+        if before > 0 && before == self.open.len() {
+            self.ignored += 1;
+        }
         if asked.stage() == OPERATIONAL && !std::mem::replace(&mut self.declared, true) {
-            keys.set("MaxRecvDataSegmentLength", self.own_segment());
-            for (key, value) in self.manner.declares.iter().chain(self.manner.asks) {
-                keys.set(key, value);
-            }
-            let asks = self.manner.asks.iter().map(|(key, _)| *key);
-            self.open = asks.collect();
+            self.declare(&mut keys);
+        } else if self.declared && !std::mem::replace(&mut self.repeated, true) {
+            keys.set("MaxRecvDataSegmentLength", "16384");
         }
         keys
     }
 
+    /// What the target has to say in the operational stage.
+    fn declare(&mut self, keys: &mut Keys) {
+        keys.set("MaxRecvDataSegmentLength", self.own_segment());
+        for (key, value) in self.manner.declares {
+            keys.set(key, value);
+        }
+        let most = if self.manner.asks_one { 1 } else { usize::MAX };
+        let asks = self.manner.asks.iter();
+        let fresh: Vec<_> = asks
+            .filter(|(key, _)| self.results.get(key).is_none())
+            .take(most)
+            .collect();
+        for (key, value) in fresh {
+            keys.set(key, value);
+            self.open.push(key);
+        }
+    }
+
     /// Whether the target agrees to the next stage, now that it is asked to.
-    pub(crate) fn may_move(&mut self) -> bool {
-        if !self.open.is_empty() {
+    pub(crate) fn may_move(&mut self, stage: u8) -> bool {
+        // Whoever says nothing about a key several times over will not.
+        if !self.open.is_empty() && self.ignored < MOST_IGNORED {
             return false;
         }
-        let reluctant = self.reluctance > 0;
-        self.reluctance = self.reluctance.saturating_sub(1);
-        !reluctant
+        if self.declared && !self.repeated {
+            return false;
+        }
+        let left = self.reluctance.get_mut(usize::from(stage));
+        match left {
+            Some(left) if *left > 0 => {
+                *left -= 1;
+                false
+            }
+            _ => true,
+        }
     }
 
     /// True unless the target has more to say.
@@ -105,7 +139,10 @@ impl Negotiation {
             | "InitiatorAlias"
             | "SessionType"
             | "MaxRecvDataSegmentLength"
-            | "X#NodeArchitecture" => return None,
+            | "X#NodeArchitecture"
+            | "TargetAlias"
+            | "TargetAddress"
+            | "TargetPortalGroupTag" => return None,
             "AuthMethod" => choice(&values, &["None"]),
             "HeaderDigest" => digest(&values, self.manner.digests.header),
             "DataDigest" => digest(&values, self.manner.digests.data),
@@ -174,5 +211,7 @@ pub(crate) fn numeral(text: &str) -> Option<u32> {
     }
 }
 
+/// So often an initiator may say nothing about a key that it was asked.
+const MOST_IGNORED: u32 = 2;
 /// MaxRecvDataSegmentLength where nothing was declared (RFC 7143 §13.12).
 pub(crate) const DEFAULT_SEGMENT: u32 = 8192;

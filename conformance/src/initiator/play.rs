@@ -198,8 +198,10 @@ async fn watch_over(
 /// What the script found, and how the visitor fared.
 fn weigh(drill: &Drill, scene: &Scene, verdict: Verdict, departure: Option<Departure>) -> Verdict {
     let visited = scene.visited.load(Ordering::Acquire);
+    let nonsense = scene.nonsense().clone();
     match (verdict, departure) {
         (_, Some(Departure::Died(why))) => Err(Finding::Violation(why)),
+        (Ok(()), _) if nonsense.is_some() => Err(Finding::Violation(nonsense.unwrap_or_default())),
         (_, Some(Departure::Nobody(why))) => Err(Finding::NotApplicable(why)),
         (Err(Finding::NotApplicable(why)), Some(Departure::Failed(said))) if !visited => {
             Err(Finding::NotApplicable(format!("{why} ({said})")))
@@ -249,6 +251,7 @@ async fn open_house(
     while reported.len() < drills.len() {
         tokio::select! {
             Some(Ok((opened, verdict))) = playing.join_next() => {
+                let verdict = weigh(opened.drill, &opened.scene, verdict, None);
                 hall.close(&opened.scene.target);
                 reported.insert(opened.scene.target.clone());
                 let judged = judged(&opened, verdict);

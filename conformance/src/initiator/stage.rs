@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use iscsi_proto::wire::Pdu;
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use crate::check::{Finding, Verdict};
 use crate::initiator::caller::Caller;
 use crate::initiator::disk::Disk;
-use crate::initiator::login::Entry;
+use crate::initiator::login::{Entry, Record};
 use crate::initiator::manner::Manner;
 use crate::wire::{Heard, Transcript, Wire};
 
@@ -37,6 +37,8 @@ pub(crate) struct Scene {
     /// True once the script has ended.
     pub(crate) finished: AtomicBool,
     connections: AtomicUsize,
+    /// What came and was no PDU.
+    nonsense: Mutex<Option<String>>,
     /// When the last connection was closed.
     left: Mutex<Option<Instant>>,
 }
@@ -97,6 +99,7 @@ impl Scene {
             waits: AtomicBool::new(false),
             finished: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
+            nonsense: Mutex::default(),
             left: Mutex::default(),
         }
     }
@@ -110,13 +113,23 @@ impl Scene {
     pub(crate) async fn hear(&self, wire: &mut Wire) -> Heard {
         tokio::select! {
             biased;
-            heard = wire.next_within(LONGEST_SILENCE) => return heard,
+            heard = wire.next_within(LONGEST_SILENCE) => {
+                if matches!(heard, Heard::Nonsense(_) | Heard::DataDigestError(_)) {
+                    self.nonsense().get_or_insert_with(|| heard.to_string());
+                }
+                return heard;
+            }
             () = self.over() => {}
         }
         match wire.next_within(LAST_WORDS).await {
             Heard::Silence => Heard::Closed,
             heard => heard,
         }
+    }
+
+    /// What came and was no PDU, if anything was.
+    pub(crate) fn nonsense(&self) -> MutexGuard<'_, Option<String>> {
+        self.nonsense.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until the visit is over.
@@ -188,6 +201,24 @@ impl Stage {
         match self.next().await {
             Some(entry) => Ok(Some(entry.log_in(manner).await?)),
             None => Ok(None),
+        }
+    }
+
+    /// Judges a login, then serves the session.
+    pub(crate) async fn login(
+        &mut self,
+        manner: &Manner,
+        judge: impl Fn(&Record) -> Verdict,
+    ) -> Verdict {
+        match self.entry().await?.log_in(manner).await {
+            Ok(caller) => {
+                judge(&caller.record)?;
+                self.see_off(caller).await
+            }
+            Err(given_up) => {
+                judge(&given_up.entry.record)?;
+                Err(given_up.into())
+            }
         }
     }
 

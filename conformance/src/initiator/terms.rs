@@ -59,7 +59,10 @@ impl Caller {
         let cuts = self.cuts(data.len());
         let last = cuts.len().saturating_sub(1);
         let mut pdus = Vec::new();
-        for (number, (offset, end, ends_sequence)) in cuts.into_iter().enumerate() {
+        let empty = self.manner.empty_first.then_some((0, 0, false));
+        let last = last + usize::from(empty.is_some());
+        let cuts = empty.into_iter().chain(cuts);
+        for (number, (offset, end, ends_sequence)) in cuts.enumerate() {
             let with_status = number == last && status_inside;
             let status_flags = if with_status {
                 STATUS | residual_flags

@@ -117,12 +117,12 @@ impl Caller {
             false => std::slice::from_ref(&self.scene.target),
         };
         let wanted = |name: &&String| matches!(value, "All" | "") || value == name.as_str();
+        answers.0.extend(self.texts.more.0.iter().cloned());
         for name in names.iter().filter(wanted) {
             let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
             answers.0.push(pair("TargetName", name));
             answers.0.push(pair("TargetAddress", &address));
         }
-        answers.0.extend(self.texts.more.0.iter().cloned());
     }
 }
 

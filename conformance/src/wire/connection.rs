@@ -120,6 +120,13 @@ impl Wire {
         self.write(&bytes).await;
     }
 
+    /// Says that nothing more will be sent.
+    pub(crate) async fn half_close(&mut self) {
+        // A connection that is gone needs no closing.
+        let _gone = self.stream.shutdown().await;
+        self.note(Entry::Note("this side is closed".to_owned()));
+    }
+
     /// Sends PDUs in one piece, so that the peer has all of them before it can react to the first.
     pub(crate) async fn send_together(&mut self, pdus: Vec<Pdu>) {
         let mut bytes = Vec::new();
@@ -205,7 +212,10 @@ impl std::fmt::Display for Heard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Pdu(pdu) => write!(f, "{}", crate::wire::describe::name(&pdu.header)),
-            Self::DataDigestError(_) => f.write_str("a data digest from the peer is wrong"),
+            Self::DataDigestError(header) => {
+                let name = crate::wire::describe::name(header);
+                write!(f, "{name} with a wrong data digest")
+            }
             Self::Nonsense(why) => write!(f, "what came is no PDU: {why}"),
             Self::Closed => f.write_str("the peer closed the connection"),
             Self::Silence => f.write_str("no answer in time"),

@@ -1,5 +1,8 @@
 //! All drills, by what they are about.
 
+mod login;
+mod login_keys;
+mod login_status;
 mod nop;
 mod numbering;
 
@@ -7,8 +10,14 @@ use crate::initiator::drill::Drill;
 
 /// Every drill, in the order of the suite.
 pub fn drills() -> Vec<&'static Drill> {
-    [numbering::DRILLS, nop::DRILLS]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        login::DRILLS,
+        login_keys::DRILLS,
+        login_status::DRILLS,
+        numbering::DRILLS,
+        nop::DRILLS,
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

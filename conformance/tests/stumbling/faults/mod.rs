@@ -1,5 +1,8 @@
 //! What initiators get wrong, by the family of the drill that has to notice.
 
+mod login;
+mod login_keys;
+mod login_status;
 mod nop;
 mod numbering;
 
@@ -7,8 +10,14 @@ use super::Fault;
 
 /// Every fault.
 pub(crate) fn all() -> Vec<&'static Fault> {
-    [numbering::FAULTS, nop::FAULTS]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        login::FAULTS,
+        login_keys::FAULTS,
+        login_status::FAULTS,
+        numbering::FAULTS,
+        nop::FAULTS,
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
