@@ -32,10 +32,13 @@ mod numbering_status;
 mod numbering_tags;
 mod opcodes;
 mod persistent;
+mod preempting;
 mod r2t;
 mod read;
 mod recovery;
 mod redirect;
+mod registering;
+mod registrants;
 mod reject;
 mod reserve;
 mod residuals;
@@ -111,7 +114,9 @@ pub fn all() -> Vec<&'static Check> {
         thin::CHECKS,
         write_same::CHECKS,
         reserve::CHECKS,
+        registering::CHECKS,
         persistent::CHECKS,
+        preempting::CHECKS,
     ];
     families.into_iter().flatten().collect()
 }

@@ -33,6 +33,16 @@ pub(crate) fn cdb(pdu: &Pdu) -> Option<Cdb> {
     }
 }
 
+/// PERSISTENT RESERVE OUT with this service action.
+pub(crate) fn is_out(cdb: &Cdb, action: u8) -> bool {
+    cdb[0] == 0x5f && cdb[1] == action
+}
+
+/// PERSISTENT RESERVE IN with this service action.
+pub(crate) fn is_in(cdb: &Cdb, action: u8) -> bool {
+    cdb[0] == 0x5e && cdb[1] == action
+}
+
 /// Rewrites commands and whatever goes with them before the target sees them.
 pub(crate) fn commands(
     mut edit: impl FnMut(&mut Cdb, &mut u32, &mut Bytes) + Send + 'static,
@@ -112,6 +122,17 @@ pub(crate) fn both(mut first: Saboteur, mut second: Saboteur) -> Saboteur {
             }
         },
         Seen::TargetClosed => Act::Pass,
+    })
+}
+
+/// A fault that only one connection meets; the first one has number 1.
+pub(crate) fn on_lane(number: usize, mut saboteur: Saboteur) -> Saboteur {
+    Box::new(move |seen, lane| {
+        if lane.number == number {
+            saboteur(seen, lane)
+        } else {
+            Act::Pass
+        }
     })
 }
 

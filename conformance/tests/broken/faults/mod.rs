@@ -31,10 +31,12 @@ mod numbering_status;
 mod numbering_tags;
 mod opcodes;
 mod persistent;
+mod preempting;
 mod r2t;
 mod read;
 mod recovery;
 mod redirect;
+mod registering;
 mod reject;
 mod reserve;
 mod residuals;
@@ -104,7 +106,9 @@ pub(crate) fn all() -> Vec<&'static Fault> {
         thin::FAULTS,
         write_same::FAULTS,
         reserve::FAULTS,
+        registering::FAULTS,
         persistent::FAULTS,
+        preempting::FAULTS,
     ];
     families.into_iter().flatten().collect()
 }
