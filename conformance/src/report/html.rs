@@ -79,6 +79,7 @@ fn overview(families: &[Family<'_>]) -> Markup {
                     tr {
                         th { "family" }
                         @for outcome in Outcome::ALL { th.number { (outcome.word()) } }
+                        th.share {}
                     }
                 }
                 tbody {
@@ -89,8 +90,23 @@ fn overview(families: &[Family<'_>]) -> Markup {
                                 @let count = family.count(outcome);
                                 td.number.(outcome.word()).zero[count == 0] { (count) }
                             }
+                            td.share { (bar(family)) }
                         }
                     }
+                }
+            }
+        }
+    }
+}
+
+/// The outcomes of a family as parts of a line.
+fn bar(family: &Family<'_>) -> Markup {
+    page! {
+        div.bar aria-hidden="true" {
+            @for outcome in Outcome::ALL {
+                @let count = family.count(outcome);
+                @if count > 0 {
+                    span.(outcome.word()) style={ "flex-grow: " (count) } {}
                 }
             }
         }
@@ -144,7 +160,7 @@ fn check(judged: &Judged) -> Markup {
                     @for line in &judged.transcript {
                         @let way = if line.contains("] -> ") { "sent" }
                             else if line.contains("] <- ") { "received" } else { "note" };
-                        span.(way) { (line) } "\n"
+                        span.(way) { (line) }
                     }
                 }
             }
