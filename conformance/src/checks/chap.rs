@@ -74,6 +74,11 @@ const AUTHENTICATION_FAILURE: u16 = 0x0201;
 /// What RFC 7143 §9.2 has for keys that do not belong in a step, and for those that are missing.
 pub(super) const BAD_STEP: [u16; 2] = [0x0200, 0x0207];
 
+/// What is done to the right response.
+type Damage = fn(Vec<u8>) -> Vec<u8>;
+/// How a response is written.
+type Encode = fn(&[u8]) -> String;
+
 /// A login in which the target has chosen CHAP.
 pub(super) async fn chosen(bench: &Bench) -> Result<(Talk, Credentials), Finding> {
     let Some(account) = bench.subject.chap.clone() else {
@@ -304,7 +309,7 @@ async fn wrong_response(bench: &Bench) -> Verdict {
 
 async fn wrong_length(bench: &Bench) -> Verdict {
     enter(bench).await?;
-    let cases: [(&str, fn(Vec<u8>) -> Vec<u8>); 3] = [
+    let cases: [(&str, Damage); 3] = [
         ("half of the right CHAP_R", |mut right| {
             right.truncate(right.len() / 2);
             right
@@ -331,7 +336,7 @@ async fn wrong_length(bench: &Bench) -> Verdict {
 
 async fn encodings(bench: &Bench) -> Verdict {
     enter(bench).await?;
-    let cases: [(&str, fn(&[u8]) -> String); 2] = [
+    let cases: [(&str, Encode); 2] = [
         ("the right CHAP_R in base64", base64),
         ("the right CHAP_R in capital letters", |bytes| {
             hex(bytes).to_uppercase()

@@ -289,11 +289,8 @@ async fn target_ping(bench: &Bench) -> Verdict {
     // Some targets ping only those who have pinged them.
     expect_echo(&mut session, 4, 4).await?;
     let expected = session.exp_stat_sn;
-    let Heard::Pdu(pdu) = session.wire.next().await else {
-        skip!(
-            "the target does not ping within {:?}",
-            bench.subject.patience
-        );
+    let Heard::Pdu(pdu) = session.wire.next_within(A_WHILE).await else {
+        skip!("the target does not ping within {A_WHILE:?}");
     };
     let Header::NopIn(nop) = pdu.header else {
         skip!("the target sends something else: {}", Heard::Pdu(pdu));
