@@ -316,15 +316,12 @@ async fn ignored(session: &mut Session, number: u32) -> Verdict {
     stray.cmd_sn = number.into();
     session.cmd_sn = next;
     session.send(Pdu::bare(stray)).await;
-    let said = session.said_before_ping().await?;
-    if let Some(pdu) = said.into_iter().next() {
-        violation!(
-            "{} to a command with CmdSN {number}, outside the window of {} to {}, that has to be ignored silently",
-            Heard::Pdu(pdu),
-            session.exp_cmd_sn,
-            session.max_cmd_sn
-        );
-    }
+    let window = (session.exp_cmd_sn, session.max_cmd_sn);
+    let about = format!(
+        "to a command with CmdSN {number}, outside the window of {} to {}, that has to be ignored silently",
+        window.0, window.1
+    );
+    nothing_said(session, &about).await?;
     ensure!(
         session.exp_cmd_sn == next,
         "a command with CmdSN {number} was to be ignored, and moves ExpCmdSN from {next} to {}",
@@ -333,6 +330,18 @@ async fn ignored(session: &mut Session, number: u32) -> Verdict {
     // Whoever carries the stray command out late answers it at the latest with this one.
     session.run(&ready()).await?;
     Ok(())
+}
+
+/// Nothing may come before the answer to a ping.
+pub(super) async fn nothing_said(session: &mut Session, about: &str) -> Verdict {
+    let ping = session.ping();
+    session.send(Pdu::bare(ping)).await;
+    match session.next().await {
+        Heard::Pdu(pdu) if pdu.header.common().initiator_task_tag == ping.initiator_task_tag => {
+            Ok(())
+        }
+        other => violation!("{other} {about}"),
+    }
 }
 
 async fn above_window(bench: &Bench) -> Verdict {

@@ -12,7 +12,7 @@ use crate::session::{Session, Task};
 use crate::stretch::{Stretch, writable};
 use crate::wire::Heard;
 
-use super::numbering::{answers, ready, vain_abort};
+use super::numbering::{answers, nothing_said, ready, vain_abort};
 
 checks! {
     "numbering.retry.answered", "RFC 7143 §7.2.1", Must, Reads,
@@ -45,15 +45,6 @@ checks! {
     "numbering.allegiance", "RFC 7143 §4.2.5.1", Must, Reads,
         "commands with the same tags and numbers in two sessions at once"
         => "each answer comes on the connection of its command", allegiance;
-}
-
-/// Nothing may come before the answer to a ping.
-async fn nothing_said(session: &mut Session, about: &str) -> Verdict {
-    let said = session.said_before_ping().await?;
-    match said.into_iter().next() {
-        Some(pdu) => violation!("{} {about}", Heard::Pdu(pdu)),
-        None => Ok(()),
-    }
 }
 
 async fn retry_after_answer(bench: &Bench) -> Verdict {

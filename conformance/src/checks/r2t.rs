@@ -1,5 +1,7 @@
 //! R2T, and answers to it that a target has to notice (RFC 7143 §11.8).
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use iscsi_proto::wire::bhs::{FINAL, RESERVED_TAG, ReadyToTransfer};
 use iscsi_proto::wire::{Header, Pdu};
@@ -44,16 +46,16 @@ checks! {
         => "no R2T", nothing_left;
     "r2t.answer.short", "RFC 7143 §11.4.7.2", Must, Writes,
         "an R2T answered with half of the data and the F bit"
-        => "CHECK CONDITION, ABORTED COMMAND, 0c/0d; a Reject may come before", short;
+        => "CHECK CONDITION, ABORTED COMMAND, 0c/0d, perhaps behind a Reject; or an R2T for what is missing", short;
     "r2t.answer.long", "RFC 7143 §11.4.7.2", Must, Writes,
         "an R2T answered with more data than it asked for"
         => "CHECK CONDITION, ABORTED COMMAND, 0c/0d; a Reject may come before", long;
     "r2t.answer.elsewhere", "RFC 7143 §11.8", Must, Writes,
         "an R2T answered with data for another Buffer Offset"
-        => "the WRITE does not succeed: the data that was asked for did not come", elsewhere;
+        => "the WRITE does not succeed: the data that was asked for did not come; a ping is answered, or the connection closed", elsewhere;
     "r2t.answer.other-tag", "RFC 7143 §11.7.4", Must, Writes,
         "a Data-Out PDU with a Target Transfer Tag that no R2T had, then the right ones"
-        => "the WRITE does not succeed with the bytes of the stray PDU", other_tag;
+        => "the WRITE does not succeed with the bytes of the stray PDU, and no R2T asks for more than there is", other_tag;
     "r2t.answer.gap", "RFC 7143 §7.9", Must, Writes,
         "an R2T answered with PDUs whose DataSN leaves out one number"
         => "what seems lost is asked for again, or the WRITE fails: no GOOD without either", gap;
@@ -271,7 +273,7 @@ pub(super) fn is_incorrect_amount(end: &End, what: &str) -> Verdict {
 
 async fn short(bench: &Bench) -> Verdict {
     let mut session = session(bench, SOLICITED).await?;
-    let (command, r2t, _, data) = waiting(bench, &mut session).await?;
+    let (command, r2t, stretch, data) = waiting(bench, &mut session).await?;
     let bytes = asked(&r2t, &data)?;
     let half = [bytes.slice(..bytes.len() / 2)];
     let from = usize::try_from(r2t.buffer_offset.get()).unwrap_or(0);
@@ -279,6 +281,11 @@ async fn short(bench: &Bench) -> Verdict {
     let end = session
         .end_of(command.initiator_task_tag.get(), &data)
         .await?;
+    if end.is_good() && end.asked_again > 0 {
+        // What is missing counts as lost, and is recovered (RFC 7143 §11.8).
+        let what = "a WRITE of which a half was asked for again";
+        return stretch.holds(&mut session, &data, what).await;
+    }
     is_incorrect_amount(&end, "half of what an R2T asked for")
 }
 
@@ -303,16 +310,33 @@ async fn elsewhere(bench: &Bench) -> Verdict {
     let mut session = session(bench, SOLICITED).await?;
     let (command, r2t, _, data) = waiting(bench, &mut session).await?;
     let bytes = asked(&r2t, &data)?;
-    send_cut(&mut session, &command, Some(&r2t), 1 << 20, &[bytes]).await;
-    let end = session
-        .end_of(command.initiator_task_tag.get(), &data)
-        .await?;
-    ensure!(
-        !end.is_good() || end.asked_again > 0,
-        "GOOD for a WRITE whose data came for Buffer Offset {}, not for {}",
-        1 << 20,
-        r2t.buffer_offset.get()
-    );
+    send_cut(&mut session, &command, Some(&r2t), ASTRAY, &[bytes]).await;
+    let ping = session.ping();
+    session.send(Pdu::bare(ping)).await;
+    let mut patience = session.wire.patience;
+    for _ in 0..MOST_SAID {
+        let pdu = match session.wire.next_within(patience).await {
+            Heard::Pdu(pdu) => pdu,
+            Heard::Silence if patience == session.wire.patience => violation!(
+                "data for Buffer Offset {ASTRAY}, where {} was asked for, leaves a connection that is open and dead: a ping is not answered",
+                r2t.buffer_offset.get()
+            ),
+            // Rejected, thrown away, or the end of the connection: the WRITE has not succeeded.
+            _ => return Ok(()),
+        };
+        match &pdu.header {
+            Header::NopIn(_) => patience = LATE,
+            Header::ScsiResponse(response) => {
+                ensure!(
+                    response.status != 0,
+                    "GOOD for a WRITE whose data came for Buffer Offset {ASTRAY}, not for {}",
+                    r2t.buffer_offset.get()
+                );
+                return Ok(());
+            }
+            _ => {}
+        }
+    }
     Ok(())
 }
 
@@ -425,13 +449,14 @@ async fn failure_waits(bench: &Bench) -> Verdict {
     let mut session: Session = session(bench, SOLICITED).await?;
     let (command, r2t, _, data) = waiting(bench, &mut session).await?;
     let bytes = asked(&r2t, &data)?;
-    let astray = data_out(&session, &command, Some(&r2t), 0, 1 << 20);
+    let astray = data_out(&session, &command, Some(&r2t), 0, ASTRAY);
     session.send(Pdu::new(astray, bytes.slice(..512))).await;
     let ping = session.ping();
     session.send(Pdu::bare(ping)).await;
     for _ in 0..4 {
-        let Heard::Pdu(pdu) = session.next().await else {
-            skip!("the target ends the connection when data comes for another Buffer Offset");
+        let pdu = match session.next().await {
+            Heard::Pdu(pdu) => pdu,
+            other => skip!("after data for another Buffer Offset: {other}"),
         };
         match &pdu.header {
             Header::NopIn(_) => break,
@@ -457,5 +482,11 @@ async fn failure_waits(bench: &Bench) -> Verdict {
     Ok(())
 }
 
+/// Where nothing was asked for.
+const ASTRAY: usize = 1 << 20;
+/// How long a status may take when pings are answered already.
+const LATE: Duration = Duration::from_millis(500);
+/// The most PDUs that are looked at.
+const MOST_SAID: usize = 8;
 /// The most R2Ts of one command.
 const MOST_R2TS: u32 = 64;

@@ -30,9 +30,21 @@ pub(crate) const FAULTS: &[Fault] = &[
         || disagree("FirstBurstLength", "4096", "6144"),
     ),
     plain(
-        "FirstBurstLength is for Data-Out alone",
+        "immediate data beyond FirstBurstLength is lost",
         "unsolicited.immediate.too-much",
-        || disagree("FirstBurstLength", "1024", "4096"),
+        || {
+            let mut agreement = disagree("FirstBurstLength", "1024", "4096");
+            Box::new(move |seen, lane| match seen {
+                Seen::Request(pdu) if is_command(pdu, 0x2a) && pdu.data.len() == 2048 => {
+                    let mut pdu = pdu.clone();
+                    let mut data = pdu.data.to_vec();
+                    data[1024..].fill(0);
+                    pdu.data = data.into();
+                    Act::Replace(vec![pdu])
+                }
+                _ => agreement(seen, lane),
+            })
+        },
     ),
     plain(
         "an error is reported before the data came",
