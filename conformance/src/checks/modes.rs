@@ -124,27 +124,35 @@ impl Form {
             Self::Six => fields.byte(2)?,
             Self::Ten => fields.byte(3)?,
         };
-        let mut rest = data.get(pages_at..).unwrap_or_default();
-        let mut pages = Vec::new();
-        while !rest.is_empty() {
-            let page = Fields::of("a mode page", rest);
-            let bytes = match page.byte(0)? & 0x7f {
-                // Page 00h is vendor specific, and need not have the form of a page; it is the last one.
-                0 => rest.len(),
-                0x01..=0x3f => usize::from(page.byte(1)?) + 2,
-                // SPF: a subpage code, and two bytes of length.
-                _ => usize::from(page.two(2)?) + 4,
-            };
-            let page = page.part(0, bytes)?;
-            pages.push(page.to_vec());
-            rest = rest.get(bytes..).unwrap_or_default();
-        }
+        let pages = split(data.get(pages_at..).unwrap_or_default())?;
         Ok(Sensed {
             specific,
             descriptors,
             pages,
         })
     }
+}
+
+/// The pages of mode data.
+fn split(data: &[u8]) -> Result<Vec<Vec<u8>>, Finding> {
+    let mut rest = data;
+    let mut pages = Vec::new();
+    while let Some(first) = rest.first() {
+        let page = Fields::of("a mode page", rest);
+        // SPF: a subpage code, and two bytes of length.
+        let bytes = match first & 0x40 {
+            0 => page.byte(1).map(|length| usize::from(length) + 2),
+            _ => page.two(2).map(|length| usize::from(length) + 4),
+        };
+        let page = match bytes.and_then(|bytes| page.part(0, bytes)) {
+            // Page 00h is vendor specific, and need not have the form of a page; it is the last one.
+            Err(_) if first & 0x7f == 0 => rest,
+            page => page?,
+        };
+        pages.push(page.to_vec());
+        rest = rest.get(page.len()..).unwrap_or_default();
+    }
+    Ok(pages)
 }
 
 async fn six_length(bench: &Bench) -> Verdict {

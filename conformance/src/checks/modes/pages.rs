@@ -20,6 +20,9 @@ checks! {
     "modes.pages.unknown-subpage", "SPC-3 §6.9.1", Must, Reads,
         "MODE SENSE for subpage DEh of a page that has none"
         => "ILLEGAL REQUEST, INVALID FIELD IN CDB", unknown_subpage;
+    "modes.pages.subpages", "SPC-3 §6.9.1", Must, Reads,
+        "MODE SENSE for all pages, subpage 00h"
+        => "pages in the format that has no subpage code: those of other subpages are not asked for", subpages;
     "modes.control.changeable", "SPC-3 §6.9.3", Must, Reads,
         "MODE SENSE for all pages, changeable values"
         => "the pages that have current values, with the same lengths", changeable;
@@ -116,6 +119,22 @@ async fn unknown_subpage(bench: &Bench) -> Verdict {
     let reply = session.run(&task).await?;
     let what = format!("MODE SENSE for page {code:02x}h, subpage DEh");
     reply.fails_with(&what, 5, 0x24, 0)
+}
+
+async fn subpages(bench: &Bench) -> Verdict {
+    let mut session = bench.session().await?;
+    let form = form(&mut session).await?;
+    for page in all_pages(&mut session, form).await? {
+        let [first, subpage, ..] = *page else {
+            continue;
+        };
+        ensure!(
+            first & 0x40 == 0,
+            "page {:02x}h, subpage {subpage:02x}h, is among all pages with subpage 00h",
+            first & 0x3f
+        );
+    }
+    Ok(())
 }
 
 async fn changeable(bench: &Bench) -> Verdict {

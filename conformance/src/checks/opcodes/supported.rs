@@ -65,49 +65,47 @@ struct Listed {
 struct Harmless {
     name: &'static str,
     opcode: u8,
-    action: Option<u16>,
-    /// What of the CDB is not zero beside operation code and service action: one byte.
-    at: usize,
-    value: u8,
+    /// None where the operation code has no service actions.
+    action: Option<u8>,
+    cdb: &'static [u8],
     room: u32,
 }
 
 impl Harmless {
-    const fn new(
-        name: &'static str,
-        opcode: u8,
-        action: Option<u16>,
-        (at, value): (usize, u8),
-        room: u32,
-    ) -> Self {
+    const fn plain(name: &'static str, cdb: &'static [u8], room: u32) -> Self {
+        let opcode = match cdb {
+            [opcode, ..] => *opcode,
+            [] => 0,
+        };
         Self {
             name,
             opcode,
-            action,
-            at,
-            value,
+            action: None,
+            cdb,
             room,
         }
     }
 
-    fn task(&self) -> Task {
-        let mut cdb = [0; 16];
-        cdb[0] = self.opcode;
-        cdb[1] = self
-            .action
-            .and_then(|action| u8::try_from(action).ok())
-            .unwrap_or(0);
-        if let Some(byte) = cdb.get_mut(self.at).filter(|_| self.at > 0) {
-            *byte = self.value;
+    const fn with_action(name: &'static str, cdb: &'static [u8], room: u32) -> Self {
+        let plain = Self::plain(name, cdb, room);
+        Self {
+            action: match cdb {
+                [_, action, ..] => Some(*action),
+                _ => None,
+            },
+            ..plain
         }
+    }
+
+    fn task(&self) -> Task {
         match self.room {
-            0 => Task::bare(&cdb),
-            room => Task::read(&cdb, room),
+            0 => Task::bare(self.cdb),
+            room => Task::read(self.cdb, room),
         }
     }
 
     fn is(&self, listed: &Listed) -> bool {
-        listed.opcode == self.opcode && listed.action == self.action
+        listed.opcode == self.opcode && listed.action == self.action.map(u16::from)
     }
 }
 
@@ -252,7 +250,7 @@ async fn one_usage(bench: &Bench) -> Verdict {
             "CDB USAGE DATA of {} does not begin with the operation code: {usage:02x?}",
             harmless.name
         );
-        let action = usage.get(1).map(|byte| u16::from(byte & 0x1f));
+        let action = usage.get(1).map(|byte| byte & 0x1f);
         ensure!(
             harmless.action.is_none() || action == harmless.action,
             "CDB USAGE DATA of {} is {usage:02x?}: no service action in byte 1",
@@ -351,7 +349,7 @@ async fn list(session: &mut Session) -> Result<Vec<Listed>, Finding> {
 async fn one(session: &mut Session, harmless: &Harmless) -> Result<Option<Bytes>, Finding> {
     let (options, action) = match harmless.action {
         None => (1, 0),
-        Some(action) => (2, action),
+        Some(action) => (2, action.into()),
     };
     let task = report(options, harmless.opcode, action, ROOM);
     let reply = session.run(&task).await?;
@@ -393,25 +391,42 @@ const COMMAND: &str = "the data of REPORT SUPPORTED OPERATION CODES";
 const ROOM: u32 = 8192;
 /// Return command timeouts descriptors.
 const RCTD: u8 = 0x80;
-/// Commands that read nothing, or nothing but what describes the unit.
+/// Commands that read nothing, or nothing but what describes the unit. Where something is described a few bytes are
+/// asked for: there are targets that do not survive an allocation length of zero.
 const HARMLESS: [Harmless; 19] = [
-    Harmless::new("TEST UNIT READY", 0x00, None, (0, 0), 0),
-    Harmless::new("REQUEST SENSE", 0x03, None, (4, 18), 18),
-    Harmless::new("INQUIRY", 0x12, None, (4, 36), 36),
-    Harmless::new("MODE SENSE (6)", 0x1a, None, (2, 0x3f), 0),
-    Harmless::new("READ CAPACITY (10)", 0x25, None, (0, 0), 8),
-    Harmless::new("READ (10)", 0x28, None, (0, 0), 0),
-    Harmless::new("VERIFY (10)", 0x2f, None, (0, 0), 0),
-    Harmless::new("SYNCHRONIZE CACHE (10)", 0x35, None, (8, 1), 0),
-    Harmless::new("LOG SENSE", 0x4d, None, (2, 0x40), 0),
-    Harmless::new("MODE SENSE (10)", 0x5a, None, (2, 0x3f), 0),
-    Harmless::new("PERSISTENT RESERVE IN", 0x5e, Some(0), (8, 8), 8),
-    Harmless::new("READ (16)", 0x88, None, (0, 0), 0),
-    Harmless::new("VERIFY (16)", 0x8f, None, (0, 0), 0),
-    Harmless::new("SYNCHRONIZE CACHE (16)", 0x91, None, (13, 1), 0),
-    Harmless::new("READ CAPACITY (16)", 0x9e, Some(0x10), (13, 32), 32),
-    Harmless::new("GET LBA STATUS", 0x9e, Some(0x12), (13, 24), 24),
-    Harmless::new("REPORT LUNS", 0xa0, None, (9, 16), 16),
-    Harmless::new("REPORT TARGET PORT GROUPS", 0xa3, Some(0x0a), (9, 16), 16),
-    Harmless::new("READ (12)", 0xa8, None, (0, 0), 0),
+    Harmless::plain("TEST UNIT READY", &[0x00], 0),
+    Harmless::plain("REQUEST SENSE", &[0x03, 0, 0, 0, 18], 18),
+    Harmless::plain("INQUIRY", &[0x12, 0, 0, 0, 36], 36),
+    Harmless::plain("MODE SENSE (6)", &[0x1a, 0, 0x3f, 0, 4], 4),
+    Harmless::plain("READ CAPACITY (10)", &[0x25], 8),
+    Harmless::plain("READ (10)", &[0x28], 0),
+    Harmless::plain("VERIFY (10)", &[0x2f], 0),
+    Harmless::plain("SYNCHRONIZE CACHE (10)", &[0x35, 0, 0, 0, 0, 0, 0, 0, 1], 0),
+    Harmless::plain("LOG SENSE", &[0x4d, 0, 0x40, 0, 0, 0, 0, 0, 4], 4),
+    Harmless::plain("MODE SENSE (10)", &[0x5a, 0, 0x3f, 0, 0, 0, 0, 0, 8], 8),
+    Harmless::with_action("PERSISTENT RESERVE IN", &[0x5e, 0, 0, 0, 0, 0, 0, 0, 8], 8),
+    Harmless::plain("READ (16)", &[0x88], 0),
+    Harmless::plain("VERIFY (16)", &[0x8f], 0),
+    Harmless::plain(
+        "SYNCHRONIZE CACHE (16)",
+        &[0x91, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+        0,
+    ),
+    Harmless::with_action(
+        "READ CAPACITY (16)",
+        &[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32],
+        32,
+    ),
+    Harmless::with_action(
+        "GET LBA STATUS",
+        &[0x9e, 0x12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 24],
+        24,
+    ),
+    Harmless::plain("REPORT LUNS", &[0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 16], 16),
+    Harmless::with_action(
+        "REPORT TARGET PORT GROUPS",
+        &[0xa3, 0x0a, 0, 0, 0, 0, 0, 0, 0, 16],
+        16,
+    ),
+    Harmless::plain("READ (12)", &[0xa8], 0),
 ];

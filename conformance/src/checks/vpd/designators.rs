@@ -102,7 +102,9 @@ async fn port_name(bench: &Bench) -> Verdict {
     let text = String::from_utf8_lossy(&name.value);
     let text = text.trim_end_matches('\0');
     let (target, label) = text.rsplit_once(",t,").unwrap_or((text, ""));
-    let digits = label.strip_prefix("0x").or(label.strip_prefix("0X"));
+    let digits = label
+        .strip_prefix("0x")
+        .or_else(|| label.strip_prefix("0X"));
     let tag = digits.and_then(|digits| u16::from_str_radix(digits, 16).ok());
     ensure!(
         target.eq_ignore_ascii_case(&bench.subject.target) && tag.is_some(),

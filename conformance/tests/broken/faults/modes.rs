@@ -126,6 +126,15 @@ pub(crate) const FAULTS: &[Fault] = &[
             data.extend(tail);
         })
     }),
+    fault(
+        "page 00h comes before all others",
+        "modes.pages.order",
+        || {
+            sensed(0x5a, |data| {
+                data.splice(8..8, [0, 0]);
+            })
+        },
+    ),
     fault("the last page is cut", "modes.pages.order", || {
         sensed(0x5a, |data| data.truncate(data.len() - 2))
     }),
@@ -192,6 +201,12 @@ pub(crate) const FAULTS: &[Fault] = &[
             })
         },
     ),
+    fault("a subpage comes unasked", "modes.pages.subpages", || {
+        sensed(0x5a, |data| {
+            let at = find(data, 0x1c);
+            data.splice(at..at, [0x4a, 0x01, 0, 4, 0, 0, 0, 0]);
+        })
+    }),
     fault(
         "changeable values are refused",
         "modes.control.changeable",
