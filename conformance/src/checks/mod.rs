@@ -3,6 +3,7 @@
 mod atomic;
 mod attention;
 mod blocks;
+mod bystanders;
 mod capacity;
 mod chap;
 mod chap_mutual;
@@ -93,6 +94,7 @@ pub fn all() -> Vec<&'static Check> {
         tasks::CHECKS,
         task_sets::CHECKS,
         reject::CHECKS,
+        bystanders::CHECKS,
         recovery::CHECKS,
         connections::CHECKS,
         inquiry::CHECKS,

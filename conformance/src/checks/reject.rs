@@ -44,7 +44,7 @@ checks! {
     "reject.attribute.reserved", "RFC 7143 §11", Must, Reads,
         "commands with the task attributes 5, 6 and 7, which are reserved"
         => "a Reject, an error or a closed connection, but not GOOD", attributes;
-    "reject.tag.reserved", "RFC 7143 §11.2.1.8", Must, Reads,
+    "reject.tag.reserved", "RFC 7143 §11", Must, Reads,
         "a command with Initiator Task Tag ffffffff, which is reserved"
         => "a Reject, an error or a closed connection, but not GOOD", reserved_tag;
     "reject.ahs.unknown-type", "RFC 7143 §11", Must, Reads,

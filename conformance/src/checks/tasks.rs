@@ -56,7 +56,7 @@ checks! {
     "tasks.reassign", "RFC 7143 §7.2.2", Must, Writes,
         "TASK REASSIGN of a WRITE that runs on this very connection"
         => "response 4, reassignment not supported; 3, still allegiant, at ErrorRecoveryLevel 2", reassign;
-    "tasks.unit.absent", "RFC 7143 §11.6.1", Must, Reads,
+    "tasks.unit.absent", "RFC 7143 §11.6.1", Should, Reads,
         "LOGICAL UNIT RESET of a LUN that REPORT LUNS does not show"
         => "a response other than 0, best 2", absent_unit;
     "tasks.response.form", "RFC 7143 §11.6", Must, Reads,
@@ -332,6 +332,7 @@ async fn absent_unit(bench: &Bench) -> Verdict {
     let mut request = session.management(UNIT_RESET);
     request.lun = absent.0.into();
     let (response, _) = session.manage(request).await?;
+    // SAM leaves it open whether a router of tasks says that there is no such unit; but nothing was completed.
     ensure!(
         response.response != COMPLETE,
         "the reset of LUN {absent}, which does not exist, is said to be complete"

@@ -61,6 +61,7 @@ enum Outgoing {
     Raw(Bytes),
 }
 
+#[expect(clippy::wrong_self_convention, reason = "it says where a PDU goes")]
 impl Lane {
     fn new(number: usize, others: Arc<Others>) -> Self {
         Self {

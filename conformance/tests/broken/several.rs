@@ -149,11 +149,7 @@ impl Groups {
         let ends = matches!(pdu.header, Header::LogoutResponse(_));
         let pdu = group.numbered(&pdu, to);
         if ends {
-            let others = group
-                .members
-                .keys()
-                .filter(|member| **member != lane.number);
-            others.for_each(|member| drop(lane.post(*member, Post::HangUp)));
+            group.hang_up_others(lane);
         }
         if to == lane.number {
             return Act::Replace(vec![pdu]);
@@ -165,11 +161,7 @@ impl Groups {
     /// A connection is over. With the first one the session is, with another one nothing else.
     fn gone(&mut self, lane: &mut Lane) {
         if let Some(group) = self.0.remove(&lane.number) {
-            let others = group
-                .members
-                .keys()
-                .filter(|member| **member != lane.number);
-            others.for_each(|member| drop(lane.post(*member, Post::HangUp)));
+            group.hang_up_others(lane);
         }
         for group in self.0.values_mut() {
             group.members.remove(&lane.number);
@@ -246,6 +238,13 @@ impl Group {
             lane.post(closing, Post::HangUp);
         }
         true
+    }
+
+    /// The session is over for every connection but this one, which finds out by itself.
+    fn hang_up_others(&self, lane: &Lane) {
+        for member in self.members.keys().filter(|member| **member != lane.number) {
+            lane.post(*member, Post::HangUp);
+        }
     }
 
     fn note(&mut self, pdu: &Pdu) {

@@ -93,7 +93,7 @@ fn count_together() -> Saboteur {
     let mut highest = None;
     edit::responses(move |pdu| {
         if let Header::NopIn(nop) = &mut pdu.header {
-            let next: &mut u32 = highest.get_or_insert(nop.stat_sn.get());
+            let next: &mut u32 = highest.get_or_insert_with(|| nop.stat_sn.get());
             nop.stat_sn = (*next).into();
             *next = next.wrapping_add(1);
         }

@@ -2,6 +2,7 @@
 
 mod atomic;
 mod attention;
+mod bystanders;
 mod capacity;
 mod chap;
 mod chap_mutual;
@@ -90,6 +91,7 @@ pub(crate) fn all() -> Vec<&'static Fault> {
         tasks::FAULTS,
         task_sets::FAULTS,
         reject::FAULTS,
+        bystanders::FAULTS,
         recovery::FAULTS,
         connections::FAULTS,
         inquiry::FAULTS,

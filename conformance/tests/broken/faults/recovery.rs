@@ -25,6 +25,20 @@ pub(crate) const FAULTS: &[Fault] = &[
         saboteur: drop_snacks,
     },
     Fault {
+        name: "a SNACK ends the connection",
+        trips: "recovery.snack.level-0",
+        behind: Kind::Plain,
+        saboteur: || {
+            Box::new(|seen, lane| match seen {
+                Seen::Request(pdu) if matches!(pdu.header, Header::SnackRequest(_)) => {
+                    lane.hang_up();
+                    Act::Replace(Vec::new())
+                }
+                _ => Act::Pass,
+            })
+        },
+    },
+    Fault {
         name: "SNACK is rejected for the digest of its data",
         trips: "recovery.snack.level-0",
         behind: Kind::Plain,

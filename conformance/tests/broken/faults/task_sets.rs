@@ -4,7 +4,7 @@ use bytes::Bytes;
 use iscsi_proto::wire::Header;
 use iscsi_proto::wire::bhs::FINAL;
 
-use super::tasks::{complete, on_request, pretend, rename};
+use super::tasks::{complete, on_request, patient, pretend, rename};
 use crate::broken::{Act, Fault, Kind, Saboteur, Seen, edit};
 
 pub(crate) const FAULTS: &[Fault] = &[
@@ -30,13 +30,13 @@ pub(crate) const FAULTS: &[Fault] = &[
         name: "a command that came late is answered although ABORT TASK SET covers it",
         trips: "task-sets.abort.waits-for-commands",
         behind: Kind::Plain,
-        saboteur: answer_late_commands,
+        saboteur: || patient(answer_late_commands()),
     },
     Fault {
         name: "the tasks of the set are answered all the same",
         trips: "task-sets.abort.last-word",
         behind: Kind::Plain,
-        saboteur: || pretend(2),
+        saboteur: || patient(pretend(2)),
     },
     Fault {
         name: "ABORT TASK SET takes later commands along",
@@ -66,7 +66,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         name: "CLEAR TASK SET leaves the tasks of others alone",
         trips: "task-sets.clear.other-session",
         behind: Kind::Plain,
-        saboteur: || replace(4, 2),
+        saboteur: || patient(replace(4, 2)),
     },
     Fault {
         name: "who lost commands to CLEAR TASK SET is not told",
@@ -90,13 +90,13 @@ pub(crate) const FAULTS: &[Fault] = &[
         name: "LOGICAL UNIT RESET says that it is complete and does nothing",
         trips: "task-sets.unit-reset.last-word",
         behind: Kind::Plain,
-        saboteur: || pretend(5),
+        saboteur: || patient(pretend(5)),
     },
     Fault {
         name: "LOGICAL UNIT RESET leaves the tasks of others alone",
         trips: "task-sets.unit-reset.other-session",
         behind: Kind::Plain,
-        saboteur: || replace(5, 2),
+        saboteur: || patient(replace(5, 2)),
     },
     Fault {
         name: "nobody is told of the reset",
@@ -114,7 +114,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         name: "TARGET WARM RESET says that it is complete and does nothing",
         trips: "task-sets.warm-reset",
         behind: Kind::Plain,
-        saboteur: || pretend(6),
+        saboteur: || patient(pretend(6)),
     },
     Fault {
         name: "TARGET WARM RESET finds no task",

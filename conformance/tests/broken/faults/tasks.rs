@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use iscsi_proto::wire::bhs::{FINAL, ScsiCommand, TaskManagementRequest, TaskManagementResponse};
+use iscsi_proto::wire::bhs::{
+    FINAL, ScsiCommand, TaskManagementRequest, TaskManagementResponse, WRITE,
+};
 use iscsi_proto::wire::{Header, Pdu};
 
 use crate::broken::{Act, Fault, Kind, Lane, Saboteur, Seen, edit};
@@ -19,13 +21,13 @@ pub(crate) const FAULTS: &[Fault] = &[
         name: "an aborted task is answered all the same",
         trips: "tasks.abort.last-word",
         behind: Kind::Plain,
-        saboteur: || pretend(1),
+        saboteur: || patient(pretend(1)),
     },
     Fault {
         name: "the data of an aborted task is written",
         trips: "tasks.abort.data",
         behind: Kind::Plain,
-        saboteur: || pretend(1),
+        saboteur: || patient(pretend(1)),
     },
     Fault {
         name: "ABORT TASK takes every task along",
@@ -112,7 +114,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         saboteur: || {
             edit::responses(|pdu| {
                 on_response(pdu, |response| {
-                    response.initiator_task_tag = u32::MAX.into()
+                    response.initiator_task_tag = u32::MAX.into();
                 });
             })
         },
@@ -175,6 +177,39 @@ pub(super) fn pretend(function: u8) -> Saboteur {
             Some(vec![complete(request, lane)])
         }
         _ => None,
+    })
+}
+
+/// Lets no ping pass while a command is about to be answered, so that what is said about it comes before.
+pub(super) fn patient(mut inner: Saboteur) -> Saboteur {
+    let mut running: BTreeSet<(usize, u32)> = BTreeSet::new();
+    let mut pings: Vec<(usize, Pdu)> = Vec::new();
+    Box::new(move |seen, lane| {
+        let number = lane.number;
+        match seen {
+            Seen::Request(pdu) => match &pdu.header {
+                Header::NopOut(_) if running.iter().any(|(of, _)| *of == number) => {
+                    pings.push((number, pdu.clone()));
+                    return Act::Replace(Vec::new());
+                }
+                Header::DataOut(data) if data.flags & FINAL != 0 => {
+                    running.insert((number, data.initiator_task_tag.get()));
+                }
+                Header::ScsiCommand(command) if command.flags & WRITE == 0 => {
+                    running.insert((number, command.initiator_task_tag.get()));
+                }
+                _ => {}
+            },
+            Seen::Response(pdu) => {
+                running.remove(&(number, pdu.header.common().initiator_task_tag.get()));
+                if running.iter().all(|(of, _)| *of != number) {
+                    let due = pings.extract_if(.., |(of, _)| *of == number);
+                    due.for_each(|(_, ping)| lane.to_target(ping));
+                }
+            }
+            Seen::TargetClosed => {}
+        }
+        inner(seen, lane)
     })
 }
 
