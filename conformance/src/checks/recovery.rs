@@ -292,7 +292,10 @@ fn data_snack(session: &Session, reply: &Reply, begin: u32, length: u32) -> Snac
 /// Sends a SNACK and takes all that comes up to the answer to a ping behind it.
 async fn said_to(session: &mut Session, snack: SnackRequest) -> Result<Vec<Pdu>, Finding> {
     session.send(Pdu::bare(snack)).await;
-    session.said_before_ping().await
+    match session.said_before_ping().await {
+        Err(Finding::Violation(why)) => violation!("a SNACK, and {why}"),
+        said => said,
+    }
 }
 
 async fn expect_replicas(session: &mut Session, snack: SnackRequest, lost: &[&Pdu]) -> Verdict {
