@@ -76,6 +76,8 @@ pub(crate) struct Talk {
     pub(crate) exp_stat_sn: u32,
     /// Status class and detail of the last Login Response.
     pub(crate) status: u16,
+    /// The headers of all Login Responses, in order.
+    pub(crate) responses: Vec<LoginResponse>,
     /// All that the target has answered, in order.
     pub(crate) answers: Keys,
     /// All that was asked, in order.
@@ -121,6 +123,7 @@ impl Talk {
             login,
             exp_stat_sn: 0,
             status: 0,
+            responses: Vec::new(),
             answers: Keys::default(),
             asked: Keys::default(),
             chap: subject.chap.clone(),
@@ -183,6 +186,7 @@ impl Talk {
         };
         self.exp_stat_sn = header.stat_sn.get().wrapping_add(1);
         self.status = u16::from_be_bytes([header.status_class, header.status_detail]);
+        self.responses.push(header);
         Ok((header, pdu.data))
     }
 

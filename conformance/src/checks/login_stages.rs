@@ -1,5 +1,7 @@
 //! Stages of a login: transit, order, what may be sent when (RFC 7143 §6.3, §11.12, §11.13).
 
+use std::collections::VecDeque;
+
 use iscsi_proto::wire::bhs::{FINAL, IMMEDIATE, LoginRequest};
 use iscsi_proto::wire::{Header, Pdu};
 
@@ -8,7 +10,7 @@ use super::logins::{
     ordinary, transits,
 };
 use crate::bench::Bench;
-use crate::check::{Verdict, checks, ensure, skip, violation};
+use crate::check::{Finding, Verdict, checks, ensure, skip, violation};
 use crate::keys::Keys;
 use crate::login::{FULL_FEATURE, OPERATIONAL, Refusal, SECURITY, Talk};
 use crate::session::Session;
@@ -126,18 +128,31 @@ async fn six_exchanges(bench: &Bench) -> Verdict {
         ("DefaultTime2Wait", "2"),
         ("DefaultTime2Retain", "0"),
     ];
-    for (number, pair) in (1..).zip(keys) {
-        let answer = talk.ask(OPERATIONAL, None, &Keys::of(&[pair])).await?;
+    let rest = one_by_one(&mut talk, &keys).await?;
+    let answer = talk.ask(OPERATIONAL, Some(FULL_FEATURE), &rest).await?;
+    go_on(bench, talk, OPERATIONAL, answer).await?;
+    Ok(())
+}
+
+/// One request without the T bit for each of these pairs, which says one key: an answer to what the target has proposed
+/// meanwhile, and else the next pair that this has not settled. Answers that are left, which the next request owes.
+async fn one_by_one(talk: &mut Talk, pairs: &[(&str, &str)]) -> Result<Keys, Finding> {
+    let mut own = VecDeque::from(Keys::of(pairs).0);
+    let mut owed = VecDeque::new();
+    for number in 1..=pairs.len() {
+        let pair = owed.pop_front().or_else(|| own.pop_front());
+        let said = Keys(pair.into_iter().collect());
+        let answer = talk.ask(OPERATIONAL, None, &said).await?;
         ensure!(
             answer.status() == 0,
             "request {number} of the stage is refused with status {:#06x}",
             answer.status()
         );
+        let replies = talk.replies(&answer.keys);
+        own.retain(|(key, _)| replies.get(key).is_none());
+        owed.extend(replies.0);
     }
-    let nothing = Keys::default();
-    let answer = talk.ask(OPERATIONAL, Some(FULL_FEATURE), &nothing).await?;
-    go_on(bench, talk, OPERATIONAL, answer).await?;
-    Ok(())
+    Ok(Keys(owed.into()))
 }
 
 async fn not_asked_in_security(bench: &Bench) -> Verdict {
@@ -183,12 +198,9 @@ async fn not_beyond(bench: &Bench) -> Verdict {
 
 async fn late(bench: &Bench) -> Verdict {
     let mut talk = operational(bench).await?;
-    for pair in [("MaxConnections", "1"), ("DefaultTime2Wait", "2")] {
-        let answer = talk.ask(OPERATIONAL, None, &Keys::of(&[pair])).await?;
-        ordinary(talk.expect_success(&answer))?;
-    }
-    let nothing = Keys::default();
-    let answer = talk.ask(OPERATIONAL, Some(FULL_FEATURE), &nothing).await?;
+    let keys = [("MaxConnections", "1"), ("DefaultTime2Wait", "2")];
+    let rest = ordinary(one_by_one(&mut talk, &keys).await)?;
+    let answer = talk.ask(OPERATIONAL, Some(FULL_FEATURE), &rest).await?;
     go_on(bench, talk, OPERATIONAL, answer).await?;
     Ok(())
 }
@@ -203,6 +215,8 @@ async fn current(bench: &Bench) -> Verdict {
         "CSG={} in the response to a request of the security stage",
         current_stage(&answer)
     );
+    // There are targets that take one login after the other.
+    drop(talk);
     let mut talk = operational(bench).await?;
     let keys = Keys::of(&[("MaxConnections", "1")]);
     let answer = talk.ask(OPERATIONAL, None, &keys).await?;
