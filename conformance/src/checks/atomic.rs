@@ -21,7 +21,7 @@ checks! {
         => "INFORMATION is valid and has the offset of the first difference", offset;
     "compare-and-write.zero-blocks", "SBC-3 §5.2", Must, Writes,
         "COMPARE AND WRITE of no blocks" => "GOOD, and nothing is written", zero_blocks;
-    "compare-and-write.beyond-end", "SBC-3 §5.2", Must, Writes,
+    "compare-and-write.beyond-end", "SBC-3 §4.5", Must, Writes,
         "COMPARE AND WRITE of the block behind the last"
         => "CHECK CONDITION 5/21/00", beyond;
     "compare-and-write.half-the-data", "SBC-3 §5.2", Must, Writes,
@@ -43,7 +43,7 @@ checks! {
         "ORWRITE (16)" => "each bit that was set or is sent is set, and no other", either;
     "orwrite.zero-blocks", "SBC-3 §5.5", Must, Writes,
         "ORWRITE (16) of no blocks" => "GOOD, and nothing is written", or_nothing;
-    "orwrite.beyond-end", "SBC-3 §5.5", Must, Writes,
+    "orwrite.beyond-end", "SBC-3 §4.5", Must, Writes,
         "ORWRITE (16) of the last block and one more"
         => "CHECK CONDITION 5/21/00", or_beyond;
 }

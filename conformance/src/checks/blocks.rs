@@ -91,6 +91,8 @@ pub(crate) struct Limits {
 pub(crate) struct Provisioning {
     /// LBPRZ: what is not mapped reads as zeros.
     pub(crate) reads_zeros: bool,
+    /// LBPRZ is 010b: it reads as a pattern of the maker's.
+    pub(crate) reads_pattern: bool,
     /// LBPU: UNMAP is supported.
     pub(crate) unmap: bool,
     /// LBPWS: WRITE SAME (16) with the UNMAP bit is supported.
@@ -255,6 +257,7 @@ impl Disk {
         let offers = |bit: u8| byte(&page, 5) & bit != 0;
         Ok(Provisioning {
             reads_zeros: byte(&capacity, 14) & 0x40 != 0,
+            reads_pattern: byte(&page, 5) & 0x1c == 0x08,
             unmap: offers(0x80),
             write_same_16: offers(0x40),
             write_same_10: offers(0x20),
@@ -271,9 +274,20 @@ impl Disk {
 
     /// PROTECT in the standard INQUIRY data: protection information is supported (SPC-4 §6.4.2).
     pub(crate) async fn has_protection(&mut self) -> Result<bool, Finding> {
+        Ok(byte(&self.inquiry().await?, 5) & 1 != 0)
+    }
+
+    /// A version descriptor of SBC-3 or SBC-4 in the standard INQUIRY data (SPC-4 §6.4.2).
+    pub(crate) async fn claims_sbc_3(&mut self) -> Result<bool, Finding> {
+        let inquiry = self.inquiry().await?;
+        let descriptors = inquiry.get(58..74).unwrap_or_default().chunks_exact(2);
+        let mut codes = descriptors.map(|code| word(code, 0) >> 16);
+        Ok(codes.any(|code| matches!(code, 0x04c0..=0x04df | 0x0600..=0x061f)))
+    }
+
+    async fn inquiry(&mut self) -> Result<Bytes, Finding> {
         let task = Task::read(&[0x12, 0, 0, 0, 96], 96);
-        let inquiry = self.session.run(&task).await?.good("INQUIRY")?;
-        Ok(byte(&inquiry.data, 5) & 1 != 0)
+        Ok(self.session.run(&task).await?.good("INQUIRY")?.data)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use crate::bench::Bench;
 use crate::check::{Finding, Verdict, ensure, skip, violation};
-use crate::checks::blocks::{Disk, READ_10, SCRATCH, WRITE_10, byte, word};
+use crate::checks::blocks::{Disk, READ_10, SCRATCH, WRITE_10, byte, cdb, word};
 use crate::session::{CHECK_CONDITION, Reply, Session, Task};
 
 /// Service actions of PERSISTENT RESERVE OUT.
@@ -109,7 +109,7 @@ pub(crate) async fn out(
     key: u64,
     new: u64,
 ) -> Result<Reply, Finding> {
-    disk.session.run(&order(action, kind, key, new)).await
+    insist(&mut disk.session, &order(action, kind, key, new)).await
 }
 
 /// Registers a session that is not registered.
@@ -131,7 +131,7 @@ pub(crate) async fn reserve(disk: &mut Disk, kind: u8, key: u64) -> Verdict {
 
 /// READ KEYS.
 pub(crate) async fn keys(disk: &mut Disk) -> Result<Keys, Finding> {
-    let reply = disk.session.run(&query(0, 1024)).await?;
+    let reply = insist(&mut disk.session, &query(0, 1024)).await?;
     let data = reply.good("READ KEYS")?.data;
     ensure!(data.len() >= 8, "READ KEYS brings {} bytes", data.len());
     let told = usize::try_from(word(&data, 4)).unwrap_or(usize::MAX);
@@ -163,7 +163,7 @@ pub(crate) async fn registered(disk: &mut Disk, expected: &[u64], when: &str) ->
 
 /// READ RESERVATION: key and type, if there is a reservation.
 pub(crate) async fn reservation(disk: &mut Disk) -> Result<Option<(u64, u8)>, Finding> {
-    let reply = disk.session.run(&query(1, 64)).await?;
+    let reply = insist(&mut disk.session, &query(1, 64)).await?;
     let data = reply.good("READ RESERVATION")?.data;
     ensure!(
         data.len() >= 8,
@@ -197,10 +197,11 @@ pub(crate) async fn reserved(disk: &mut Disk, expected: Option<(u64, u8)>, when:
 
 /// Whether a session may read and write, as it must or must not.
 pub(crate) async fn may(disk: &mut Disk, who: &str, (reads, writes): (bool, bool)) -> Verdict {
-    let reply = disk.get(READ_10, 0, SCRATCH, 1).await?;
+    let read = Task::read(&cdb(READ_10, 0, SCRATCH, 1), disk.block_bytes);
+    let reply = insist(&mut disk.session, &read).await?;
     judge(reply, reads, &format!("READ (10) by {who}"))?;
-    let data = disk.pattern(7, 1);
-    let reply = disk.put(WRITE_10, 0, SCRATCH, &data).await?;
+    let write = Task::write(&cdb(WRITE_10, 0, SCRATCH, 1), disk.pattern(7, 1));
+    let reply = insist(&mut disk.session, &write).await?;
     judge(reply, writes, &format!("WRITE (10) by {who}"))
 }
 

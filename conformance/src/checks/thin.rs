@@ -231,13 +231,8 @@ async fn descriptors(bench: &Bench) -> Verdict {
     for start in [0, disk.blocks / 2 + 1] {
         let mut next = start;
         for (index, run) in status_of(&mut disk, start).await?.iter().enumerate() {
-            let begins = if index == 0 {
-                run.lba <= start && start < run.end()
-            } else {
-                run.lba == next
-            };
             ensure!(
-                begins,
+                run.lba == next,
                 "descriptor {index} is of {} blocks from {}, where block {next} is next",
                 run.blocks,
                 run.lba
@@ -376,8 +371,8 @@ async fn status_of(disk: &mut Disk, lba: u64) -> Result<Vec<Run>, Finding> {
     let data = data.good("GET LBA STATUS")?.data;
     let told = usize::try_from(word(&data, 0)).unwrap_or(0);
     ensure!(
-        data.len() >= 8 && told >= 4,
-        "GET LBA STATUS brings {} bytes and says that {told} follow the first four",
+        data.len() >= 24 && told >= 20 && told % 16 == 4,
+        "GET LBA STATUS brings {} bytes and says that {told} follow the first four: 4, and 16 for each descriptor",
         data.len()
     );
     let list = data.get(8..data.len().min(told + 4)).unwrap_or_default();

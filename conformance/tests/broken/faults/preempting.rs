@@ -80,17 +80,6 @@ pub(crate) const FAULTS: &[Fault] = &[
         "persistent.preempt-and-abort",
         || idle(|cdb| is_out(cdb, PREEMPT_AND_ABORT)),
     ),
-    fault(
-        "PREEMPT AND ABORT is unknown",
-        "persistent.preempt-and-abort",
-        || {
-            replies(|cdb, pdu| {
-                if is_out(cdb, PREEMPT_AND_ABORT) {
-                    fail(pdu, 5, 0x24, 0);
-                }
-            })
-        },
-    ),
     fault("CLEAR keeps the reservation", "persistent.clear", || {
         replies(|cdb, pdu| {
             if is_in(cdb, 1) && pdu.data.len() == 8 {

@@ -39,8 +39,8 @@ pub(crate) const FAULTS: &[Fault] = &[
         || {
             commands(|cdb, _, data| {
                 if cdb[0] == UNMAP {
-                    let blocks = u32::from_be_bytes(data[16..20].try_into().unwrap());
-                    patch(data, 16, &(blocks + 2).to_be_bytes());
+                    let low = data[19].wrapping_add(2);
+                    patch(data, 19, &[low]);
                 }
             })
         },

@@ -104,18 +104,6 @@ pub(crate) const FAULTS: &[Fault] = &[
         "write.partly-beyond-end",
         || cut_at_the_end(),
     ),
-    fault(
-        "a WRITE over the end is refused when it is half done",
-        "write.partly-beyond-end.untouched",
-        || {
-            let refuse = replies(|cdb, pdu| {
-                if cdb[0] == WRITE_16 {
-                    fail(pdu, 5, 0x21, 0);
-                }
-            });
-            both(refuse, cut_at_the_end())
-        },
-    ),
     fault("the last block takes no data", "write.last-block", || {
         idle(|cdb| cdb[0] == WRITE_10 && cdb[2..6] == [0, 0, 0xff, 0xff])
     }),
