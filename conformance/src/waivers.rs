@@ -112,6 +112,20 @@ mod tests {
         assert!(report.judged[1].detail.starts_with("ticket 7 (it failed: "));
     }
 
+    /// The files beside the sources know only checks that there are.
+    #[test]
+    fn the_known_deviations_of_peers_can_be_read() {
+        let names: Vec<_> = crate::all().iter().map(|check| check.rule.name).collect();
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/waivers");
+        for file in std::fs::read_dir(folder).unwrap() {
+            let path = file.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            if let Err(error) = Waivers::parse(&text, &names) {
+                panic!("{}: {error}", path.display());
+            }
+        }
+    }
+
     #[test]
     fn a_file_that_hides_something_is_refused() {
         let nothing = Waivers::parse("# none yet\n", &NAMES).unwrap();

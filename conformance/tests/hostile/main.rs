@@ -14,15 +14,15 @@ use iscsi_conformance::{Facts, Judged, Outcome, Run, Subject, Unusable, all, pro
 use targets::{Dice, Hostile, Manner};
 
 /// How many checks are played together where they only wait.
-const AT_ONCE: usize = 32;
+const AT_ONCE: usize = 64;
 /// How many are played together where each may hold as much as a check may.
-const FEW_AT_ONCE: usize = 8;
+const FEW_AT_ONCE: usize = 16;
 /// How long one check may take.
-const CHECK_LIMIT: Duration = Duration::from_secs(1);
+const CHECK_LIMIT: Duration = Duration::from_millis(300);
 /// What this whole process may hold, with all tests that run beside one another.
 const MOST_KIB: u64 = 1024 * 1024;
 /// How long the suite waits for an answer.
-const PATIENCE: Duration = Duration::from_millis(50);
+const PATIENCE: Duration = Duration::from_millis(30);
 
 fn subject(address: impl ToString) -> Subject {
     let account = |(user, secret): (&str, &str)| iscsi_conformance::Credentials {
