@@ -423,7 +423,7 @@ async fn exp_data_sn(bench: &Bench) -> Verdict {
     let mut roomy = Stretch::of(bench, bench.facts.block_bytes).read();
     roomy.flow = crate::session::Flow::In(65536);
     let long = Stretch::of(bench, 16384).read();
-    // INQUIRY of a page without EVPD: INVALID FIELD IN CDB (SPC-4 §6.6.1).
+    // INQUIRY of a page without EVPD: INVALID FIELD IN CDB (SPC-4 §6.4.1).
     let fails = Task::read(&[0x12, 0, 0x83, 0, 96], 96);
     for (what, task) in [
         ("TEST UNIT READY", ready()),

@@ -157,7 +157,7 @@ async fn is_echo(session: &mut Session, data: &Bytes) -> Verdict {
     }
 }
 
-/// INQUIRY of a page without EVPD: INVALID FIELD IN CDB (SPC-4 §6.6.1), and sense data with it.
+/// INQUIRY of a page without EVPD: INVALID FIELD IN CDB (SPC-4 §6.4.1), and sense data with it.
 fn fails() -> Task {
     Task::read(&[0x12, 0, 0x83, 0, 96], 96)
 }

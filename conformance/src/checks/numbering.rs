@@ -392,7 +392,7 @@ async fn order(bench: &Bench) -> Verdict {
     }
     let mut commands = [(); 3].map(|()| session.command(&ready()));
     for command in &mut commands {
-        // One ends before the next one begins (SAM-5 §8.6.3), so the statuses tell the order.
+        // One ends before the next one begins (SAM-5 §8.6), so the statuses tell the order.
         command.flags = FINAL | ORDERED;
     }
     for command in commands.iter().rev() {

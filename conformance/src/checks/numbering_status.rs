@@ -82,7 +82,7 @@ async fn continuity(bench: &Bench) -> Verdict {
 async fn check_condition(bench: &Bench) -> Verdict {
     let mut session = bench.session().await?;
     let mut next = session.exp_stat_sn;
-    // INQUIRY of a page without EVPD: INVALID FIELD IN CDB (SPC-4 §6.6.1).
+    // INQUIRY of a page without EVPD: INVALID FIELD IN CDB (SPC-4 §6.4.1).
     let fails = Task::read(&[0x12, 0, 0x83, 0, 96], 96);
     for task in [ready(), fails, ready()] {
         let reply = session.run(&task).await?;

@@ -117,7 +117,7 @@ async fn tag_in_use(bench: &Bench) -> Verdict {
     inquiry.initiator_task_tag = write.initiator_task_tag;
     inquiry.flags = FINAL | READ | 1;
     session.send(Pdu::bare(inquiry)).await;
-    // Ignoring, a Reject, OVERLAPPED COMMANDS ATTEMPTED (SAM-5 §5.11) and the end of the connection are all lawful.
+    // Ignoring, a Reject, OVERLAPPED COMMANDS ATTEMPTED and the end of the connection are all lawful.
     for _ in 0..MOST_SAID {
         let Heard::Pdu(pdu) = session.wire.next_within(LATE).await else {
             return Ok(());

@@ -27,7 +27,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     plain("the second half is asked for first", "r2t.range", || {
         r2ts(|r2t| {
             r2t.buffer_offset
-                .set((r2t.buffer_offset.get() + 16384) % 32768)
+                .set((r2t.buffer_offset.get() + 16384) % 32768);
         })
     }),
     plain("R2Ts overlap", "r2t.range", || {
