@@ -315,7 +315,7 @@ impl FullFeature {
     }
 
     /// Queues a task management function.
-    fn manage(&mut self, now: Instant, work: Work) {
+    pub(super) fn manage(&mut self, now: Instant, work: Work) {
         let tag = self.add(work, Some(now + self.limits.management_timeout));
         self.management.push_back(tag);
         self.next_management();

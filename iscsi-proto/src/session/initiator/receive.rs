@@ -9,7 +9,7 @@ use crate::scsi::Status;
 use crate::session::ManagementAnswer;
 use crate::session::initiator::full_feature::{FullFeature, Leaving, Segment, ended};
 use crate::session::initiator::task::{
-    CommandTask, Ending, Payload, ResetTask, Task, TextTask, Work,
+    CommandTask, Ending, Payload, Rejected, ResetTask, Task, TextTask, Work,
 };
 use crate::session::initiator::{
     Completion, DiscoverError, InitiatorEvent, Outcome, ProtocolError, RequestId, Residual,
@@ -35,7 +35,7 @@ impl FullFeature {
             Header::TextResponse(header) => Ok(self.take_text(header, &pdu.data)?),
             Header::TaskManagementResponse(header) => Ok(self.take_management(header)?),
             Header::AsyncMessage(header) => self.take_async(now, header, &pdu.data),
-            Header::Reject(header) => self.take_reject(header, &pdu.data),
+            Header::Reject(header) => self.take_reject(now, header, &pdu.data),
             Header::LogoutResponse(_) => Err(self.take_logout()),
             _ => Err(ProtocolError::UnexpectedPdu.into()),
         }
@@ -213,6 +213,10 @@ impl FullFeature {
                 self.finish_reset(&reset, answer);
                 Ok(())
             }
+            Some(Work::Plug(_)) => match answer {
+                Some(ManagementAnswer::Complete | ManagementAnswer::NoTask) => Ok(()),
+                _ => Err(ProtocolError::AbortRefused),
+            },
             _ => Err(ProtocolError::UnknownTask),
         };
         self.next_management();
@@ -321,7 +325,12 @@ impl FullFeature {
     }
 
     /// A PDU of ours was rejected (RFC 7143 §11.17). Commands that the target had begun get a response of their own.
-    fn take_reject(&mut self, header: &Reject, data: &Bytes) -> Result<(), SessionEnd> {
+    fn take_reject(
+        &mut self,
+        now: Instant,
+        header: &Reject,
+        data: &Bytes,
+    ) -> Result<(), SessionEnd> {
         self.stats.rejects += 1;
         let bad: &[u8; BHS_BYTES] = data.first_chunk().ok_or(ProtocolError::MalformedReject)?;
         let bad = Header::decode(bad);
@@ -330,11 +339,18 @@ impl FullFeature {
         match (bad, self.tasks.get(&tag).map(|task| &task.work)) {
             _ if reason == RejectReason::DATA_DIGEST_ERROR.0
                 || reason == RejectReason::TASK_IN_PROGRESS.0 => {}
-            (Header::ScsiCommand(_), Some(Work::Command(command))) if command.cmd_sn.is_some() => {
-                let request = command.request;
+            (Header::ScsiCommand(_), Some(Work::Command(command))) => {
+                let (request, lun) = (command.request, command.lun);
+                let Some(cmd_sn) = command.cmd_sn else {
+                    return Ok(());
+                };
                 self.tasks.remove(&tag);
                 self.forget_data(tag);
                 self.complete(request, Outcome::Rejected(reason));
+                // The target need not count it as received, and waits with all that follows (RFC 7143 §7.3).
+                if Serial(header.exp_cmd_sn.get()).le(cmd_sn) {
+                    self.manage(now, Work::Plug(Rejected { tag, lun, cmd_sn }));
+                }
             }
             (Header::TextRequest(_), Some(Work::Text(text))) => {
                 let request = text.request;
@@ -347,7 +363,10 @@ impl FullFeature {
                 };
                 self.events.extend(request.map(rejected));
             }
-            (Header::TaskManagementRequest(_), Some(Work::Abort(_) | Work::Reset(_))) => {
+            (
+                Header::TaskManagementRequest(_),
+                Some(Work::Abort(_) | Work::Plug(_) | Work::Reset(_)),
+            ) => {
                 self.reject_management(tag)?;
             }
             (Header::LogoutRequest(_), Some(Work::Logout)) => return Err(self.end_of_logout()),

@@ -24,6 +24,8 @@ pub(super) enum Work {
     Reset(ResetTask),
     /// ABORT TASK for the command with this tag.
     Abort(u32),
+    /// ABORT TASK for a command that is over: the target rejected it and still waits for its number.
+    Plug(Rejected),
     Text(TextTask),
     Ping,
     Logout,
@@ -58,6 +60,14 @@ pub(super) enum Ending {
     Aborting,
     /// It took too long and is being aborted.
     TimedOut,
+}
+
+/// A command that the target rejected, and whose number is missing now (RFC 7143 §7.3).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rejected {
+    pub(super) tag: u32,
+    pub(super) lun: Lun,
+    pub(super) cmd_sn: Serial,
 }
 
 /// LOGICAL UNIT RESET.

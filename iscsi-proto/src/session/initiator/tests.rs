@@ -378,23 +378,48 @@ fn a_target_that_wants_the_session_to_end_gets_it_when_all_is_answered() {
     assert_eq!(bench.ended(), Some(SessionEnd::LogoutRequested));
 }
 
-#[test]
-fn a_rejected_command_ends_alone() {
-    let mut bench = Bench::new(small_params());
-    let request = bench.submit(Transfer::Read(512));
-    let sent = bench.sent();
+fn rejection(of: &Pdu, exp_cmd_sn: u32) -> Pdu {
     let header = Reject {
         flags: 0x80,
         reason: 0x09,
         initiator_task_tag: 0xffff_ffff.into(),
         stat_sn: 7.into(),
+        exp_cmd_sn: exp_cmd_sn.into(),
+        max_cmd_sn: 120.into(),
         ..Reject::default()
     };
-    bench.receive(Pdu::new(
-        header,
-        Bytes::copy_from_slice(sent[0].header.as_bytes()),
-    ));
+    Pdu::new(header, Bytes::copy_from_slice(of.header.as_bytes()))
+}
+
+#[test]
+fn a_rejected_command_ends_alone() {
+    let mut bench = Bench::new(small_params());
+    let request = bench.submit(Transfer::Read(512));
+    let sent = bench.sent();
+    bench.receive(rejection(&sent[0], 101));
     assert_eq!(bench.completed(), (request, Outcome::Rejected(9)));
+    assert_eq!(bench.ended(), None);
+    assert!(bench.sent().is_empty());
+}
+
+/// RFC 7143 §7.3: a rejected command need not count as received; an abort with its number as RefCmdSN closes the gap.
+#[test]
+fn the_gap_that_a_rejected_command_leaves_is_closed() {
+    let mut bench = Bench::new(small_params());
+    let request = bench.submit(Transfer::Read(512));
+    let sent = bench.sent();
+    let rejected = bench.last_tag();
+    bench.receive(rejection(&sent[0], 100));
+    assert_eq!(bench.completed(), (request, Outcome::Rejected(9)));
+    let sent = bench.sent();
+    let abort = headers(&sent)[0];
+    // Immediate, ABORT TASK, the tag of the command; the next CmdSN is 101, RefCmdSN is 100.
+    assert_eq!(abort[..2], [0x42, 0x81]);
+    assert_eq!(abort[20..24], rejected.to_be_bytes());
+    assert_eq!(abort[24..28], [0, 0, 0, 101]);
+    assert_eq!(abort[32..36], [0, 0, 0, 100]);
+    let tag = sent[0].header.common().initiator_task_tag.get();
+    bench.receive(management_response(tag, 0, 8));
     assert_eq!(bench.ended(), None);
 }
 

@@ -7,11 +7,14 @@ use crate::params::Params;
 use crate::session::ManagementFunction;
 use crate::session::initiator::full_feature::{FullFeature, Leaving};
 use crate::session::initiator::payload::Sequence;
-use crate::session::initiator::task::{CommandTask, Payload, ResetTask, Task, TextTask, Work};
+use crate::session::initiator::task::{
+    CommandTask, Payload, Rejected, ResetTask, Task, TextTask, Work,
+};
 use crate::wire::bhs::{
     FINAL, IMMEDIATE, LogoutRequest, NopIn, NopOut, READ, RESERVED_TAG, ScsiCommand,
     TaskManagementRequest, TextRequest, WRITE,
 };
+use crate::wire::lun::Lun;
 use crate::wire::opcode::LogoutReason;
 use crate::wire::serial::Serial;
 use crate::wire::{Pdu, text};
@@ -47,32 +50,24 @@ impl FullFeature {
                 Some(Work::Reset(reset)) => unit_reset(reset, tag, cmd_sn, exp_stat_sn),
                 Some(Work::Abort(of)) => {
                     let of = *of;
-                    self.abort_pdu(tag, of)
+                    let of = self.aborted(of);
+                    abort(tag, of, cmd_sn, exp_stat_sn)
                 }
+                Some(Work::Plug(rejected)) => abort(tag, *rejected, cmd_sn, exp_stat_sn),
                 _ => continue,
             };
             return Some(pdu);
         }
     }
 
-    /// ABORT TASK; also for a command that was answered meanwhile, which the target will say.
-    fn abort_pdu(&self, tag: u32, of: u32) -> Pdu {
-        let (cmd_sn, exp_stat_sn) = (self.numbers.cmd_sn(), self.numbers.exp_stat_sn());
-        let (lun, ref_cmd_sn) = match self.tasks.get(&of).map(|task| &task.work) {
-            Some(Work::Command(command)) => (command.lun.0, command.cmd_sn.unwrap_or(cmd_sn)),
-            _ => (0, cmd_sn),
+    /// What ABORT TASK is about; also for a command that was answered meanwhile, which the target will say.
+    fn aborted(&self, tag: u32) -> Rejected {
+        let next = self.numbers.cmd_sn();
+        let (lun, cmd_sn) = match self.tasks.get(&tag).map(|task| &task.work) {
+            Some(Work::Command(command)) => (command.lun, command.cmd_sn.unwrap_or(next)),
+            _ => (Lun::default(), next),
         };
-        Pdu::bare(TaskManagementRequest {
-            opcode: TaskManagementRequest::OPCODE | IMMEDIATE,
-            function: FINAL | ManagementFunction::AbortTask.code(),
-            lun: lun.into(),
-            initiator_task_tag: tag.into(),
-            referenced_task_tag: of.into(),
-            cmd_sn: cmd_sn.0.into(),
-            exp_stat_sn: exp_stat_sn.0.into(),
-            ref_cmd_sn: ref_cmd_sn.0.into(),
-            ..TaskManagementRequest::default()
-        })
+        Rejected { tag, lun, cmd_sn }
     }
 
     fn next_numbered(&mut self) -> Option<Pdu> {
@@ -178,6 +173,20 @@ fn text_pdu(task: &mut TextTask, tag: u32, cmd_sn: Serial, exp_stat_sn: Serial) 
         ..TextRequest::default()
     };
     Pdu::new(header, question)
+}
+
+fn abort(tag: u32, of: Rejected, cmd_sn: Serial, exp_stat_sn: Serial) -> Pdu {
+    Pdu::bare(TaskManagementRequest {
+        opcode: TaskManagementRequest::OPCODE | IMMEDIATE,
+        function: FINAL | ManagementFunction::AbortTask.code(),
+        lun: of.lun.0.into(),
+        initiator_task_tag: tag.into(),
+        referenced_task_tag: of.tag.into(),
+        cmd_sn: cmd_sn.0.into(),
+        exp_stat_sn: exp_stat_sn.0.into(),
+        ref_cmd_sn: of.cmd_sn.0.into(),
+        ..TaskManagementRequest::default()
+    })
 }
 
 fn unit_reset(reset: &mut ResetTask, tag: u32, cmd_sn: Serial, exp_stat_sn: Serial) -> Pdu {
