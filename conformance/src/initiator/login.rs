@@ -288,8 +288,8 @@ impl From<Box<GivenUp>> for Finding {
     }
 }
 
-/// The longest data segment that a header can announce.
-const LONGEST_SEGMENT: u32 = 0x00ff_ffff;
+/// Far more than a target here ever takes in one segment: what announces more has lost its way in the stream.
+const LONGEST_SEGMENT: u32 = 0x0010_0000;
 /// Time for an initiator that does not wait for an answer.
 const DAWDLES: Duration = Duration::from_millis(40);
 /// The most PDUs that the text of one request may take.

@@ -181,7 +181,14 @@ async fn watch_over(
         });
         let found = timeout(options.patience.saturating_mul(LAST_PATIENCE), script).await;
         verdict = found.ok();
-        if late && matches!(verdict, None | Some(Ok(()))) {
+        let unknown = match &verdict {
+            None | Some(Ok(())) => true,
+            Some(Err(Finding::NotApplicable(_))) => {
+                opened.drill.ends == Ends::Succeeds && scene.visited.load(Ordering::Acquire)
+            }
+            Some(Err(_)) => false,
+        };
+        if late && unknown {
             verdict = Some(Err(Finding::Violation(format!(
                 "the initiator is not done after {} s",
                 options.limit.as_secs()
@@ -201,7 +208,9 @@ fn weigh(drill: &Drill, scene: &Scene, verdict: Verdict, departure: Option<Depar
     let nonsense = scene.nonsense().clone();
     match (verdict, departure) {
         (_, Some(Departure::Died(why))) => Err(Finding::Violation(why)),
-        (Ok(()), _) if nonsense.is_some() => Err(Finding::Violation(nonsense.unwrap_or_default())),
+        (Ok(()) | Err(Finding::NotApplicable(_)), _) if nonsense.is_some() => {
+            Err(Finding::Violation(nonsense.unwrap_or_default()))
+        }
         (_, Some(Departure::Nobody(why))) => Err(Finding::NotApplicable(why)),
         (Err(Finding::NotApplicable(why)), Some(Departure::Failed(said))) if !visited => {
             Err(Finding::NotApplicable(format!("{why} ({said})")))

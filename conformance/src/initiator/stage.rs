@@ -233,9 +233,17 @@ impl Stage {
         let mut next = Some(self.caller(manner).await?);
         let mut seen = 0_u64;
         while let Some(mut caller) = next.take() {
-            while let Heard::Pdu(pdu) = caller.hear().await {
-                seen += u64::from(look(&caller, &pdu)?);
-                caller.serve(pdu).await;
+            loop {
+                match caller.hear().await {
+                    Heard::Pdu(pdu) => {
+                        seen += u64::from(look(&caller, &pdu)?);
+                        caller.serve(pdu).await;
+                    }
+                    other @ (Heard::Nonsense(_) | Heard::DataDigestError(_)) => {
+                        return Err(Finding::Violation(other.to_string()));
+                    }
+                    Heard::Closed | Heard::Silence => break,
+                }
             }
             drop(caller);
             next = self.another(manner).await?;

@@ -113,6 +113,12 @@ impl Lane {
         }
     }
 
+    /// Bytes to the target as they are.
+    #[allow(dead_code, reason = "written for initiators that stumble")]
+    pub(crate) fn bytes_to_target(&mut self, bytes: Bytes) {
+        self.to_target.push(Outgoing::Raw(bytes));
+    }
+
     /// The bytes that a PDU has on this connection.
     pub(crate) fn encode(&self, pdu: &Pdu) -> Vec<u8> {
         encode(pdu, self.digests)

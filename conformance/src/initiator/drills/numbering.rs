@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use bytes::Bytes;
 use iscsi_proto::wire::bhs::RESERVED_TAG;
 use iscsi_proto::wire::{Header, Pdu};
+use tokio::time::sleep;
 
 use crate::check::{Verdict, ensure, skip, violation};
 use crate::initiator::caller::{
-    Caller, after, cmd_sn, exp_stat_sn, is_numbered, quiet_nop, with_numbers,
+    Caller, after, behind_its_length, cmd_sn, exp_stat_sn, is_numbered, quiet_nop, with_numbers,
 };
 use crate::initiator::drill::drills;
 use crate::initiator::manner::Manner;
@@ -144,16 +146,21 @@ async fn acknowledged(stage: &mut Stage) -> Verdict {
 }
 
 async fn keeps_up(stage: &mut Stage) -> Verdict {
-    acknowledges_all(stage, 1, |_| true).await
+    acknowledges_all(stage, 1, false, |_| true).await
 }
 
 async fn wraps(stage: &mut Stage) -> Verdict {
-    acknowledges_all(stage, 0xffff_fffd, |next| next < 0x1000).await
+    acknowledges_all(stage, 0xffff_fffd, false, |next| next < 0x1000).await
 }
 
 /// Between commands the window is closed for long enough that all answers have arrived when it opens; what comes then
-/// has to acknowledge them. `tells` says for which StatSN the rule is looked into.
-async fn acknowledges_all(stage: &mut Stage, stat_sn: u32, tells: fn(u32) -> bool) -> Verdict {
+/// has to acknowledge them; so it has to with a `notice` in front of the opening. `tells` says for which StatSN the rule is looked into.
+pub(crate) async fn acknowledges_all(
+    stage: &mut Stage,
+    stat_sn: u32,
+    notice: bool,
+    tells: fn(u32) -> bool,
+) -> Verdict {
     let manner = Manner {
         stat_sn,
         window: 1,
@@ -175,6 +182,10 @@ async fn acknowledges_all(stage: &mut Stage, stat_sn: u32, tells: fn(u32) -> boo
             } else if caller.open.is_empty() {
                 break;
             }
+        }
+        if notice {
+            caller.announce(0, [0, 0, 0], not_of_interest()).await;
+            sleep(LONG_ENOUGH).await;
         }
         caller.window = 1;
         caller.tell_numbers().await;
@@ -409,6 +420,13 @@ async fn late(
         skip!("no command came");
     }
     stage.see_off(caller).await
+}
+
+/// Sense data of a SCSI event that is of no consequence: 2Ah/01h, mode parameters changed.
+fn not_of_interest() -> Bytes {
+    behind_its_length(&Bytes::from_static(&[
+        0x70, 0, 6, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x2a, 0x01, 0, 0, 0, 0,
+    ]))
 }
 
 /// True for a Data-Out.

@@ -1,10 +1,17 @@
 //! What initiators get wrong, by the family of the drill that has to notice.
 
+mod commands;
+mod data_in;
+mod data_out;
+mod discovery;
+mod leaving;
 mod login;
 mod login_keys;
 mod login_status;
 mod nop;
+mod notices;
 mod numbering;
+mod statuses;
 
 use super::Fault;
 
@@ -14,8 +21,15 @@ pub(crate) fn all() -> Vec<&'static Fault> {
         login::FAULTS,
         login_keys::FAULTS,
         login_status::FAULTS,
+        discovery::FAULTS,
         numbering::FAULTS,
+        commands::FAULTS,
+        data_out::FAULTS,
+        data_in::FAULTS,
         nop::FAULTS,
+        notices::FAULTS,
+        statuses::FAULTS,
+        leaving::FAULTS,
     ]
     .into_iter()
     .flatten()
