@@ -219,7 +219,11 @@ async fn algorithm(bench: &Bench, number: u8) -> Verdict {
 }
 
 /// A login with this CHAP_A and a response made with the algorithm of another number.
-async fn prove_with(bench: &Bench, number: u8, made_with: u8) -> Result<Refusal, Finding> {
+pub(super) async fn prove_with(
+    bench: &Bench,
+    number: u8,
+    made_with: u8,
+) -> Result<Refusal, Finding> {
     let (mut talk, account) = chosen(bench).await?;
     let Some(challenge) = challenged(&mut talk, &number.to_string()).await? else {
         skip!("the target does not know CHAP_A={number}, or does not allow it");

@@ -4,7 +4,8 @@ use crate::bench::Bench;
 use crate::chap::{Challenge, base64, decode, hex, respond};
 use crate::check::{Finding, Verdict, checks, ensure, skip, violation};
 use crate::checks::chap::{
-    ALGORITHMS, ANY, BAD_STEP, attempt, challenged, chosen, expect_refusal, ready, right,
+    ALGORITHMS, ANY, BAD_STEP, attempt, challenged, chosen, expect_refusal, prove_with, ready,
+    right,
 };
 use crate::keys::Keys;
 use crate::login::{OPERATIONAL, Refusal};
@@ -103,6 +104,12 @@ async fn responses(bench: &Bench) -> Verdict {
     let challenge = bytes(24);
     let mut proven = false;
     for (number, name) in ALGORITHMS {
+        // An algorithm that one side cannot prove itself with is not looked at twice.
+        match prove_with(bench, number, number).await {
+            Ok(Refusal::None(_)) => {}
+            Ok(_) | Err(Finding::NotApplicable(_)) => continue,
+            Err(other) => return Err(other),
+        }
         let number = number.to_string();
         let what = format!("a challenge in hexadecimal for the target, {name}");
         match challenge_target(bench, &number, &challenge, &hex(&challenge), &what).await {

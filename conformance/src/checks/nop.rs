@@ -257,7 +257,10 @@ async fn unanswered(bench: &Bench) -> Verdict {
     let mut unasked = 0;
     loop {
         // Not through the session, which puts NOP-Ins aside that nobody asked for.
-        let pdu = session.wire.receive().await?;
+        let pdu = match session.wire.next().await {
+            Heard::Pdu(pdu) => pdu,
+            other => violation!("behind NOP-Outs that ask for no answer a ping has none: {other}"),
+        };
         match &pdu.header {
             Header::NopIn(nop) if nop.initiator_task_tag == ping.initiator_task_tag => {
                 return Ok(());
@@ -277,11 +280,11 @@ async fn unnumbered(bench: &Bench) -> Verdict {
     let mut session = bench.session().await?;
     let nop = acknowledgement(&mut session);
     session.send(Pdu::bare(nop)).await;
-    expect_ready(
-        &mut session,
-        "with the CmdSN of a NOP-Out that asks for no answer",
-    )
-    .await
+    let when = "with the CmdSN of a NOP-Out that asks for no answer";
+    match expect_ready(&mut session, when).await {
+        Err(Finding::Violation(why)) => violation!("TEST UNIT READY {when}: {why}"),
+        other => other,
+    }
 }
 
 async fn target_ping(bench: &Bench) -> Verdict {

@@ -98,6 +98,18 @@ pub(super) async fn opening(
     }
 }
 
+/// Like [`opening`], for checks that are about what comes after it: a target that hangs up is not looked at further.
+pub(super) async fn begin(
+    session: &mut Session,
+    request: TextRequest,
+    text: Bytes,
+) -> Result<(TextResponse, Bytes), Finding> {
+    match session.say(request, text).await? {
+        Said::Text(response, text) => Ok((response, text)),
+        Said::Reject(_) | Said::Closed => skip!("the target takes no sequence of requests"),
+    }
+}
+
 /// Long op reject.
 const LONG_OPERATION: u8 = 0x0a;
 
@@ -222,7 +234,7 @@ async fn stale_tag(bench: &Bench) -> Verdict {
     let mut request = session.text();
     request.flags = 0;
     let text = Keys::of(&[(&key(0), "1")]).encode();
-    let (response, _) = opening(&mut session, request, text).await?;
+    let (response, _) = begin(&mut session, request, text).await?;
     if response.flags & FINAL != 0 {
         skip!("the target ends the sequence by itself");
     }
@@ -251,7 +263,7 @@ async fn restart(bench: &Bench) -> Verdict {
     let text = Keys::of(&[(&key(0), "1")]).encode();
     let mut request = session.text();
     request.flags = 0;
-    let (response, _) = opening(&mut session, request, text.clone()).await?;
+    let (response, _) = begin(&mut session, request, text.clone()).await?;
     expect_more(&response, "a Text Request that is not final")?;
     let mut again = session.text_after(&response);
     again.target_transfer_tag = RESERVED_TAG.into();

@@ -6,7 +6,7 @@ use iscsi_proto::wire::bhs::RESERVED_TAG;
 
 use crate::bench::Bench;
 use crate::check::{Finding, Verdict, checks, ensure, skip, violation};
-use crate::checks::text::opening;
+use crate::checks::text::begin;
 use crate::keys::Keys;
 use crate::session::{Session, Task};
 use crate::texts::Said;
@@ -196,7 +196,7 @@ async fn restarted(bench: &Bench) -> Verdict {
     let mut request = session.text();
     request.flags = 0;
     let text = Keys::of(&[(SEGMENT, "8192")]).encode();
-    let (response, _) = opening(&mut session, request, text).await?;
+    let (response, _) = begin(&mut session, request, text).await?;
     let mut again = session.text_after(&response);
     again.target_transfer_tag = RESERVED_TAG.into();
     session.hear(again, Bytes::new()).await?;
