@@ -1,4 +1,5 @@
-//! COMPARE AND WRITE and ORWRITE: what is read and what is written are one step (SBC-3 §5.2, §5.5).
+//! COMPARE AND WRITE, ORWRITE and WRITE ATOMIC: what is read and what is written are one step, or all that is written
+//! (SBC-3 §5.2, §5.5, SBC-4 §5.50).
 
 use bytes::Bytes;
 
@@ -46,6 +47,18 @@ checks! {
     "orwrite.beyond-end", "SBC-3 §4.5", Must, Writes,
         "ORWRITE (16) of the last block and one more"
         => "CHECK CONDITION 5/21/00", or_beyond;
+    "write-atomic.stored", "SBC-4 §5.50", Must, Writes,
+        "WRITE ATOMIC (16) of eight blocks amid others"
+        => "they hold the data, and the blocks around keep their content", whole;
+    "write-atomic.beyond-end", "SBC-3 §4.5", Must, Writes,
+        "WRITE ATOMIC (16) of the last block and one more"
+        => "CHECK CONDITION 5/21/00", whole_beyond;
+    "write-atomic.untouched", "SBC-4 §5.50", Must, Writes,
+        "WRITE ATOMIC (16) of the last block and one more"
+        => "the last block keeps its content: all blocks are written or none", whole_untouched;
+    "write-atomic.maximum", "SBC-4 §5.50", Must, Writes,
+        "WRITE ATOMIC (16) of one block more than MAXIMUM ATOMIC TRANSFER LENGTH"
+        => "CHECK CONDITION 5/24/00", whole_maximum;
 }
 
 async fn equal(bench: &Bench) -> Verdict {
@@ -291,6 +304,80 @@ async fn or_beyond(bench: &Bench) -> Verdict {
     or_known(reply)?.fails_with("ORWRITE (16) over the end", 5, 0x21, 0)
 }
 
+async fn whole(bench: &Bench) -> Verdict {
+    let mut disk = writing_whole(bench).await?;
+    let old = disk.pattern(1, 24);
+    disk.write(SCRATCH, &old).await?;
+    let new = disk.pattern(2, 8);
+    let reply = write_whole(&mut disk, SCRATCH + 8, 8, new.clone()).await?;
+    reply.good("WRITE ATOMIC (16) of eight blocks")?;
+    let third = old.len() / 3;
+    let expected = [&old[..third], &new, &old[2 * third..]].concat().into();
+    disk.holds(SCRATCH, &expected, "in and around WRITE ATOMIC (16)")
+        .await
+}
+
+async fn whole_beyond(bench: &Bench) -> Verdict {
+    let mut disk = writing_whole(bench).await?;
+    let (last, data) = (disk.blocks - 1, disk.pattern(1, 2));
+    let reply = write_whole(&mut disk, last, 2, data).await?;
+    reply.fails_with("WRITE ATOMIC (16) over the end", 5, 0x21, 0)
+}
+
+async fn whole_untouched(bench: &Bench) -> Verdict {
+    let mut disk = writing_whole(bench).await?;
+    let (last, old) = (disk.blocks - 1, disk.pattern(1, 1));
+    disk.write(last, &old).await?;
+    let data = disk.pattern(2, 2);
+    write_whole(&mut disk, last, 2, data).await?;
+    disk.holds(last, &old, "after WRITE ATOMIC (16) over the end")
+        .await
+}
+
+async fn whole_maximum(bench: &Bench) -> Verdict {
+    let mut disk = writing_whole(bench).await?;
+    let most = disk.limits().await?.atomic_blocks;
+    if most >= 0xffff || SCRATCH + u64::from(most) >= disk.blocks {
+        skip!("MAXIMUM ATOMIC TRANSFER LENGTH is {most}: more blocks cannot be named");
+    }
+    let data = disk.pattern(1, most + 1);
+    let reply = write_whole(&mut disk, SCRATCH, most + 1, data).await?;
+    let what = format!("WRITE ATOMIC (16) of {} blocks", most + 1);
+    reply.fails_with(&what, 5, 0x24, 0)
+}
+
+/// A unit that writes single blocks atomically, wherever they are.
+async fn writing_whole(bench: &Bench) -> Result<Disk, Finding> {
+    let mut disk = Disk::open(bench).await?;
+    let limits = disk.limits().await?;
+    if limits.atomic_blocks < 8 {
+        skip!(
+            "MAXIMUM ATOMIC TRANSFER LENGTH is {}: WRITE ATOMIC is not supported, or not for eight blocks",
+            limits.atomic_blocks
+        );
+    }
+    if limits.atomic_units.iter().any(|unit| *unit > 1) {
+        skip!("atomic writes have to be aligned, or of certain lengths");
+    }
+    disk.write(SCRATCH, &disk.pattern(0, 1)).await?;
+    Ok(disk)
+}
+
+async fn write_whole(
+    disk: &mut Disk,
+    lba: u64,
+    blocks: u32,
+    data: Bytes,
+) -> Result<Reply, Finding> {
+    // Sixteen bits of length, behind a boundary of zero.
+    let task = Task::write(&cdb(WRITE_ATOMIC, 0, lba, blocks), data);
+    let reply = disk.session.run(&task).await?;
+    if reply.is_unknown_opcode() {
+        skip!("WRITE ATOMIC (16) is not supported");
+    }
+    Ok(reply)
+}
+
 /// COMPARE AND WRITE of one block.
 async fn exchange(
     disk: &mut Disk,
@@ -352,6 +439,7 @@ fn changed(data: &Bytes, at: usize) -> Bytes {
 
 const COMPARE_AND_WRITE: u8 = 0x89;
 const ORWRITE: u8 = 0x8b;
+const WRITE_ATOMIC: u8 = 0x9c;
 /// How often two sessions try the same block at once.
 const ROUNDS: u64 = 8;
 /// How often each of two sessions counts up.

@@ -75,7 +75,7 @@ pub(crate) struct Disk {
     salt: u64,
 }
 
-/// What a unit says of its limits (SBC-3 §6.5.3); zeros where it says nothing.
+/// What a unit says of its limits (SBC-3 §6.5.3; of WRITE ATOMIC: SBC-4 §6.6); zeros where it says nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Limits {
     /// WSNZ: WRITE SAME of no blocks is not supported.
@@ -84,6 +84,10 @@ pub(crate) struct Limits {
     pub(crate) unmap_blocks: u32,
     pub(crate) unmap_descriptors: u32,
     pub(crate) write_same_blocks: u64,
+    /// The longest WRITE ATOMIC.
+    pub(crate) atomic_blocks: u32,
+    /// What its address and its length have to be multiples of.
+    pub(crate) atomic_units: [u32; 2],
 }
 
 /// What a unit says of thin provisioning (SBC-3 §5.16, §6.5.4).
@@ -242,6 +246,8 @@ impl Disk {
             unmap_blocks: word(&page, 20),
             unmap_descriptors: word(&page, 24),
             write_same_blocks: u64::from(word(&page, 36)) << 32 | u64::from(word(&page, 40)),
+            atomic_blocks: word(&page, 44),
+            atomic_units: [word(&page, 48), word(&page, 52)],
         })
     }
 

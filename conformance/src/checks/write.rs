@@ -220,7 +220,7 @@ async fn high_address(bench: &Bench) -> Verdict {
 }
 
 async fn fua(bench: &Bench) -> Verdict {
-    let mut disk = Disk::open(bench).await?;
+    let mut disk = writable(bench).await?;
     if !disk.takes_fua().await? {
         skip!("MODE SENSE has DPOFUA=0");
     }

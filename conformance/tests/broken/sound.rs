@@ -1,6 +1,8 @@
 //! The sound target that a saboteur stands in front of: ours, in this very process, with a disk in memory.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use iscsi_proto::login::{Account, Algorithm, Secret};
@@ -18,7 +20,7 @@ use super::{Proxy, recovery, several};
 /// How the sound target is set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Everybody may log in; LUN 0 is writable and thin.
+    /// Everybody may log in; LUN 0 is writable and thin, and has atomic writes.
     Plain,
     /// CHAP is asked for, and given when it is asked for.
     Chap,
@@ -46,7 +48,11 @@ pub(crate) struct Sound {
     pub(crate) address: SocketAddr,
     _before: Option<Proxy>,
     _ends: DropGuard,
+    _journal: Journal,
 }
+
+/// Where the record of an atomic write lies while there is one.
+struct Journal(PathBuf);
 
 /// The target's name.
 pub(crate) const NAME: &str = "iqn.2013-07.org.vmthunder:sound";
@@ -64,8 +70,10 @@ const ELSEWHERE: &str = "192.0.2.1:3260";
 
 impl Sound {
     pub(crate) async fn start(kind: Kind) -> Self {
+        let journal = Journal::new();
         let unit = Unit {
             thin: true,
+            atomic_file: (kind == Kind::Plain).then(|| journal.0.clone()),
             ..unit("sound", BYTES)
         };
         let mut export = Export::new(NAME.parse().unwrap(), vec![unit]);
@@ -89,7 +97,24 @@ impl Sound {
             address: before.as_ref().map_or(address, |before| before.address),
             _before: before,
             _ends: stop.drop_guard(),
+            _journal: journal,
         }
+    }
+}
+
+impl Journal {
+    fn new() -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let (process, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let name = format!("vmthunder-conformance-{process}-{count}");
+        Self(std::env::temp_dir().join(name))
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        // There is none unless something was written atomically.
+        let _nothing = std::fs::remove_file(&self.0);
     }
 }
 

@@ -10,6 +10,7 @@ use crate::broken::{Fault, Saboteur};
 const COMPARE_AND_WRITE: u8 = 0x89;
 const WRITE_16: u8 = 0x8a;
 const ORWRITE: u8 = 0x8b;
+const WRITE_ATOMIC: u8 = 0x9c;
 
 pub(crate) const FAULTS: &[Fault] = &[
     fault(
@@ -182,7 +183,55 @@ pub(crate) const FAULTS: &[Fault] = &[
             }
         })
     }),
+    fault(
+        "WRITE ATOMIC writes half of it",
+        "write-atomic.stored",
+        || {
+            cdbs(|cdb| {
+                if cdb[0] == WRITE_ATOMIC {
+                    (cdb[0], cdb[13]) = (WRITE_16, cdb[13] / 2);
+                }
+            })
+        },
+    ),
+    fault(
+        "WRITE ATOMIC is cut at the end",
+        "write-atomic.beyond-end",
+        cut_whole,
+    ),
+    fault(
+        "WRITE ATOMIC is refused when it is half done",
+        "write-atomic.untouched",
+        || {
+            let refuse = replies(|cdb, pdu| {
+                if cdb[0] == WRITE_ATOMIC {
+                    fail(pdu, 5, 0x21, 0);
+                }
+            });
+            both(refuse, cut_whole())
+        },
+    ),
+    fault(
+        "MAXIMUM ATOMIC TRANSFER LENGTH is no limit",
+        "write-atomic.maximum",
+        || {
+            cdbs(|cdb| {
+                if cdb[0] == WRITE_ATOMIC {
+                    cdb[0] = WRITE_16;
+                }
+            })
+        },
+    ),
 ];
+
+/// Writes one block where two are over the end.
+fn cut_whole() -> Saboteur {
+    cdbs(|cdb| {
+        if cdb[0] == WRITE_ATOMIC {
+            (cdb[0], cdb[13]) = (WRITE_16, 1);
+        }
+    })
+}
 
 fn is_compare(cdb: &Cdb) -> bool {
     cdb[0] == COMPARE_AND_WRITE
