@@ -42,7 +42,7 @@ async fn long_segment(bench: &Bench) -> Verdict {
         .wire
         .send_bytes("the beginning of them", &some)
         .await;
-    drop(session);
+    leave(session).await;
     unharmed(bench, onlooker).await
 }
 
@@ -53,7 +53,7 @@ async fn cut_header(bench: &Bench) -> Verdict {
         .wire
         .send_bytes("20 bytes of a header", &bytes)
         .await;
-    drop(session);
+    leave(session).await;
     unharmed(bench, onlooker).await
 }
 
@@ -65,14 +65,14 @@ async fn cut_data(bench: &Bench) -> Verdict {
         .wire
         .send_bytes("a ping with too little data", &bytes)
         .await;
-    drop(session);
+    leave(session).await;
     unharmed(bench, onlooker).await
 }
 
 async fn noise(bench: &Bench) -> Verdict {
     let (onlooker, mut session) = two(bench).await?;
     session.wire.send_bytes("noise", &[0xff; 4096]).await;
-    drop(session);
+    leave(session).await;
     unharmed(bench, onlooker).await
 }
 
@@ -80,7 +80,7 @@ async fn running_task(bench: &Bench) -> Verdict {
     let onlooker = bench.session().await?;
     let mut session = bench.solicited().await?;
     bench.hold(&mut session, 0, 0x11).await?;
-    drop(session);
+    leave(session).await;
     unharmed(bench, onlooker).await
 }
 
@@ -106,6 +106,17 @@ async fn odd_commands(bench: &Bench) -> Verdict {
     unharmed(bench, onlooker).await
 }
 
+/// Ends a connection, and waits until the target has noticed.
+async fn leave(mut session: Session) {
+    session.wire.half_close().await;
+    session.wire.patience /= 4;
+    for _ in 0..MOST_WORDS {
+        if !matches!(session.next().await, Heard::Pdu(_)) {
+            return;
+        }
+    }
+}
+
 /// An onlooker, and a session that is about to misbehave.
 async fn two(bench: &Bench) -> Result<(Session, Session), Finding> {
     Ok((bench.session().await?, bench.session().await?))
@@ -122,19 +133,16 @@ fn announcing(session: &mut Session, length: u32, bytes: usize) -> Vec<u8> {
     header.as_bytes().iter().copied().take(bytes).collect()
 }
 
-/// Logins and commands of somebody new, then a command of the onlooker.
+/// A login and a command of somebody new, then a command of the onlooker.
 async fn unharmed(bench: &Bench, mut onlooker: Session) -> Verdict {
     let ready = Task::bare(&[0; 6]);
-    // Some logins first: they give the target the time to fall over.
-    for _ in 0..NEWCOMERS {
-        match bench.session().await {
-            Ok(mut newcomer) => newcomer.run(&ready).await?.good("a new session")?,
-            Err(Finding::Unreachable(why) | Finding::Violation(why)) => {
-                violation!("no new session comes about: {why}")
-            }
-            Err(other) => return Err(other),
-        };
-    }
+    match bench.session().await {
+        Ok(mut newcomer) => newcomer.run(&ready).await?.good("a new session")?,
+        Err(Finding::Unreachable(why) | Finding::Violation(why)) => {
+            violation!("no new session comes about: {why}")
+        }
+        Err(other) => return Err(other),
+    };
     match onlooker.run(&ready).await {
         Ok(reply) => reply.good("the session beside it").map(drop),
         Err(Finding::Violation(why)) => violation!("the session beside it suffers: {why}"),
@@ -142,8 +150,8 @@ async fn unharmed(bench: &Bench, mut onlooker: Session) -> Verdict {
     }
 }
 
-/// How often somebody new logs in.
-const NEWCOMERS: usize = 3;
+/// The most PDUs that a target may still have to say.
+const MOST_WORDS: usize = 16;
 /// Task attribute SIMPLE.
 const SIMPLE: u8 = 1;
 /// Bytes of a header that is cut off.
