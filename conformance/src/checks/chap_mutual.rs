@@ -101,6 +101,7 @@ async fn challenge_target(
 }
 
 async fn responses(bench: &Bench) -> Verdict {
+    mutual(bench)?;
     let challenge = bytes(24);
     let mut proven = false;
     for (number, name) in ALGORITHMS {
