@@ -63,7 +63,7 @@ macro_rules! put {
 fn fields(header: &Header, line: &mut String) {
     match header {
         Header::NopOut(h) => {
-            put!(line, h: "TTT" target_transfer_tag, "CmdSN" cmd_sn, "ExpStatSN" exp_stat_sn)
+            put!(line, h: "TTT" target_transfer_tag, "CmdSN" cmd_sn, "ExpStatSN" exp_stat_sn);
         }
         Header::ScsiCommand(h) => {
             let _ = write!(
@@ -97,10 +97,10 @@ fn fields(header: &Header, line: &mut String) {
             put!(line, h: "CmdSN" cmd_sn, "ExpStatSN" exp_stat_sn);
         }
         Header::TextRequest(h) => {
-            put!(line, h: "TTT" target_transfer_tag, "CmdSN" cmd_sn, "ExpStatSN" exp_stat_sn)
+            put!(line, h: "TTT" target_transfer_tag, "CmdSN" cmd_sn, "ExpStatSN" exp_stat_sn);
         }
         Header::DataOut(h) => {
-            put!(line, h: "TTT" target_transfer_tag, "ExpStatSN" exp_stat_sn, "DataSN" data_sn, "offset" buffer_offset)
+            put!(line, h: "TTT" target_transfer_tag, "ExpStatSN" exp_stat_sn, "DataSN" data_sn, "offset" buffer_offset);
         }
         Header::LogoutRequest(h) => {
             let _ = write!(line, " reason={}", h.reason & 0x7f);
@@ -117,7 +117,7 @@ fn fields(header: &Header, line: &mut String) {
 fn answers(header: &Header, line: &mut String) {
     match header {
         Header::NopIn(h) => {
-            put!(line, h: "TTT" target_transfer_tag, "StatSN" stat_sn, "ExpCmdSN" exp_cmd_sn, "MaxCmdSN" max_cmd_sn)
+            put!(line, h: "TTT" target_transfer_tag, "StatSN" stat_sn, "ExpCmdSN" exp_cmd_sn, "MaxCmdSN" max_cmd_sn);
         }
         Header::ScsiResponse(h) => {
             let _ = write!(
@@ -143,7 +143,7 @@ fn answers(header: &Header, line: &mut String) {
             put!(line, h: "StatSN" stat_sn, "ExpCmdSN" exp_cmd_sn, "MaxCmdSN" max_cmd_sn);
         }
         Header::TextResponse(h) => {
-            put!(line, h: "TTT" target_transfer_tag, "StatSN" stat_sn, "ExpCmdSN" exp_cmd_sn, "MaxCmdSN" max_cmd_sn)
+            put!(line, h: "TTT" target_transfer_tag, "StatSN" stat_sn, "ExpCmdSN" exp_cmd_sn, "MaxCmdSN" max_cmd_sn);
         }
         Header::DataIn(h) => {
             let _ = write!(line, " flags={:02x} status={:02x}", h.flags, h.status);
@@ -154,7 +154,7 @@ fn answers(header: &Header, line: &mut String) {
             put!(line, h: "StatSN" stat_sn, "ExpCmdSN" exp_cmd_sn, "MaxCmdSN" max_cmd_sn);
         }
         Header::ReadyToTransfer(h) => {
-            put!(line, h: "TTT" target_transfer_tag, "StatSN" stat_sn, "R2TSN" r2t_sn, "offset" buffer_offset, "length" desired_data_transfer_length)
+            put!(line, h: "TTT" target_transfer_tag, "StatSN" stat_sn, "R2TSN" r2t_sn, "offset" buffer_offset, "length" desired_data_transfer_length);
         }
         Header::AsyncMessage(h) => {
             let _ = write!(line, " event={:?}", AsyncEvent(h.async_event));

@@ -30,7 +30,7 @@ const FAULTS: Duration = Duration::from_secs(1200);
 /// Whom to judge.
 #[derive(Args)]
 pub(crate) struct ConformanceArgs {
-    /// Only these: vmthunder, vmthunder-chap, vmthunder-read-only, tgt, tgt-chap, istgt, lio, lio-chap. The page is not
+    /// Only these: vmthunder, vmthunder-chap, vmthunder-read-only, tgt, tgt-full, tgt-chap, istgt, lio, lio-chap. The page is not
     /// written then.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,

@@ -21,6 +21,13 @@ const IQN: &str = "iqn.2026-11.test.vmthunder:judged";
 /// What the suite proves itself with, and what the target does.
 const USER: [&str; 2] = ["suite", "the-suites-secret"];
 const MUTUAL: [&str; 2] = ["judged", "the-targets-secret"];
+/// What tgt offers only if it is told to.
+const OFFERED: [(&str, &str); 4] = [
+    ("ErrorRecoveryLevel", "2"),
+    ("HeaderDigest", "CRC32C,None"),
+    ("DataDigest", "CRC32C,None"),
+    ("InitialR2T", "No"),
+];
 /// How long a target may take to start; LIO boots a guest, and the first time builds it.
 const START: Duration = Duration::from_secs(300);
 
@@ -31,6 +38,8 @@ pub(super) enum Peer {
     OursChap,
     OursReadOnly,
     Tgt,
+    /// With all that it can offer switched on: recovery, digests, unsolicited data.
+    TgtFull,
     TgtChap,
     Istgt,
     Lio,
@@ -38,11 +47,12 @@ pub(super) enum Peer {
 }
 
 impl Peer {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Ours,
         Self::OursChap,
         Self::OursReadOnly,
         Self::Tgt,
+        Self::TgtFull,
         Self::TgtChap,
         Self::Istgt,
         Self::Lio,
@@ -56,6 +66,7 @@ impl Peer {
             Self::OursChap => "vmthunder-chap",
             Self::OursReadOnly => "vmthunder-read-only",
             Self::Tgt => "tgt",
+            Self::TgtFull => "tgt-full",
             Self::TgtChap => "tgt-chap",
             Self::Istgt => "istgt",
             Self::Lio => "lio",
@@ -70,6 +81,7 @@ impl Peer {
             Self::OursChap => "vmthunder, CHAP",
             Self::OursReadOnly => "vmthunder, read-only",
             Self::Tgt => "tgt",
+            Self::TgtFull => "tgt, all offered",
             Self::TgtChap => "tgt, CHAP",
             Self::Istgt => "istgt",
             Self::Lio => "LIO",
@@ -81,7 +93,7 @@ impl Peer {
     pub(super) fn waivers(self) -> Option<&'static str> {
         match self {
             Self::Ours | Self::OursChap | Self::OursReadOnly => None,
-            Self::Tgt | Self::TgtChap => Some("conformance/waivers/tgt.toml"),
+            Self::Tgt | Self::TgtFull | Self::TgtChap => Some("conformance/waivers/tgt.toml"),
             Self::Istgt => Some("conformance/waivers/istgt.toml"),
             Self::Lio | Self::LioChap => Some("conformance/waivers/lio.toml"),
         }
@@ -103,7 +115,7 @@ impl Peer {
         private_file(&at.join("mutual"), MUTUAL[1])?;
         let (server, url) = match self {
             Self::Ours | Self::OursChap | Self::OursReadOnly => self.ours(vmthunder, at, &disk)?,
-            Self::Tgt | Self::TgtChap => self.tgt(at, &disk)?,
+            Self::Tgt | Self::TgtFull | Self::TgtChap => self.tgt(at, &disk)?,
             Self::Istgt => {
                 let mut command = repo.command("lab/istgt");
                 command.arg(port()?).arg(&disk);
@@ -153,6 +165,13 @@ impl Peer {
         let tgt = Tgt::start(folder, 1)?;
         tgt.export(1, IQN, disk)?;
         tgt.admin("--op update --mode logicalunit --tid 1 --lun 1 --params thin_provisioning=1")?;
+        if self == Self::TgtFull {
+            for (key, value) in OFFERED {
+                tgt.admin(&format!(
+                    "--op update --mode target --tid 1 --name {key} --value {value}"
+                ))?;
+            }
+        }
         if self.has_chap() {
             for ([user, secret], direction) in [(USER, ""), (MUTUAL, " --outgoing")] {
                 tgt.admin(&format!(
