@@ -109,16 +109,20 @@ pub(crate) const FAULTS: &[Fault] = &[
         "a rejected WRITE is carried out",
         "digest.data.wrong.command",
         || {
-            let mut writes = 0;
+            let (mut writes, mut rejected) = (0, None);
             Box::new(move |seen, lane| match seen {
                 Seen::Request(pdu) if is_command(pdu, 0x2a) => {
                     writes += 1;
                     if writes > 1 {
-                        let reject = edit::reject(pdu, 2, lane);
-                        lane.to_initiator(reject);
+                        rejected = Some(pdu.clone());
                     }
                     Act::Replace(vec![pdu.clone()])
                 }
+                // When the status comes, the data is on the medium.
+                Seen::Response(pdu) if is_status(pdu) => match rejected.take() {
+                    Some(command) => Act::Replace(vec![edit::reject(&command, 2, lane)]),
+                    None => Act::Pass,
+                },
                 _ => Act::Pass,
             })
         },
