@@ -70,18 +70,13 @@ impl Bench {
         self.log_in_as(self.login(), keys).await
     }
 
-    /// A session of this login with these operational keys. MaxRecvDataSegmentLength is always declared, if only as its
-    /// default: every initiator does so, and there are targets that take silence for zero, or for their own limit.
+    /// A session of this login with these operational keys, and those that every initiator's login has (see [`usual`]).
     pub(crate) async fn log_in_as(
         &self,
         login: Login,
         keys: &[(&str, &str)],
     ) -> Result<Session, Finding> {
-        let mut keys = Keys::of(keys);
-        if keys.get("MaxRecvDataSegmentLength").is_none() {
-            keys.set("MaxRecvDataSegmentLength", "8192");
-        }
-        self.log_in_with(login, keys).await
+        self.log_in_with(login, usual(keys)).await
     }
 
     /// A session of this login with these operational keys and no other.
@@ -118,4 +113,18 @@ impl Bench {
         login.target = None;
         self.log_in_as(login, keys).await
     }
+}
+
+/// Operational keys, with what goes with them. MaxRecvDataSegmentLength is always declared, if only as its default: every
+/// initiator does so, and there are targets that take silence for zero, or for their own limit. FirstBurstLength goes with
+/// MaxBurstLength, for it may not exceed it (RFC 7143 §13.14), and nobody should have to rely on its default.
+pub(crate) fn usual(keys: &[(&str, &str)]) -> Keys {
+    let mut keys = Keys::of(keys);
+    if keys.get("MaxRecvDataSegmentLength").is_none() {
+        keys.set("MaxRecvDataSegmentLength", "8192");
+    }
+    if let (Some(most), None) = (keys.number("MaxBurstLength"), keys.get("FirstBurstLength")) {
+        keys.set("FirstBurstLength", &most.min(65_536).to_string());
+    }
+    keys
 }

@@ -70,6 +70,21 @@ pub(crate) enum Managed {
     Closed,
 }
 
+impl Managed {
+    /// The answer, and all that came before it; anything else is a violation.
+    fn answer(self, function: u8) -> Result<(TaskManagementResponse, Vec<Pdu>), Finding> {
+        match self {
+            Self::Answered(response, before) => Ok((response, before)),
+            Self::Rejected(reason) => violation!(
+                "task management function {function} is rejected with reason {reason:#04x} instead of answered"
+            ),
+            Self::Closed => violation!(
+                "the target closes the connection instead of answering task management function {function}"
+            ),
+        }
+    }
+}
+
 impl Bench {
     /// A session in which the target asks for every byte of write data.
     pub(crate) async fn solicited(&self) -> Result<Session, Finding> {
@@ -151,15 +166,7 @@ impl Session {
         request: &TaskManagementRequest,
     ) -> Result<(TaskManagementResponse, Vec<Pdu>), Finding> {
         let function = request.function & !FINAL;
-        match self.outcome(request).await? {
-            Managed::Answered(response, before) => Ok((response, before)),
-            Managed::Rejected(reason) => violation!(
-                "task management function {function} is rejected with reason {reason:#04x} instead of answered"
-            ),
-            Managed::Closed => violation!(
-                "the target closes the connection instead of answering task management function {function}"
-            ),
-        }
+        self.outcome(request).await?.answer(function)
     }
 
     /// Whatever becomes of a request that was sent; only silence is a violation.
@@ -167,13 +174,53 @@ impl Session {
         &mut self,
         request: &TaskManagementRequest,
     ) -> Result<Managed, Finding> {
+        match self.heard_of(request).await? {
+            Some(managed) => Ok(managed),
+            None => violation!(
+                "no answer in time to task management function {}",
+                request.function & !FINAL
+            ),
+        }
+    }
+
+    /// Sends a request, and the data of a held command if the answer does not come before: a target may wait for it.
+    /// The answer, all that comes before it, and whether it was waited for.
+    pub(crate) async fn manage_beside(
+        &mut self,
+        request: TaskManagementRequest,
+        held: &Held,
+        holder: Option<&mut Self>,
+    ) -> Result<(TaskManagementResponse, Vec<Pdu>, bool), Finding> {
+        self.send(Pdu::bare(request)).await;
+        let patience = self.wire.patience;
+        self.wire.patience = patience / 4;
+        let soon = self.heard_of(&request).await;
+        self.wire.patience = patience;
+        if let Some(managed) = soon? {
+            let (response, before) = managed.answer(request.function & !FINAL)?;
+            return Ok((response, before, false));
+        }
+        match holder {
+            Some(holder) => holder.satisfy(held).await?,
+            None => self.satisfy(held).await?,
+        }
+        let (response, before) = self.managed(&request).await?;
+        Ok((response, before, true))
+    }
+
+    /// Whatever becomes of a request that was sent; none if nothing comes in time.
+    async fn heard_of(
+        &mut self,
+        request: &TaskManagementRequest,
+    ) -> Result<Option<Managed>, Finding> {
         let tag = request.initiator_task_tag.get();
         let function = request.function & !FINAL;
         let mut before = Vec::new();
         while before.len() < MOST_BEFORE {
             let pdu = match self.next().await {
                 Heard::Pdu(pdu) => pdu,
-                Heard::Closed => return Ok(Managed::Closed),
+                Heard::Closed => return Ok(Some(Managed::Closed)),
+                Heard::Silence => return Ok(None),
                 other => violation!("{other} to task management function {function}"),
             };
             match pdu.header {
@@ -183,10 +230,10 @@ impl Session {
                         about == tag,
                         "a Task Management Function Response for tag {about:08x}; the request has {tag:08x}"
                     );
-                    return Ok(Managed::Answered(response, before));
+                    return Ok(Some(Managed::Answered(response, before)));
                 }
                 Header::Reject(reject) if is_copy(&pdu.data, request) => {
-                    return Ok(Managed::Rejected(reject.reason));
+                    return Ok(Some(Managed::Rejected(reject.reason)));
                 }
                 _ => before.push(pdu),
             }

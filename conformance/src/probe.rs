@@ -4,9 +4,10 @@ use std::fmt;
 
 use iscsi_proto::wire::{Header, Pdu};
 
-use crate::bench::Bench;
+use crate::bench::{Bench, usual};
 use crate::check::Finding;
 use crate::keys::Keys;
+use crate::login::Talk;
 use crate::run::printable;
 use crate::session::{Reply, Session, Task};
 use crate::subject::Subject;
@@ -113,14 +114,27 @@ pub async fn probe(subject: &Subject) -> Result<Facts, Unusable> {
         .map_err(|finding| Unusable::NotReady(reason(finding)))
 }
 
+/// So many times the patience is how long each answer of the first login may take.
+const FIRST_PATIENCES: u32 = 3;
+
 async fn enter(bench: &Bench) -> Result<Session, Unusable> {
     let subject = &bench.subject;
-    // First of all, to tell a portal that is not there from a login that goes wrong.
-    Wire::connect(&subject.address, subject.patience, &bench.transcript)
+    // By itself, to tell a portal that is not there from a login that goes wrong.
+    let mut wire = Wire::connect(&subject.address, subject.patience, &bench.transcript)
         .await
         .map_err(Unusable::NotReached)?;
-    let finding = match bench.log_in(&[]).await {
-        Ok(session) => return Ok(session),
+    // The first login may have to wait for what a target fetches only then.
+    wire.patience = subject.patience * FIRST_PATIENCES;
+    let login = async {
+        let mut talk = Talk::new(wire, bench.login(), subject);
+        talk.authenticate().await?;
+        talk.finish(usual(&[])).await
+    };
+    let finding = match login.await {
+        Ok(mut session) => {
+            session.wire.patience = subject.patience;
+            return Ok(session);
+        }
         Err(finding) => finding,
     };
     let last = bench.transcript.last_received();

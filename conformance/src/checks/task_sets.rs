@@ -215,14 +215,14 @@ async fn abort_other_session(bench: &Bench) -> Verdict {
 async fn clear_other_session(bench: &Bench) -> Verdict {
     let (mut session, mut other, held) = two_sessions(bench).await?;
     shares_task_set(&mut session).await?;
-    complete(&mut session, CLEAR_TASK_SET, &[]).await?;
+    complete_beside(&mut session, CLEAR_TASK_SET, &mut other, &held).await?;
     taken_away(&mut other, &held).await
 }
 
 async fn clear_attention(bench: &Bench) -> Verdict {
     let (mut session, mut other, held) = two_sessions(bench).await?;
     shares_task_set(&mut session).await?;
-    complete(&mut session, CLEAR_TASK_SET, &[]).await?;
+    complete_beside(&mut session, CLEAR_TASK_SET, &mut other, &held).await?;
     let aborted = |pdu: &Pdu| {
         held.is_about(pdu)
             && matches!(pdu.header, Header::ScsiResponse(answer) if answer.status == TASK_ABORTED)
@@ -240,7 +240,7 @@ async fn clear_attention(bench: &Bench) -> Verdict {
 
 async fn reset_other_session(bench: &Bench) -> Verdict {
     let (mut session, mut other, held) = two_sessions(bench).await?;
-    complete(&mut session, UNIT_RESET, &[]).await?;
+    complete_beside(&mut session, UNIT_RESET, &mut other, &held).await?;
     taken_away(&mut other, &held).await
 }
 
@@ -264,23 +264,30 @@ async fn reset_reservation(bench: &Bench) -> Verdict {
     if reply.status != 0 {
         skip!("RESERVE (6): {}", reply.outcome());
     }
-    let reply = other.run(&reserve).await?;
+    let released = released_by_reset(&mut other, &reserve).await;
+    // The reset may have ended both sessions; whoever had them may come back.
+    for login in [other.login, owner.login] {
+        let mut session = bench.log_in_as(login, &[]).await?;
+        attentions(&mut session).await?;
+        // Who holds nothing releases nothing, and is told GOOD all the same.
+        session.run(&Task::bare(&[0x17, 0, 0, 0, 0, 0])).await?;
+    }
+    released
+}
+
+/// Resets a unit that somebody else has reserved, and reserves it.
+async fn released_by_reset(session: &mut Session, reserve: &Task) -> Verdict {
+    let reply = session.run(reserve).await?;
     if reply.status != CONFLICT {
         skip!(
             "RESERVE (6) of a reserved unit: {} instead of a conflict",
             reply.outcome()
         );
     }
-    complete(&mut other, UNIT_RESET, &[]).await?;
-    attentions(&mut other).await?;
-    let reply = other.run(&reserve).await?;
-    let released = reply.good("RESERVE (6) behind the reset");
-    for session in [&mut other, &mut owner] {
-        attentions(session).await?;
-        // Who holds nothing releases nothing, and is told GOOD all the same.
-        session.run(&Task::bare(&[0x17, 0, 0, 0, 0, 0])).await?;
-    }
-    released.map(drop)
+    complete(session, UNIT_RESET, &[]).await?;
+    attentions(session).await?;
+    let reply = session.run(reserve).await?;
+    reply.good("RESERVE (6) behind the reset").map(drop)
 }
 
 async fn warm_reset(bench: &Bench) -> Verdict {
@@ -326,6 +333,25 @@ async fn carried_out(session: &mut Session, function: u8, held: &[Held]) -> Resu
 /// Has a function carried out; a target that declines is judged elsewhere.
 async fn complete(session: &mut Session, function: u8, held: &[Held]) -> Verdict {
     match carried_out(session, function, held).await? {
+        COMPLETE => Ok(()),
+        other => skip!("task management function {function} has response {other}"),
+    }
+}
+
+/// Has a function carried out that concerns a WRITE of another session. A target that waits for its data, as it may
+/// (RFC 7143 §4.2.3.3), may let it end before.
+async fn complete_beside(
+    session: &mut Session,
+    function: u8,
+    other: &mut Session,
+    held: &Held,
+) -> Verdict {
+    let request = session.management(function);
+    let (response, _, fed) = session.manage_beside(request, held, Some(other)).await?;
+    match response.response {
+        COMPLETE if fed => {
+            skip!("the target waits for the data of the other session's WRITE first")
+        }
         COMPLETE => Ok(()),
         other => skip!("task management function {function} has response {other}"),
     }

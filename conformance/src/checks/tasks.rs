@@ -7,7 +7,7 @@ use iscsi_proto::wire::{Header, Pdu};
 use crate::bench::Bench;
 use crate::check::{Finding, Verdict, checks, ensure, skip, violation};
 use crate::management::{
-    ABORT_TASK, ABORT_TASK_SET, CLEAR_ACA, COMPLETE, Managed, NO_TASK, REJECTED, SOLICITED,
+    ABORT_TASK, ABORT_TASK_SET, CLEAR_ACA, COMPLETE, Held, Managed, NO_TASK, REJECTED, SOLICITED,
     TASK_REASSIGN, UNIT_RESET,
 };
 use crate::session::{Session, Task};
@@ -70,7 +70,7 @@ checks! {
         => "ExpCmdSN stays, and the command is carried out", immediate_number;
     "tasks.immediate.room", "RFC 7143 §4.2.2.1", Must, Writes,
         "an immediate ABORT TASK SET that waits for write data, and an immediate TEST UNIT READY"
-        => "neither is rejected as one immediate request too many", immediate_room;
+        => "neither is rejected: one immediate request of either kind is not too many", immediate_room;
     "tasks.numbered", "RFC 7143 §4.2.2.1", Must, Reads,
         "an ABORT TASK SET that is not immediate"
         => "its number is acknowledged: ExpCmdSN of the response is one more", numbered;
@@ -80,13 +80,15 @@ async fn complete(bench: &Bench) -> Verdict {
     let mut session = bench.solicited().await?;
     let held = bench.hold(&mut session, 0, 0x11).await?;
     let abort = session.abortion(&held.header);
-    let (response, before) = session.manage(abort).await?;
+    let (response, before, fed) = session.manage_beside(abort, &held, None).await?;
+    let ended = before.iter().any(|pdu| held.is_about(pdu));
     ensure!(
-        !before.iter().any(|pdu| held.is_about(pdu)),
+        fed || !ended,
         "the WRITE that lacks its data is answered although it is aborted"
     );
+    // Whoever waits for the data may let the WRITE end first.
     ensure!(
-        response.response == COMPLETE,
+        response.response == COMPLETE || fed && ended && response.response == NO_TASK,
         "response {} about a task that runs, instead of 0",
         response.response
     );
@@ -96,8 +98,10 @@ async fn complete(bench: &Bench) -> Verdict {
 async fn last_word(bench: &Bench) -> Verdict {
     let mut session = bench.solicited().await?;
     let held = bench.hold(&mut session, 0, 0x22).await?;
-    aborted(&mut session, &held.header).await?;
-    session.satisfy(&held).await?;
+    aborted(&mut session, &held)
+        .await?
+        .late(&mut session, &held)
+        .await?;
     // Some answers come a little later than that to a ping.
     for _ in 0..2 {
         for pdu in session.said_before_ping().await? {
@@ -116,8 +120,10 @@ async fn data(bench: &Bench) -> Verdict {
     let before = bench.block(&mut session, 0).await?;
     let fill = before.first().map_or(0, |byte| !byte);
     let held = bench.hold(&mut session, 0, fill).await?;
-    aborted(&mut session, &held.header).await?;
-    session.satisfy(&held).await?;
+    aborted(&mut session, &held)
+        .await?
+        .late(&mut session, &held)
+        .await?;
     // Whatever is said about the late data is judged elsewhere.
     session.said_before_ping().await?;
     let mut reader = bench.session().await?;
@@ -133,7 +139,7 @@ async fn others(bench: &Bench) -> Verdict {
     let mut session = bench.solicited().await?;
     let gone = bench.hold(&mut session, 0, 0x33).await?;
     let stays = bench.hold(&mut session, 1, 0x44).await?;
-    aborted(&mut session, &gone.header).await?;
+    aborted(&mut session, &gone).await?;
     match session.conclude(&stays).await {
         Ok(reply) => reply.good("the WRITE that nobody aborted").map(drop),
         Err(Finding::Violation(why)) => {
@@ -146,9 +152,11 @@ async fn others(bench: &Bench) -> Verdict {
 async fn tag_free(bench: &Bench) -> Verdict {
     let mut session = bench.solicited().await?;
     let held = bench.hold(&mut session, 0, 0x55).await?;
-    aborted(&mut session, &held.header).await?;
     // The target may lawfully wait for the data that it asked for before it forgets the task.
-    session.satisfy(&held).await?;
+    aborted(&mut session, &held)
+        .await?
+        .late(&mut session, &held)
+        .await?;
     session.said_before_ping().await?;
     let mut command = session.command(&Task::bare(&[0; 6]));
     command.initiator_task_tag = held.header.initiator_task_tag;
@@ -432,6 +440,10 @@ async fn immediate_room(bench: &Bench) -> Verdict {
             Header::Reject(reject) if reject.reason == TOO_MANY_IMMEDIATE => {
                 violation!("one immediate request of either kind is one too many")
             }
+            Header::Reject(reject) => violation!(
+                "one of two immediate requests is rejected with reason {:#04x}",
+                reject.reason
+            ),
             Header::TaskManagementResponse(_) => managed |= about == set.initiator_task_tag,
             Header::ScsiResponse(_) => served |= about == ready.initiator_task_tag,
             _ => {}
@@ -458,14 +470,34 @@ async fn numbered(bench: &Bench) -> Verdict {
     Ok(())
 }
 
+/// When a command was aborted.
+enum Aborted {
+    /// While its data had not come.
+    Early,
+    /// When its data had come: nothing forbids a target to wait for what it has asked for.
+    Fed,
+}
+
+impl Aborted {
+    /// Sends the data that comes too late, unless it was waited for.
+    async fn late(self, session: &mut Session, held: &Held) -> Verdict {
+        match self {
+            Self::Early => session.satisfy(held).await,
+            Self::Fed => Ok(()),
+        }
+    }
+}
+
 /// Aborts a command; a target that does not is judged elsewhere.
-async fn aborted(
-    session: &mut Session,
-    command: &iscsi_proto::wire::bhs::ScsiCommand,
-) -> Result<(), Finding> {
-    let request = session.abortion(command);
-    match session.manage(request).await?.0.response {
-        COMPLETE => Ok(()),
+async fn aborted(session: &mut Session, held: &Held) -> Result<Aborted, Finding> {
+    let request = session.abortion(&held.header);
+    let (response, before, fed) = session.manage_beside(request, held, None).await?;
+    if before.iter().any(|pdu| held.is_about(pdu)) {
+        skip!("the WRITE ends before it is aborted");
+    }
+    match response.response {
+        COMPLETE if fed => Ok(Aborted::Fed),
+        COMPLETE => Ok(Aborted::Early),
         other => skip!("ABORT TASK has response {other}"),
     }
 }
