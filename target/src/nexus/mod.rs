@@ -286,6 +286,13 @@ impl<V: Volume> Nexus<V> {
         if self.reason.replace(reason).is_none() {
             self.count_failure(reason);
         }
+        // Before the initiator hears of it: a session that was logged out is given no other connection (RFC 7143
+        // §6.3.1), even while its last tasks end.
+        if reason == CloseReason::LoggedOut
+            && let Some(seat) = &self.seat
+        {
+            seat.close.cancel();
+        }
     }
 
     /// The connection ends with tasks under way. If its session goes on with another connection, that one is told (RFC

@@ -84,6 +84,25 @@ async fn a_connection_cannot_join_a_session() {
     assert_eq!(first.scsi(0, &READ_BLOCK_2, 512).await.0, 0);
 }
 
+/// RFC 7143 §6.3.1: the session is over with the Logout Response, although one of its tasks is not.
+#[tokio::test]
+async fn nobody_joins_a_session_that_was_logged_out() {
+    let world = World::new(TargetOptions::default()).await;
+    let mut first = world.settled(1).await;
+    world.volume.hold();
+    first.command(0, &READ_BLOCK_2, 512, &[]).await;
+    world.volume.hangs(1).await;
+    let logout = first.header(0x46, 0x80, 0);
+    first.send(logout, &[]).await;
+    let response = first.receive().await.expect("a logout response");
+    assert_eq!(response.header[0], 0x26);
+    let mut late = world.connect().await;
+    let (tsih, keys) = (first.tsih, normal(DISK));
+    let response = late.login_request(0x87, 1, tsih, 0, &keys).await;
+    let header = response.expect("a login response").header;
+    assert_eq!(header[36..38], [2, 0x0a]);
+}
+
 /// RFC 7143 §4.4.3, §6.3.5, §6.3.5.1 and §11.14.5: the old session is gone, its tasks with it, and the nexus is told
 /// that it was lost.
 #[tokio::test]
