@@ -84,13 +84,13 @@ async fn a_connection_cannot_join_a_session() {
     assert_eq!(first.scsi(0, &READ_BLOCK_2, 512).await.0, 0);
 }
 
-/// RFC 7143 §6.3.1: the session is over with the Logout Response, although one of its tasks is not.
+/// RFC 7143 §6.3.1: the session is over with the Logout Response, although a write of it is not.
 #[tokio::test]
 async fn nobody_joins_a_session_that_was_logged_out() {
     let world = World::new(TargetOptions::default()).await;
     let mut first = world.settled(1).await;
     world.volume.hold();
-    first.command(0, &READ_BLOCK_2, 512, &[]).await;
+    first.command(0, &write_block(2), 0, &[0x11; 512]).await;
     world.volume.hangs(1).await;
     let logout = first.header(0x46, 0x80, 0);
     first.send(logout, &[]).await;
