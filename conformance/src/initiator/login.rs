@@ -86,12 +86,6 @@ impl Record {
     pub(crate) fn tsih(&self) -> u16 {
         self.first().map_or(0, |first| first.request.tsih.get())
     }
-
-    /// The ISID that the login was begun with.
-    pub(crate) fn isid(&self) -> [u8; 6] {
-        self.first()
-            .map_or_else(Default::default, |first| first.request.isid)
-    }
 }
 
 impl Entry {

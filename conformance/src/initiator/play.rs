@@ -21,6 +21,9 @@ use crate::run::{Judged, Report};
 pub struct Options {
     /// Who comes.
     pub visitor: Visitor,
+    /// The host under which initiators see the portal, if it is another one than it has here: addresses that they are
+    /// told have it.
+    pub advertised: Option<String>,
     /// How long one drill may take.
     pub limit: Duration,
     /// How long an initiator may take for what it has to do at once.
@@ -36,6 +39,7 @@ impl Options {
     pub fn new(visitor: Visitor) -> Self {
         Self {
             visitor,
+            advertised: None,
             limit: Duration::from_secs(30),
             patience: Duration::from_secs(5),
             idle: Duration::from_secs(60),
@@ -59,7 +63,7 @@ pub async fn run(
     let names = Arc::new(names);
     let (_never_over, visit) = watch::channel(Visit::UnderWay);
     let plain = format!("{TARGET_PREFIX}none");
-    let plain = Scene::new(plain, Arc::clone(&names), options.patience, visit);
+    let plain = Scene::new(plain, Arc::clone(&names), options, visit);
     hall.receive_others_at(Arc::new(plain));
     let playing = async {
         let mut report = Report::default();
@@ -102,7 +106,7 @@ struct Opened {
 
 fn open(options: &Options, hall: &Hall, names: &Arc<Vec<String>>, drill: &'static Drill) -> Opened {
     let (visit, seen) = watch::channel(Visit::UnderWay);
-    let scene = Scene::new(target_of(drill), Arc::clone(names), options.patience, seen);
+    let scene = Scene::new(target_of(drill), Arc::clone(names), options, seen);
     let scene = Arc::new(scene);
     let (entries, door) = mpsc::channel(1);
     hall.open(

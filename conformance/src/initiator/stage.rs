@@ -14,6 +14,7 @@ use crate::initiator::caller::Caller;
 use crate::initiator::disk::Disk;
 use crate::initiator::login::{Entry, Record};
 use crate::initiator::manner::Manner;
+use crate::initiator::play::Options;
 use crate::wire::{Heard, Transcript, Wire};
 
 /// What all connections to a drill's target share.
@@ -27,6 +28,8 @@ pub(crate) struct Scene {
     pub(crate) transcript: Transcript,
     /// How long an initiator may take to do what it has to.
     pub(crate) patience: Duration,
+    /// The host under which initiators see the portal, if it is another one than it has here.
+    advertised: Option<String>,
     /// Whether the initiator is done, and how it went.
     pub(crate) visit: watch::Receiver<Visit>,
     tsih: AtomicU16,
@@ -83,7 +86,7 @@ impl Scene {
     pub(crate) fn new(
         target: String,
         names: Arc<Vec<String>>,
-        patience: Duration,
+        options: &Options,
         visit: watch::Receiver<Visit>,
     ) -> Self {
         let serial = target.rsplit(':').next().unwrap_or_default().to_owned();
@@ -92,7 +95,8 @@ impl Scene {
             target,
             names,
             transcript: Transcript::default(),
-            patience,
+            patience: options.patience,
+            advertised: options.advertised.clone(),
             visit,
             tsih: AtomicU16::new(1),
             visited: AtomicBool::new(false),
@@ -101,6 +105,14 @@ impl Scene {
             connections: AtomicUsize::new(0),
             nonsense: Mutex::default(),
             left: Mutex::default(),
+        }
+    }
+
+    /// An address of this side, `HOST:PORT`, as initiators see it.
+    pub(crate) fn advertised(&self, address: &str) -> String {
+        match (&self.advertised, address.rsplit_once(':')) {
+            (Some(host), Some((_, port))) => format!("{host}:{port}"),
+            _ => address.to_owned(),
         }
     }
 
@@ -202,6 +214,24 @@ impl Stage {
             Some(entry) => Ok(Some(entry.log_in(manner).await?)),
             None => Ok(None),
         }
+    }
+
+    /// The first request that is wanted, in whatever session it comes, and that session; those before are served.
+    pub(crate) async fn request(
+        &mut self,
+        manner: &Manner,
+        missing: &str,
+        mut wanted: impl FnMut(&Pdu) -> bool,
+    ) -> Result<(Caller, Pdu), Finding> {
+        let mut next = Some(self.caller(manner).await?);
+        while let Some(mut caller) = next.take() {
+            if let Some(pdu) = caller.serve_until(&mut wanted).await {
+                return Ok((caller, pdu));
+            }
+            drop(caller);
+            next = self.another(manner).await?;
+        }
+        Err(Finding::NotApplicable(missing.to_owned()))
     }
 
     /// Judges a login, then serves the session.

@@ -21,7 +21,6 @@ pub(crate) struct Terms {
     pub(crate) target_segment: u32,
     pub(crate) max_burst: u32,
     pub(crate) first_burst: u32,
-    pub(crate) initial_r2t: bool,
     pub(crate) immediate_data: bool,
     pub(crate) max_r2t: u32,
 }
@@ -39,7 +38,6 @@ impl Terms {
             max_burst,
             // Nobody may send more, whatever was said about it.
             first_burst: number("FirstBurstLength", 65_536).min(max_burst),
-            initial_r2t: results.get("InitialR2T") != Some("No"),
             immediate_data: results.get("ImmediateData") != Some("No"),
             max_r2t: number("MaxOutstandingR2T", 1),
         }

@@ -110,7 +110,7 @@ impl Caller {
 
     /// The targets that a SendTargets is about: all of them in a discovery session, else the session's own.
     fn list(&self, value: &str, answers: &mut Keys) {
-        let address = self.wire.local_address();
+        let address = self.scene.advertised(&self.wire.local_address());
         let address = format!("{address},1");
         let names = match self.record.is_discovery() {
             true => self.scene.names.as_slice(),

@@ -63,7 +63,8 @@ impl Caller {
         }
         let blocks = write_of(&command.cdb);
         let bytes = blocks.map(|blocks| blocks.count.saturating_mul(512));
-        let needs = bytes.map_or(u64::from(expected), |bytes| bytes.min(u64::from(expected)));
+        let expected_bytes = u64::from(expected);
+        let needs = bytes.map_or(expected_bytes, |bytes| bytes.min(expected_bytes));
         let unasked = u32::try_from(immediate.len()).unwrap_or(u32::MAX);
         let mut write = Write {
             command: *command,

@@ -66,6 +66,10 @@ pub(crate) struct InitiatorArgs {
     /// for whoever comes, until nobody came for a minute.
     #[arg(long, value_name = "COMMAND", requires = "listen", value_parser = words)]
     pub(crate) command: Option<Words>,
+    /// The host under which initiators see the suite, if it is another one than ADDR has: they are told it in
+    /// redirections and lists of targets.
+    #[arg(long, value_name = "HOST", requires = "listen")]
+    pub(crate) advertise: Option<String>,
     /// What to run for the checks of discovery: a program that asks `{portal}` for its targets. Without it they are
     /// skipped.
     #[arg(long, value_name = "COMMAND", requires = "command", value_parser = words)]

@@ -31,6 +31,7 @@ pub(super) async fn judge(args: &ConformanceArgs) -> Result<bool> {
         .await
         .with_context(|| format!("cannot listen at {address}"))?;
     let mut options = Options::new(visitor(&args.visit));
+    options.advertised.clone_from(&args.visit.advertise);
     if let Some(patience) = args.bounds.patience {
         options.patience = Duration::from_secs_f64(patience);
     }

@@ -3,7 +3,7 @@
 use iscsi_proto::wire::bhs::{DataOut, FINAL, RESERVED_TAG};
 use iscsi_proto::wire::{Header, Pdu};
 
-use crate::check::{Finding, Verdict, ensure, skip, violation};
+use crate::check::{Finding, Verdict, ensure, violation};
 use crate::initiator::caller::Caller;
 use crate::initiator::drill::drills;
 use crate::initiator::manner::Manner;
@@ -330,30 +330,27 @@ async fn several(stage: &mut Stage) -> Verdict {
         bursts_at_once: 4,
         ..Manner::PLAIN
     };
-    let mut caller = stage.caller(&manner).await?;
-    let mut seen = false;
-    while let Heard::Pdu(pdu) = caller.hear().await {
-        if let Header::DataOut(data) = &pdu.header
-            && let Some(write) = write_of(&caller, data)
-            && let Some(first) = write.bursts.first()
-        {
-            let tag = data.target_transfer_tag.get();
-            ensure!(
-                tag == first.tag,
-                "a Data-Out answers R2T {tag:08x}, while {:08x} for earlier bytes is still open",
-                first.tag
-            );
-            seen |= write.bursts.len() > 1;
-        }
-        caller.serve(pdu).await;
-    }
-    if !seen {
-        skip!(
-            "there were never two R2Ts at once: MaxOutstandingR2T is {}, or nothing long was written",
-            caller.terms.max_r2t
+    let look = |caller: &Caller, pdu: &Pdu| {
+        let Header::DataOut(data) = &pdu.header else {
+            return Ok(false);
+        };
+        let Some(write) = write_of(caller, data) else {
+            return Ok(false);
+        };
+        let Some(first) = write.bursts.first() else {
+            return Ok(false);
+        };
+        let tag = data.target_transfer_tag.get();
+        ensure!(
+            tag == first.tag,
+            "a Data-Out answers R2T {tag:08x}, while {:08x} for earlier bytes is still open",
+            first.tag
         );
-    }
-    stage.see_off(caller).await
+        Ok(write.bursts.len() > 1)
+    };
+    let missing =
+        "there were never two R2Ts at once: MaxOutstandingR2T is 1, or nothing long was written";
+    stage.watch(&manner, missing, look).await
 }
 
 /// R2Ts one after the other.

@@ -46,11 +46,10 @@ drills! {
 
 /// Holds the first read until a task management request comes; the session, the read and the request.
 async fn managed(stage: &mut Stage) -> Result<(Caller, Pdu, TaskManagementRequest, Pdu), Finding> {
-    let mut caller = stage.caller(&Manner::PLAIN).await?;
     let is_read = |pdu: &Pdu| matches!(&pdu.header, Header::ScsiCommand(command) if read_of(&command.cdb).is_some());
-    let Some(read) = caller.serve_until(is_read).await else {
-        skip!("no read came");
-    };
+    let (mut caller, read) = stage
+        .request(&Manner::PLAIN, "no read came", is_read)
+        .await?;
     caller.held = Some(Vec::new());
     caller.serve(read.clone()).await;
     let patience = caller.scene.patience;
@@ -233,10 +232,9 @@ async fn logout_form(stage: &mut Stage) -> Verdict {
 }
 
 async fn logout_last(stage: &mut Stage) -> Verdict {
-    let mut caller = stage.caller(&Manner::PLAIN).await?;
-    let Some(logout) = caller.serve_until(is_logout).await else {
-        skip!("no logout came");
-    };
+    let (mut caller, logout) = stage
+        .request(&Manner::PLAIN, "no logout came", is_logout)
+        .await?;
     match caller.wire.next_within(A_LITTLE).await {
         Heard::Pdu(pdu) => violation!("{} behind the Logout Request", Heard::Pdu(pdu)),
         _ => caller.serve(logout).await,
@@ -262,10 +260,9 @@ async fn logout_sent(stage: &mut Stage) -> Verdict {
 }
 
 async fn logout_closes(stage: &mut Stage) -> Verdict {
-    let mut caller = stage.caller(&Manner::PLAIN).await?;
-    let Some(logout) = caller.serve_until(is_logout).await else {
-        skip!("no logout came");
-    };
+    let (mut caller, logout) = stage
+        .request(&Manner::PLAIN, "no logout came", is_logout)
+        .await?;
     caller.serve(logout).await;
     caller.wire.half_close().await;
     match caller.wire.next().await {

@@ -322,7 +322,7 @@ async fn no_commands(stage: &mut Stage, manner: &Manner, applies: fn(&Record) ->
         Ok(mut caller) => {
             if !applies(&caller.record) {
                 stage.outcome(Some(caller)).await;
-                skip!("the login does not come to that");
+                skip!("the key is not proposed, or the login does not come to that");
             }
             let patience = caller.scene.patience;
             if let Heard::Pdu(pdu) = caller.reaction(patience, is_command).await {
@@ -333,7 +333,7 @@ async fn no_commands(stage: &mut Stage, manner: &Manner, applies: fn(&Record) ->
             }
         }
         Err(given_up) if !applies(&given_up.entry.record) => {
-            skip!("the login does not come to that");
+            skip!("the key is not proposed, or the login does not come to that");
         }
         Err(_given_up) => {}
     }

@@ -51,7 +51,7 @@ async fn unavailable(stage: &mut Stage) -> Verdict {
 
 async fn redirected(stage: &mut Stage) -> Verdict {
     let mut entry = stage.entry().await?;
-    let here = entry.wire.local_address();
+    let here = stage.scene.advertised(&entry.wire.local_address());
     turn_away(&mut entry, 0x0101, &[("TargetAddress", &here)]).await?;
     closes(entry).await?;
     stage.outcome(None).await;
@@ -115,6 +115,7 @@ async fn moved(stage: &mut Stage, status: u16) -> Verdict {
     let Some(address) = elsewhere.local_addr().ok().map(|to| to.to_string()) else {
         skip!("the other port has no address");
     };
+    let address = stage.scene.advertised(&address);
     turn_away(&mut entry, status, &[("TargetAddress", &address)]).await?;
     let before = entry.record.opening.clone();
     drop(entry);

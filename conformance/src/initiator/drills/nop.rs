@@ -34,10 +34,9 @@ drills! {
 
 /// Pings while the first command runs; the session, the tag of the ping and the answer.
 async fn pinged(stage: &mut Stage, lun: u64) -> Result<(Caller, u32, NopOut), Finding> {
-    let mut caller = stage.caller(&Manner::PLAIN).await?;
-    let Some(command) = caller.serve_until(is_command).await else {
-        skip!("no command came");
-    };
+    let (mut caller, command) = stage
+        .request(&Manner::PLAIN, "no command came", is_command)
+        .await?;
     caller.held = Some(Vec::new());
     caller.serve(command).await;
     let tag = caller.ping(lun).await;
@@ -96,10 +95,9 @@ async fn lun(stage: &mut Stage) -> Verdict {
 }
 
 async fn each(stage: &mut Stage) -> Verdict {
-    let mut caller = stage.caller(&Manner::PLAIN).await?;
-    let Some(command) = caller.serve_until(is_command).await else {
-        skip!("no command came");
-    };
+    let (mut caller, command) = stage
+        .request(&Manner::PLAIN, "no command came", is_command)
+        .await?;
     caller.held = Some(Vec::new());
     caller.serve(command).await;
     let mut open = Vec::new();
@@ -149,10 +147,9 @@ async fn unanswered(stage: &mut Stage) -> Verdict {
 }
 
 async fn own(stage: &mut Stage) -> Verdict {
-    let mut caller = stage.caller(&Manner::PLAIN).await?;
-    let Some(command) = caller.serve_until(is_command).await else {
-        skip!("no command came");
-    };
+    let (mut caller, command) = stage
+        .request(&Manner::PLAIN, "no command came", is_command)
+        .await?;
     caller.held = Some(Vec::new());
     caller.serve(command).await;
     let patience = caller.scene.patience;

@@ -34,7 +34,7 @@ drills! {
     "notice.scsi", "RFC 7143 §11.9.1", Must, Normal, Succeeds,
         "event 0, with sense data 3Fh/0Eh, between commands"
         => "the session goes on", scsi;
-    "notice.vendor", "RFC 7143 §11.9.1", Must, Normal, Succeeds,
+    "notice.vendor", "RFC 7143 §11.9.1", Should, Normal, Succeeds,
         "event 250, vendor-specific, with data, between commands"
         => "the session goes on", vendor;
     "notice.negotiation", "RFC 7143 §11.9.1", Must, Normal, Succeeds,
@@ -50,10 +50,9 @@ drills! {
 
 /// The session while its first command runs: the command is held, and so are those after it.
 async fn in_a_command(stage: &mut Stage) -> Result<Caller, Finding> {
-    let mut caller = stage.caller(&Manner::PLAIN).await?;
-    let Some(command) = caller.serve_until(is_command).await else {
-        skip!("no command came");
-    };
+    let (mut caller, command) = stage
+        .request(&Manner::PLAIN, "no command came", is_command)
+        .await?;
     caller.held = Some(Vec::new());
     caller.serve(command).await;
     Ok(caller)
@@ -196,11 +195,10 @@ async fn counts(stage: &mut Stage) -> Verdict {
 }
 
 async fn rejected(stage: &mut Stage) -> Verdict {
-    let mut caller = stage.caller(&Manner::PLAIN).await?;
     let is_read = |pdu: &Pdu| matches!(&pdu.header, Header::ScsiCommand(command) if read_of(&command.cdb).is_some());
-    let Some(read) = caller.serve_until(is_read).await else {
-        skip!("no read came");
-    };
+    let (mut caller, read) = stage
+        .request(&Manner::PLAIN, "no read came", is_read)
+        .await?;
     let missing = cmd_sn(&read).unwrap_or_default();
     caller.reject(&read, COMMAND_NOT_SUPPORTED).await;
     let deadline = Instant::now() + caller.scene.patience;

@@ -268,10 +268,9 @@ async fn misleading(stage: &mut Stage, numbers: fn(u32) -> [u32; 2]) -> Verdict 
         window: 1,
         ..Manner::PLAIN
     };
-    let mut caller = stage.caller(&manner).await?;
-    let Some(first) = caller.serve_until(is_numbered).await else {
-        skip!("no command came");
-    };
+    let (mut caller, first) = stage
+        .request(&manner, "no command came", is_numbered)
+        .await?;
     caller.window = 0;
     caller.serve(first).await;
     while !caller.open.is_empty() {
@@ -317,10 +316,9 @@ async fn misleading(stage: &mut Stage, numbers: fn(u32) -> [u32; 2]) -> Verdict 
 }
 
 async fn gap(stage: &mut Stage) -> Verdict {
-    let mut caller = stage.caller(&Manner::PLAIN).await?;
-    let Some(first) = caller.serve_until(is_command).await else {
-        skip!("no command came");
-    };
+    let (mut caller, first) = stage
+        .request(&Manner::PLAIN, "no command came", is_command)
+        .await?;
     caller.manner.status_apart = true;
     caller.serve(first).await;
     let Some(second) = caller.serve_until(is_command).await else {

@@ -46,12 +46,9 @@ async fn spoil_first(
     how: Spoil,
     blocks_of: fn(&[u8; 16]) -> Option<Blocks>,
 ) -> Verdict {
-    let mut caller = stage.caller(manner).await?;
-    ensure_digests(&caller, how)?;
     let long = |pdu: &Pdu| of(pdu, blocks_of).is_some_and(|blocks| blocks.count >= 2);
-    let Some(pdu) = caller.serve_until(long).await else {
-        skip!("no such command came");
-    };
+    let (mut caller, pdu) = stage.request(manner, "no such command came", long).await?;
+    ensure_digests(&caller, how)?;
     let (Header::ScsiCommand(command), Some(spoiled)) = (pdu.header, of(&pdu, blocks_of)) else {
         skip!("no such command came");
     };
