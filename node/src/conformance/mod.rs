@@ -126,6 +126,11 @@ fn publish(
     if report.broken_off.as_deref() == Some(INTERRUPTED) {
         bail!("interrupted; the checks that were not played by then count as skipped");
     }
+    // A target was there, or the probe had said so; initiators are waited for.
+    let skipped = report.count(Outcome::Skipped);
+    if about.peer == Peer::Initiator && skipped == report.judged.len() {
+        bail!("nothing was judged: no initiator came, or none did what the checks are about");
+    }
     Ok(report.count(Outcome::Failed) == 0)
 }
 
