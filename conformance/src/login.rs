@@ -222,8 +222,9 @@ impl Talk {
         let first = self.ask(SECURITY, Some(OPERATIONAL), &keys).await?;
         self.expect_success(&first)?;
         match (first.keys.get("AuthMethod"), chap) {
-            (Some("CHAP"), Some(account)) => chap::prove(self, &account).await,
+            // Whatever the method: who moves on wants no proof.
             _ if first.moves_to(OPERATIONAL) => Ok(()),
+            (Some("CHAP"), Some(account)) => chap::prove(self, &account).await,
             (Some("None"), _) => self.insist().await,
             (method, _) => {
                 violation!("AuthMethod={method:?} is the answer, and the login does not move on")

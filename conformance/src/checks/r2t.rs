@@ -7,7 +7,7 @@ use iscsi_proto::wire::bhs::{FINAL, RESERVED_TAG, ReadyToTransfer};
 use iscsi_proto::wire::{Header, Pdu};
 
 use crate::bench::Bench;
-use crate::check::{Verdict, checks, ensure, skip, violation};
+use crate::check::{Finding, Verdict, checks, ensure, skip, violation};
 use crate::session::Session;
 use crate::stretch::{End, Stretch};
 use crate::wire::Heard;
@@ -311,33 +311,50 @@ async fn elsewhere(bench: &Bench) -> Verdict {
     let (command, r2t, _, data) = waiting(bench, &mut session).await?;
     let bytes = asked(&r2t, &data)?;
     send_cut(&mut session, &command, Some(&r2t), ASTRAY, &[bytes]).await;
+    let after = format!(
+        "data for Buffer Offset {ASTRAY}, where {} was asked for,",
+        r2t.buffer_offset.get()
+    );
+    let status = status_or_ping(&mut session, None, &after).await?;
+    ensure!(status != Some(0), "GOOD for a WRITE after {after} came");
+    Ok(())
+}
+
+/// The status of the only command, or none if it has none while a ping is answered, or until the connection ends. What
+/// R2Ts ask for is sent if it is given.
+async fn status_or_ping(
+    session: &mut Session,
+    data: Option<&Bytes>,
+    after: &str,
+) -> Result<Option<u8>, Finding> {
     let ping = session.ping();
     session.send(Pdu::bare(ping)).await;
-    let mut patience = session.wire.patience;
+    let (mut status, mut echoed) = (None, false);
     for _ in 0..MOST_SAID {
+        let patience = if echoed { LATE } else { session.wire.patience };
         let pdu = match session.wire.next_within(patience).await {
             Heard::Pdu(pdu) => pdu,
-            Heard::Silence if patience == session.wire.patience => violation!(
-                "data for Buffer Offset {ASTRAY}, where {} was asked for, leaves a connection that is open and dead: a ping is not answered",
-                r2t.buffer_offset.get()
+            Heard::Silence if !echoed => violation!(
+                "{after} leaves a connection that is open and dead: a ping is not answered"
             ),
             // Rejected, thrown away, or the end of the connection: the WRITE has not succeeded.
-            _ => return Ok(()),
+            _ => return Ok(status),
         };
         match &pdu.header {
-            Header::NopIn(_) => patience = LATE,
-            Header::ScsiResponse(response) => {
-                ensure!(
-                    response.status != 0,
-                    "GOOD for a WRITE whose data came for Buffer Offset {ASTRAY}, not for {}",
-                    r2t.buffer_offset.get()
-                );
-                return Ok(());
+            Header::NopIn(_) => echoed = true,
+            Header::ScsiResponse(response) => status = Some(response.status),
+            Header::ReadyToTransfer(r2t) => {
+                if let Some(data) = data {
+                    session.obey(r2t, data).await?;
+                }
             }
             _ => {}
         }
+        if echoed && status.is_some() {
+            break;
+        }
     }
-    Ok(())
+    Ok(status)
 }
 
 async fn other_tag(bench: &Bench) -> Verdict {
@@ -351,10 +368,9 @@ async fn other_tag(bench: &Bench) -> Verdict {
     let header = data_out(&session, &command, Some(&stray), 0, 0);
     session.send(Pdu::new(header, garbage.slice(..512))).await;
     session.obey(&r2t, &data).await?;
-    let end = session
-        .end_of(command.initiator_task_tag.get(), &data)
-        .await?;
-    if end.is_good() {
+    let after = "a Data-Out PDU with another Target Transfer Tag";
+    let status = status_or_ping(&mut session, Some(&data), after).await?;
+    if status == Some(0) {
         let what = "a WRITE among whose data was a PDU with another Target Transfer Tag";
         stretch.holds(&mut session, &data, what).await?;
     }
