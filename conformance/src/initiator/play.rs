@@ -153,11 +153,12 @@ async fn watch_over(
 ) -> (Verdict, Option<Departure>) {
     let scene = Arc::clone(&opened.scene);
     let script = (opened.drill.script)(&mut opened.stage);
-    let visitor = options.visitor.visit(invitation);
-    tokio::pin!(script, visitor);
+    // Dropping it sends the visitor away.
+    let mut visitor = Some(Box::pin(options.visitor.visit(invitation)));
+    tokio::pin!(script);
     let deadline = tokio::time::Instant::now() + options.limit;
-    let (mut verdict, mut departure) = (None, None);
-    loop {
+    let (mut verdict, mut departure, mut late) = (None, None, false);
+    while verdict.is_none() || departure.is_none() {
         tokio::select! {
             biased;
             found = &mut script, if verdict.is_none() => {
@@ -167,43 +168,56 @@ async fn watch_over(
                 // Nothing that the visitor does yet would change it.
                 if broken { break; }
             }
-            left = &mut visitor, if departure.is_none() => {
+            left = until_it_leaves(&mut visitor), if departure.is_none() => {
                 let succeeded = Some(left == Departure::Content);
                 departure = Some(left);
                 opened.visit.send_replace(Visit::Over { succeeded });
             }
-            () = sleep_until(deadline) => break,
-        }
-        if verdict.is_some() && departure.is_some() {
-            break;
+            () = sleep_until(deadline) => {
+                late = departure.is_none();
+                break;
+            }
         }
     }
+    drop(visitor.take());
     if verdict.is_none() {
-        let late = departure.is_none();
         opened.visit.send_replace(Visit::Over {
             succeeded: Some(departure == Some(Departure::Content)),
         });
         let found = timeout(options.patience.saturating_mul(LAST_PATIENCE), script).await;
         verdict = found.ok();
-        let unknown = match &verdict {
-            None | Some(Ok(())) => true,
-            Some(Err(Finding::NotApplicable(_))) => {
-                opened.drill.ends == Ends::Succeeds && scene.visited.load(Ordering::Acquire)
-            }
-            Some(Err(_)) => false,
-        };
-        if late && unknown {
-            verdict = Some(Err(Finding::Violation(format!(
-                "the initiator is not done after {} s",
-                options.limit.as_secs()
-            ))));
-        }
     }
     let verdict = verdict.unwrap_or_else(|| {
         let why = "the drill does not come to an end".to_owned();
         Err(Finding::Violation(why))
     });
+    let verdict = match late {
+        true => not_done(opened.drill, &scene, verdict, options.limit),
+        false => verdict,
+    };
     (verdict, departure)
+}
+
+/// What it means that a visitor had to be sent away.
+fn not_done(drill: &Drill, scene: &Scene, verdict: Verdict, limit: Duration) -> Verdict {
+    let visited = scene.visited.load(Ordering::Acquire);
+    let unknown = matches!(verdict, Ok(()) | Err(Finding::NotApplicable(_)));
+    let why = format!("the initiator is not done after {} s", limit.as_secs());
+    match drill.ends {
+        Ends::Succeeds if unknown && visited => Err(Finding::Violation(why)),
+        // A user that does not know what to do about an error proves nothing.
+        Ends::Either if verdict.is_ok() => Err(Finding::NotApplicable(why)),
+        _ => verdict,
+    }
+}
+
+async fn until_it_leaves(
+    visitor: &mut Option<impl Future<Output = Departure> + Unpin>,
+) -> Departure {
+    match visitor {
+        Some(visitor) => visitor.await,
+        None => std::future::pending().await,
+    }
 }
 
 /// What the script found, and how the visitor fared.
