@@ -31,16 +31,30 @@ pub(crate) async fn run(command: IscsiCommand) -> Result<()> {
         IscsiCommand::Discover { url, common, login } => {
             list_targets(&url, common.json, &login).await
         }
-        IscsiCommand::Inquiry { url, common, login } => inquiry(&url, common.json, &login).await,
-        IscsiCommand::Capacity { url, common, login } => capacity(&url, common.json, &login).await,
+        IscsiCommand::Inquiry { url, common, login } => {
+            with_session(&url, &login, async |session, lun| {
+                inquiry(session, lun, common.json).await
+            })
+            .await
+        }
+        IscsiCommand::Capacity { url, common, login } => {
+            with_session(&url, &login, async |session, lun| {
+                capacity(session, lun, common.json).await
+            })
+            .await
+        }
         IscsiCommand::Read {
             url,
             lba,
             blocks,
             login,
-        } => read(&url, lba, blocks, &login).await,
-        IscsiCommand::Write { url, lba, login } => write(&url, lba, &login).await,
-        IscsiCommand::Copy { url, file, login } => copy(&url, &file, &login).await,
+        } => with_unit(&url, &login, async |unit| read(unit, lba, blocks).await).await,
+        IscsiCommand::Write { url, lba, login } => {
+            with_unit(&url, &login, async |unit| write(unit, lba).await).await
+        }
+        IscsiCommand::Copy { url, file, login } => {
+            with_unit(&url, &login, async |unit| copy(unit, &file).await).await
+        }
     }
 }
 
@@ -86,15 +100,34 @@ async fn connect(url: &str, login: &LoginArgs) -> Result<(Session, Lun)> {
     Ok((session, Lun::from_number(url.lun().unwrap_or(0))))
 }
 
-async fn attach(url: &str, login: &LoginArgs) -> Result<Remote> {
+/// Logs in, does something, and logs out whatever became of it: the target need not find out that nobody is there.
+async fn with_session(
+    url: &str,
+    login: &LoginArgs,
+    job: impl AsyncFnOnce(&Session, Lun) -> Result<()>,
+) -> Result<()> {
     let (session, lun) = connect(url, login).await?;
-    Remote::attach(session, lun)
-        .await
-        .with_context(|| format!("cannot use {url}"))
+    let done = job(&session, lun).await;
+    session.close().await;
+    done
 }
 
-async fn inquiry(url: &str, json: bool, login: &LoginArgs) -> Result<()> {
-    let (session, lun) = connect(url, login).await?;
+/// The same with the logical unit as a volume.
+async fn with_unit(
+    url: &str,
+    login: &LoginArgs,
+    job: impl AsyncFnOnce(&Remote) -> Result<()>,
+) -> Result<()> {
+    with_session(url, login, async |session, lun| {
+        let remote = Remote::attach(session.clone(), lun)
+            .await
+            .with_context(|| format!("cannot use {url}"))?;
+        job(&remote).await.context(url.to_owned())
+    })
+    .await
+}
+
+async fn inquiry(session: &Session, lun: Lun, json: bool) -> Result<()> {
     let answer = session.inquiry(lun).await?;
     let designators = session.designators(lun).await?;
     let names: Vec<String> = designators.into_iter().map(readable).collect();
@@ -140,8 +173,7 @@ fn readable(designator: Designator) -> String {
     }
 }
 
-async fn capacity(url: &str, json: bool, login: &LoginArgs) -> Result<()> {
-    let (session, lun) = connect(url, login).await?;
+async fn capacity(session: &Session, lun: Lun, json: bool) -> Result<()> {
     let capacity = session.read_capacity(lun).await?;
     let bytes = capacity
         .blocks
@@ -166,12 +198,11 @@ fn chunks(span: Span) -> impl Iterator<Item = Span> {
         .map(move |at| Span::new(at, CHUNK.min(span.end() - at)))
 }
 
-async fn read(url: &str, lba: u64, blocks: u64, login: &LoginArgs) -> Result<()> {
-    let remote = attach(url, login).await?;
+async fn read(remote: &Remote, lba: u64, blocks: u64) -> Result<()> {
     let span = remote
         .geometry()
         .span(lba, blocks)
-        .with_context(|| format!("blocks {lba}+{blocks} of {url}"))?;
+        .with_context(|| format!("blocks {lba}+{blocks}"))?;
     let mut parts = futures::stream::iter(chunks(span))
         .map(|part| remote.read(part, Class::Demand))
         .buffered(IN_FLIGHT);
@@ -183,13 +214,12 @@ async fn read(url: &str, lba: u64, blocks: u64, login: &LoginArgs) -> Result<()>
     Ok(out.flush()?)
 }
 
-async fn write(url: &str, lba: u64, login: &LoginArgs) -> Result<()> {
-    let remote = attach(url, login).await?;
+async fn write(remote: &Remote, lba: u64) -> Result<()> {
     let block = u64::from(remote.geometry().block_size().bytes());
     let mut at = remote
         .geometry()
         .span(lba, 0)
-        .with_context(|| format!("block {lba} of {url}"))?
+        .with_context(|| format!("block {lba}"))?
         .offset();
     loop {
         let mut bytes = Vec::new();
@@ -215,8 +245,7 @@ async fn write(url: &str, lba: u64, login: &LoginArgs) -> Result<()> {
     remote.flush().await.context("cannot flush")
 }
 
-async fn copy(url: &str, path: &Path, login: &LoginArgs) -> Result<()> {
-    let remote = attach(url, login).await?;
+async fn copy(remote: &Remote, path: &Path) -> Result<()> {
     let file =
         File::create_new(path).with_context(|| format!("cannot create {}", path.display()))?;
     let whole = remote.geometry().whole();
@@ -229,7 +258,7 @@ async fn copy(url: &str, path: &Path, login: &LoginArgs) -> Result<()> {
         let (allocation, run) = remote.allocation(rest).await?;
         ensure!(!run.is_empty(), "the unit says nothing about byte {at}");
         if allocation == Allocation::Mapped {
-            copy_run(&remote, &file, run, &bar).await?;
+            copy_run(remote, &file, run, &bar).await?;
         }
         at = run.end();
         bar.set_position(at);
