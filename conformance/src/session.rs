@@ -382,7 +382,10 @@ impl Session {
         while pdus.len() < MOST_PDUS {
             let pdu = self.receive().await?;
             if let Header::Reject(reject) = pdu.header {
-                violation!("Reject with reason {:#04x} while a command runs", reject.reason);
+                violation!(
+                    "Reject with reason {:#04x} while a command runs",
+                    reject.reason
+                );
             }
             let about = pdu.header.common().initiator_task_tag.get();
             ensure!(

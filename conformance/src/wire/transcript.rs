@@ -63,10 +63,14 @@ impl Transcript {
     /// The last PDU from the peer.
     pub(crate) fn last_received(&self) -> Option<Pdu> {
         let lines = self.lines();
-        lines.kept.iter().rev().find_map(|(_, _, entry)| match entry {
-            Entry::Pdu(Way::Received, pdu) => Some(pdu.clone()),
-            _ => None,
-        })
+        lines
+            .kept
+            .iter()
+            .rev()
+            .find_map(|(_, _, entry)| match entry {
+                Entry::Pdu(Way::Received, pdu) => Some(pdu.clone()),
+                _ => None,
+            })
     }
 
     /// The lines, decoded: seconds, connection, direction, PDU.

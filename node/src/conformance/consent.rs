@@ -38,6 +38,9 @@ pub(super) async fn ask(facts: &Facts, subject: &str, yes: bool) -> Result<()> {
         .read_line(&mut typed)
         .await
         .context("cannot read what is typed")?;
+    if !typed.ends_with('\n') {
+        eprintln!();
+    }
     if typed.split_whitespace().eq(word.split_whitespace()) {
         return Ok(());
     }
