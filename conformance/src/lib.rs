@@ -4,7 +4,7 @@
 //! fails shows the PDUs that it saw, decoded. Nothing here knows our own target or initiator: only the shape of bytes
 //! on the wire is shared with them (`iscsi_proto::wire`), so that a mistake of theirs cannot excuse itself.
 //!
-//! A [`Subject`] says whom to judge and how to get in. [`probe`] finds out what its disk is, or why it cannot be judged
+//! A [`Subject`] says whom to judge and how to get in. [`probe()`] finds out what its disk is, or why it cannot be judged
 //! at all; a [`Run`] plays checks against it, each bounded in time and all of them together, and leaves out what
 //! writes unless that was allowed. A [`Selection`] chooses checks by name, [`Waivers`] know what is known to fail, and
 //! [`report`] makes JSON, JUnit XML and an HTML page of the verdicts. [`initiator`] is the other side: a portal that

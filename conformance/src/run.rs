@@ -131,7 +131,7 @@ pub async fn judge(
 pub struct Run<'a> {
     /// Who is judged.
     pub subject: &'a Subject,
-    /// What [`crate::probe`] found out about it.
+    /// What [`crate::probe()`] found out about it.
     pub facts: &'a Facts,
     /// Whether checks are played that change the medium, or disturb whoever else uses the unit.
     pub destructive: bool,

@@ -98,7 +98,7 @@ async fn list_if_allowed(session: &mut Session, value: &str) -> Result<Vec<Recor
     records(&answer)
 }
 
-/// host[:port],tag: host and tag, or what is wrong.
+/// `host[:port],tag`: host and tag, or what is wrong.
 fn parse_address(address: &str) -> Result<(&str, u16), String> {
     let (place, tag) = address
         .rsplit_once(',')
@@ -109,7 +109,7 @@ fn parse_address(address: &str) -> Result<(&str, u16), String> {
     Ok((check_place(place)?, tag))
 }
 
-/// host[:port]: the host, or what is wrong.
+/// `host[:port]`: the host, or what is wrong.
 pub(super) fn check_place(place: &str) -> Result<&str, String> {
     let (host, port) = match place.strip_prefix('[') {
         Some(rest) => {
