@@ -183,6 +183,7 @@ async fn names(stage: &mut Stage) -> Verdict {
         }
         Err(given_up) => {
             judge(&given_up.entry.record.opening)?;
+            drop(given_up);
             stage.outcome(None).await;
             Ok(())
         }

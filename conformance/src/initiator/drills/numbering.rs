@@ -343,10 +343,8 @@ async fn gap(stage: &mut Stage) -> Verdict {
                 _ => caller.serve(pdu).await,
             },
             Heard::Silence => violation!("nothing is done about five missing StatSNs"),
-            _ => {
-                stage.outcome(None).await;
-                return Ok(());
-            }
+            // The connection is gone.
+            _ => return stage.see_off(caller).await,
         }
     }
     violation!("the session goes on with five StatSNs missing")
