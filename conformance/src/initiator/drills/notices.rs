@@ -248,6 +248,6 @@ const GRACE: Duration = Duration::from_secs(2);
 /// What was sent before a message was read arrives within this time.
 const ON_ITS_WAY: Duration = Duration::from_millis(150);
 /// Time2Wait, without quarrelling about clocks.
-const ALMOST_A_SECOND: Duration = Duration::from_millis(950);
+const ALMOST_A_SECOND: Duration = Duration::from_millis(900);
 /// Reject reason (RFC 7143 §11.17.1).
 const COMMAND_NOT_SUPPORTED: u8 = 0x05;
