@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use futures::StreamExt as _;
 use iscsi_conformance::Outcome;
-use iscsi_conformance::initiator::{Drill, drills};
-use stumbling::{Fault, faults, judged};
+use iscsi_conformance::initiator::{Drill, SessionKind, drills};
+use stumbling::{Fault, faults, judged, judged_in_haste};
 
 /// How many initiators are judged together.
 const AT_ONCE: usize = 8;
@@ -36,6 +36,26 @@ async fn a_sound_initiator_passes_every_drill() {
         "not passed:\n{}",
         not_passed.join("\n")
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sound_initiator_with_many_reads_under_way_fails_no_drill() {
+    let only = std::env::var("DRILL").unwrap_or_default();
+    let wanted = drills()
+        .into_iter()
+        .filter(|drill| drill.session == SessionKind::Normal && drill.rule.name.contains(&only));
+    let mut runs = futures::stream::iter(wanted.map(judged_in_haste)).buffer_unordered(AT_ONCE);
+    let mut failed = Vec::new();
+    while let Some(judged) = runs.next().await {
+        println!(
+            "{}: {:?} {} ({:.2} s)",
+            judged.rule.name, judged.outcome, judged.detail, judged.seconds
+        );
+        if judged.outcome == Outcome::Failed {
+            failed.push(format!("{judged:#?}"));
+        }
+    }
+    assert!(failed.is_empty(), "failed:\n{}", failed.join("\n"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,7 +13,7 @@ use iscsi_proto::wire::bhs::{
     ScsiCommand, ScsiResponse, TaskManagementResponse,
 };
 use iscsi_proto::wire::{Header, Pdu};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::initiator::login::{Entry, Record};
 use crate::initiator::manner::Manner;
@@ -59,7 +59,7 @@ pub(crate) struct Caller {
     /// While it is set, SCSI commands are put here instead of being carried out.
     pub(crate) held: Option<Vec<Pdu>>,
     next_transfer_tag: u32,
-    _presence: Presence,
+    presence: Presence,
 }
 
 impl Caller {
@@ -92,20 +92,21 @@ impl Caller {
             logged_out: false,
             held: None,
             next_transfer_tag: 0x7000_0000,
-            _presence: entry.presence,
+            presence: entry.presence,
         }
     }
 
     /// What the initiator says next, however long it takes.
     pub(crate) async fn hear(&mut self) -> Heard {
-        if !self.logged_out {
-            return self.scene.hear(&mut self.wire).await;
+        let lasting = !self.logged_out && !self.wire.broken;
+        let hearing = self.presence.hear(&mut self.wire);
+        if lasting {
+            return hearing.await;
         }
         // Either side may close the connection then.
-        match self.wire.next_within(AFTER_LOGOUT).await {
-            Heard::Silence => Heard::Closed,
-            heard => heard,
-        }
+        timeout(AFTER_LOGOUT, hearing)
+            .await
+            .unwrap_or(Heard::Closed)
     }
 
     /// Serves until a request comes that is wanted; that one is not served. `None` if the initiator goes away first.
@@ -148,6 +149,10 @@ impl Caller {
     /// Does what a sound target does about a request.
     pub(crate) async fn serve(&mut self, pdu: Pdu) {
         self.acknowledge(&pdu);
+        if self.wire.broken {
+            // Nobody would hear of it; what is left to be read is only looked at.
+            return;
+        }
         match pdu.header {
             Header::ScsiCommand(header) => {
                 self.open.insert(header.initiator_task_tag.get());
@@ -232,6 +237,9 @@ impl Caller {
         for pdu in pdus {
             over = pdu.header.common().flags & STATUS != 0;
             self.tell_pdu(pdu).await;
+            if self.wire.broken {
+                return;
+            }
         }
         if !over {
             self.respond(command, answer, sent).await;
@@ -437,7 +445,7 @@ fn counted(header: &Header) -> (bool, bool) {
     }
 }
 
-/// How long an initiator may take to close the connection after its logout.
+/// How long an initiator may take to close the connection after its logout, or when it takes nothing any more.
 const AFTER_LOGOUT: Duration = Duration::from_millis(300);
 /// W of a SCSI Command.
 const WRITE: u8 = 0x20;

@@ -134,7 +134,7 @@ impl Entry {
 
     /// One Login Request PDU as it is.
     pub(crate) async fn part(&mut self) -> Result<(LoginRequest, Bytes), Heard> {
-        let heard = self.scene.hear(&mut self.wire).await;
+        let heard = self.presence.hear(&mut self.wire).await;
         let Heard::Pdu(pdu) = heard else {
             return Err(heard);
         };
@@ -238,7 +238,7 @@ impl Entry {
             if self.record.tsih() != 0 {
                 // No session outlives its connection here.
                 self.refuse(&asked, 0x020a, &[]).await;
-                return Err(self.scene.hear(&mut self.wire).await);
+                return Err(self.presence.hear(&mut self.wire).await);
             }
             let keys = negotiation.answer(&asked, self.record.is_discovery());
             let next = asked.next().filter(|_| negotiation.may_move(asked.stage()));

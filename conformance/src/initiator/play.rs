@@ -76,8 +76,16 @@ pub async fn run(
                 .await;
             }
             _ => {
+                let mut patience = Patience::default();
                 for drill in drills {
-                    let judged = play(listener, options, &hall, &names, drill).await;
+                    let judged = match &report.broken_off {
+                        Some(why) => Judged::skipped(&drill.rule, why),
+                        None => {
+                            let played = play(listener, options, &hall, &names, drill).await;
+                            report.broken_off = patience.over_after(&played);
+                            played.judged
+                        }
+                    };
                     each(&judged);
                     report.judged.push(judged);
                 }
@@ -125,6 +133,41 @@ fn open(options: &Options, hall: &Hall, names: &Arc<Vec<String>>, drill: &'stati
     }
 }
 
+/// A drill that was played with a visitor.
+struct Played {
+    judged: Judged,
+    departure: Option<Departure>,
+    /// Whether anybody came to its target.
+    visited: bool,
+}
+
+/// How long visitors are sent that do not arrive.
+#[derive(Debug, Default)]
+struct Patience {
+    visits: u32,
+    arrived: bool,
+}
+
+impl Patience {
+    /// Why nobody need be sent again, if that is so.
+    fn over_after(&mut self, played: &Played) -> Option<String> {
+        match &played.departure {
+            Some(Departure::Impossible(why)) => return Some(why.clone()),
+            Some(Departure::Nobody(_)) => return None,
+            _ => {}
+        }
+        self.visits += 1;
+        self.arrived |= played.visited;
+        (!self.arrived && self.visits == MOST_FRUITLESS).then(|| {
+            let said = match &played.departure {
+                Some(Departure::Failed(said) | Departure::Died(said)) => format!(" ({said})"),
+                _ => String::new(),
+            };
+            format!("nobody logged in in the first {MOST_FRUITLESS} visits{said}")
+        })
+    }
+}
+
 /// Plays one drill with a visitor.
 async fn play(
     listener: &Listener,
@@ -132,7 +175,7 @@ async fn play(
     hall: &Hall,
     names: &Arc<Vec<String>>,
     drill: &'static Drill,
-) -> Judged {
+) -> Played {
     let mut opened = open(options, hall, names, drill);
     let invitation = Invitation {
         portal: listener.address().to_string(),
@@ -141,8 +184,12 @@ async fn play(
     };
     let (verdict, departure) = watch_over(options, &mut opened, invitation).await;
     hall.close(&opened.scene.target);
-    let verdict = weigh(drill, &opened.scene, verdict, departure);
-    judged(&opened, verdict)
+    let verdict = weigh(drill, &opened.scene, verdict, departure.clone());
+    Played {
+        judged: judged(&opened, verdict),
+        departure,
+        visited: opened.scene.visited.load(Ordering::Acquire),
+    }
 }
 
 /// Lets the script and the visitor go on together until both are done, or the time is over.
@@ -229,7 +276,9 @@ fn weigh(drill: &Drill, scene: &Scene, verdict: Verdict, departure: Option<Depar
         (Ok(()) | Err(Finding::NotApplicable(_)), _) if nonsense.is_some() => {
             Err(Finding::Violation(nonsense.unwrap_or_default()))
         }
-        (_, Some(Departure::Nobody(why))) => Err(Finding::NotApplicable(why)),
+        (_, Some(Departure::Nobody(why) | Departure::Impossible(why))) => {
+            Err(Finding::NotApplicable(why))
+        }
         (Err(Finding::NotApplicable(why)), Some(Departure::Failed(said))) if !visited => {
             Err(Finding::NotApplicable(format!("{why} ({said})")))
         }
@@ -238,6 +287,16 @@ fn weigh(drill: &Drill, scene: &Scene, verdict: Verdict, departure: Option<Depar
         {
             Err(Finding::Violation(format!(
                 "the initiator's user does not get what it wants: {why}"
+            )))
+        }
+        // What did not come may have come there.
+        (Err(Finding::Violation(why)), _)
+            if scene.aside.load(Ordering::Acquire)
+                && scene.in_vain.load(Ordering::Acquire)
+                && nonsense.is_none() =>
+        {
+            Err(Finding::NotApplicable(format!(
+                "the initiator came with another connection while the drill was busy, so this is not certain: {why}"
             )))
         }
         (verdict, _) => verdict,
@@ -323,5 +382,7 @@ async fn bounded(script: impl Future<Output = Verdict>, scene: &Scene, limit: Du
 
 /// So many patiences a script may take after its visitor is gone.
 const LAST_PATIENCE: u32 = 3;
+/// So many visits may go by in which nobody ever logs in.
+const MOST_FRUITLESS: u32 = 3;
 /// How often is looked who came and who left.
 const TICK: Duration = Duration::from_millis(100);

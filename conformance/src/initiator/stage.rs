@@ -1,20 +1,22 @@
 //! The place where a drill is played: initiators come in by its door.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use iscsi_proto::wire::Pdu;
+use iscsi_proto::wire::{Header, Pdu};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use crate::check::{Finding, Verdict};
 use crate::initiator::caller::Caller;
-use crate::initiator::disk::Disk;
+use crate::initiator::disk::{BLOCKS, Disk};
 use crate::initiator::login::{Entry, Record};
 use crate::initiator::manner::Manner;
 use crate::initiator::play::Options;
+use crate::initiator::scsi::{Blocks, read_of, write_of};
 use crate::wire::{Heard, Transcript, Wire};
 
 /// What all connections to a drill's target share.
@@ -40,6 +42,12 @@ pub(crate) struct Scene {
     /// True once the script has ended.
     pub(crate) finished: AtomicBool,
     connections: AtomicUsize,
+    /// True once a connection came that the script was too busy to take.
+    pub(crate) aside: AtomicBool,
+    /// True while the script waits for what the initiator does next, or has waited in vain.
+    pub(crate) in_vain: AtomicBool,
+    /// How often each READ (false) and WRITE (true) from a block on came, on all connections together.
+    transfers: Mutex<BTreeMap<(bool, u64), usize>>,
     /// What came and was no PDU.
     nonsense: Mutex<Option<String>>,
     /// When the last connection was closed.
@@ -48,21 +56,56 @@ pub(crate) struct Scene {
 
 /// A connection is there. It counts until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Presence(Arc<Scene>);
+pub(crate) struct Presence {
+    scene: Arc<Scene>,
+    /// True if no script looks at the connection.
+    aside: bool,
+}
 
 impl Presence {
     pub(crate) fn new(scene: &Arc<Scene>) -> Self {
         scene.visited.store(true, Ordering::Release);
         scene.connections.fetch_add(1, Ordering::AcqRel);
-        Self(Arc::clone(scene))
+        Self {
+            scene: Arc::clone(scene),
+            aside: false,
+        }
+    }
+
+    /// The connection is served beside the script, which cannot see what comes on it.
+    fn step_aside(&mut self) {
+        self.aside = true;
+        // A script that has ended misses nothing.
+        if !self.scene.finished.load(Ordering::Acquire) {
+            self.scene.aside.store(true, Ordering::Release);
+        }
+    }
+
+    /// What comes on the connection next.
+    pub(crate) async fn hear(&self, wire: &mut Wire) -> Heard {
+        if !self.aside {
+            self.scene.in_vain.store(true, Ordering::Release);
+        }
+        let heard = self.scene.hear(wire).await;
+        if let Heard::Pdu(pdu) = &heard {
+            self.scene.note_transfer(pdu);
+        }
+        if !self.aside && !matches!(heard, Heard::Closed | Heard::Silence) {
+            self.scene.in_vain.store(false, Ordering::Release);
+        }
+        heard
     }
 }
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        let mut left = self.0.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left = self
+            .scene
+            .left
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         *left = Some(Instant::now());
-        self.0.connections.fetch_sub(1, Ordering::AcqRel);
+        self.scene.connections.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -103,6 +146,9 @@ impl Scene {
             waits: AtomicBool::new(false),
             finished: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
+            aside: AtomicBool::new(false),
+            in_vain: AtomicBool::new(false),
+            transfers: Mutex::default(),
             nonsense: Mutex::default(),
             left: Mutex::default(),
         }
@@ -122,7 +168,7 @@ impl Scene {
     }
 
     /// What an initiator says next, however long it takes; when the visit is over it has little time left.
-    pub(crate) async fn hear(&self, wire: &mut Wire) -> Heard {
+    async fn hear(&self, wire: &mut Wire) -> Heard {
         tokio::select! {
             biased;
             heard = wire.next_within(LONGEST_SILENCE) => {
@@ -142,6 +188,34 @@ impl Scene {
     /// What came and was no PDU, if anything was.
     pub(crate) fn nonsense(&self) -> MutexGuard<'_, Option<String>> {
         self.nonsense.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_transfer(&self, pdu: &Pdu) {
+        let Header::ScsiCommand(command) = &pdu.header else {
+            return;
+        };
+        // Those beyond the end would be more than can be counted.
+        if let Some((writes, blocks)) = transfer(&command.cdb)
+            && command.lun.get() == 0
+            && blocks.first < BLOCKS
+        {
+            let mut transfers = self.transfers();
+            *transfers.entry((writes, blocks.first)).or_default() += 1;
+        }
+    }
+
+    /// How many commands came, on whatever connection, that read as this one does, or write, from its first block on.
+    pub(crate) fn transfers_like(&self, cdb: &[u8; 16]) -> usize {
+        let key = transfer(cdb).map(|(writes, blocks)| (writes, blocks.first));
+        let transfers = self.transfers();
+        key.and_then(|key| transfers.get(&key).copied())
+            .unwrap_or_default()
+    }
+
+    fn transfers(&self) -> MutexGuard<'_, BTreeMap<(bool, u64), usize>> {
+        self.transfers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until the visit is over.
@@ -179,6 +253,7 @@ impl Stage {
 
     /// The next connection on which a login begins; `None` if nobody comes any more.
     pub(crate) async fn next(&mut self) -> Option<Entry> {
+        self.scene.in_vain.store(true, Ordering::Release);
         self.scene.waits.store(true, Ordering::Release);
         let entry = tokio::select! {
             biased;
@@ -186,6 +261,7 @@ impl Stage {
             () = self.scene.over() => self.door.try_recv().ok(),
         };
         self.scene.waits.store(false, Ordering::Release);
+        self.scene.in_vain.store(entry.is_none(), Ordering::Release);
         entry
     }
 
@@ -305,10 +381,17 @@ impl Stage {
 }
 
 /// Serves a connection that no script wants.
-pub(crate) async fn serve_aside(entry: Entry) {
+pub(crate) async fn serve_aside(mut entry: Entry) {
+    entry.presence.step_aside();
     if let Ok(mut caller) = entry.log_in(&Manner::PLAIN).await {
         caller.serve_to_the_end().await;
     }
+}
+
+/// True for a WRITE, and the blocks; `None` for other commands.
+fn transfer(cdb: &[u8; 16]) -> Option<(bool, Blocks)> {
+    let read = read_of(cdb).map(|blocks| (false, blocks));
+    read.or_else(|| write_of(cdb).map(|blocks| (true, blocks)))
 }
 
 /// How long an initiator may have nothing to say.

@@ -74,6 +74,8 @@ pub(crate) enum Departure {
     Died(String),
     /// There is nobody to send.
     Nobody(String),
+    /// There is no such program: it would be the same every time.
+    Impossible(String),
 }
 
 impl Visitor {
@@ -117,7 +119,7 @@ async fn run(command: &[String], invitation: &Invitation) -> Departure {
             .replace("{target}", &invitation.target)
     });
     let Some(program) = words.next() else {
-        return Departure::Nobody("the command is empty".to_owned());
+        return Departure::Impossible("the command is empty".to_owned());
     };
     let child = Command::new(&program)
         .args(words)
@@ -129,7 +131,7 @@ async fn run(command: &[String], invitation: &Invitation) -> Departure {
         .spawn();
     let child = match child {
         Ok(child) => child,
-        Err(error) => return Departure::Nobody(format!("{program} cannot be run: {error}")),
+        Err(error) => return Departure::Impossible(format!("{program} cannot be run: {error}")),
     };
     let leader = child.id().and_then(|id| i32::try_from(id).ok());
     let mut group = Group {

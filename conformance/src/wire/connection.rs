@@ -55,6 +55,8 @@ pub(crate) struct Wire {
     pub(crate) digests: Digests,
     /// How long to wait for an answer.
     pub(crate) patience: Duration,
+    /// True once something could not be sent; nothing more is then.
+    pub(crate) broken: bool,
 }
 
 impl Wire {
@@ -87,6 +89,7 @@ impl Wire {
             input: BytesMut::new(),
             digests: Digests::default(),
             patience,
+            broken: false,
         }
     }
 
@@ -115,6 +118,9 @@ impl Wire {
 
     /// Sends a PDU. A connection that the peer has closed is no error here: reading tells.
     pub(crate) async fn send(&mut self, pdu: Pdu) {
+        if self.broken {
+            return;
+        }
         let bytes = self.encode(&pdu);
         self.note(Entry::Pdu(Way::Sent, pdu));
         self.write(&bytes).await;
@@ -154,9 +160,14 @@ impl Wire {
     }
 
     async fn write(&mut self, bytes: &[u8]) {
+        if self.broken {
+            return;
+        }
         // Whoever stops reading is found out by the answer that does not come.
         let sent = timeout(self.patience, self.stream.write_all(bytes)).await;
         if !matches!(sent, Ok(Ok(()))) {
+            // Half of a PDU may have gone: whatever came behind it would be taken for the rest.
+            self.broken = true;
             self.note(Entry::Note("that could not be sent".to_owned()));
         }
     }

@@ -83,5 +83,18 @@ pub(crate) async fn judged(drill: &'static Drill, fault: Option<fn() -> Saboteur
     report.judged.pop().unwrap()
 }
 
+/// Has a sound initiator with many reads under way judged by a drill.
+pub(crate) async fn judged_in_haste(drill: &'static Drill) -> Judged {
+    let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+    let visitor = Visitor::Function(Box::new(move |invitation| {
+        Box::pin(async move {
+            let portal = invitation.portal.parse().unwrap();
+            sound::visit_in_haste(portal, &invitation, drill.rule.name).await
+        })
+    }));
+    let mut report = run(&listener, &Options::new(visitor), &[drill], |_| {}).await;
+    report.judged.pop().unwrap()
+}
+
 /// Drills for whose faults the initiator is told to come again and again.
 const KNOCKS: &[&str] = &["login.refused.again"];

@@ -37,6 +37,35 @@ pub(crate) async fn visit(
     used
 }
 
+/// Uses a drill's disk with many reads under way at the same time.
+pub(crate) async fn visit_in_haste(
+    portal: SocketAddr,
+    invitation: &Invitation,
+    drill: &str,
+) -> Result<(), String> {
+    let target = invitation.target.parse().unwrap();
+    let options = options(drill, false);
+    let session = Session::connect_to(&portal.to_string(), &target, options).await;
+    let session = session.map_err(|error| error.to_string())?;
+    let read = read_in_haste(&session).await;
+    session.close().await;
+    read
+}
+
+async fn read_in_haste(session: &Session) -> Result<(), String> {
+    let remote = Remote::attach(session.clone(), Lun::from_number(0)).await;
+    let disk = &remote.map_err(|error| format!("attach: {error}"))?;
+    let reads = (0..8).map(|number| async move {
+        let span = Span::new(number << 20, 1 << 20);
+        let read = disk.read(span, Class::Demand).await;
+        same(
+            number << 11,
+            &read.map_err(|error| format!("a read: {error}"))?,
+        )
+    });
+    futures::future::try_join_all(reads).await.map(|_| ())
+}
+
 async fn use_disk(session: &Session, drill: &str, hurried: bool) -> Result<(), String> {
     let remote = Remote::attach(session.clone(), Lun::from_number(0)).await;
     let disk = remote.map_err(|error| format!("attach: {error}"))?;

@@ -53,6 +53,7 @@ async fn spoil_first(
         skip!("no such command came");
     };
     caller.acknowledge(&pdu);
+    let times = stage.scene.transfers_like(&command.cdb);
     spoil(&mut caller, &command, &pdu.data, how).await;
     let gone = matches!(how, Spoil::Close | Spoil::CloseInTheMiddle);
     let mut repair = Repair::default();
@@ -61,7 +62,7 @@ async fn spoil_first(
     loop {
         if let Some(mut caller) = next.take() {
             while let Heard::Pdu(pdu) = caller.hear().await {
-                repair.look(&pdu, &command, spoiled, blocks_of);
+                repair.look(&pdu, &command);
                 caller.serve(pdu).await;
             }
             repair.dropped |= !caller.logged_out;
@@ -71,9 +72,12 @@ async fn spoil_first(
             None => break,
         }
     }
-    match stage.outcome(None).await {
+    let succeeded = stage.outcome(None).await;
+    // As one command, or in parts from its beginning on, on whatever connection.
+    let repeated = stage.scene.transfers_like(&command.cdb) > times;
+    match succeeded {
         Some(false) => Ok(()),
-        _ if repair.repeated || repair.asked => Ok(()),
+        _ if repeated || repair.asked => Ok(()),
         Some(true) => Err(Finding::Violation(format!(
             "the command for {} blocks from block {} on failed, was not repeated, and yet the initiator's user got what it wanted",
             spoiled.count, spoiled.first
@@ -101,8 +105,6 @@ fn ensure_digests(caller: &Caller, how: Spoil) -> Verdict {
 /// What an initiator did about a command that went wrong.
 #[derive(Clone, Copy, Debug, Default)]
 struct Repair {
-    /// Sent it again.
-    repeated: bool,
     /// Asked for what was missing.
     asked: bool,
     /// Dropped the connection.
@@ -110,15 +112,7 @@ struct Repair {
 }
 
 impl Repair {
-    fn look(
-        &mut self,
-        pdu: &Pdu,
-        spoiled: &ScsiCommand,
-        blocks: Blocks,
-        blocks_of: fn(&[u8; 16]) -> Option<Blocks>,
-    ) {
-        // As one command, or in parts from its beginning on.
-        self.repeated |= of(pdu, blocks_of).is_some_and(|again| again.first == blocks.first);
+    fn look(&mut self, pdu: &Pdu, spoiled: &ScsiCommand) {
         self.asked |= match &pdu.header {
             Header::SnackRequest(_) => true,
             Header::TaskManagementRequest(abort) => {
