@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use iscsi_conformance::initiator::{Drill, Listener, Options, TARGET_PREFIX, Visitor, drills, run};
 use iscsi_conformance::report::{About, Peer};
 use iscsi_conformance::{Judged, Report};
@@ -37,7 +37,7 @@ pub(super) async fn judge(args: &ConformanceArgs) -> Result<bool> {
     }
     invite(&listener, &options.visitor);
     let (started, began) = (SystemTime::now(), Instant::now());
-    let report = play(&listener, &options, &drills, args.bounds.limit()).await;
+    let (report, in_vain) = play(&listener, &options, &drills, args.bounds.limit()).await;
     let about = About {
         peer: Peer::Initiator,
         subject: subject(&args.visit, &listener),
@@ -47,24 +47,30 @@ pub(super) async fn judge(args: &ConformanceArgs) -> Result<bool> {
         took: began.elapsed(),
         unneeded_waivers: Vec::new(),
     };
-    publish(about, report, &waivers, &args.reports, files)
+    let published = publish(about, report, &waivers, &args.reports, files);
+    in_vain.map_or(published, |why| Err(anyhow!(why)))
 }
 
-/// Plays the drills until all are over, the time is, or the user wants no more.
+/// Plays the drills until all are over, the time is, or the user wants no more; and why it is of no use to send the
+/// visitor, if that is so.
 async fn play(
     listener: &Listener,
     options: &Options,
     drills: &[&'static Drill],
     limit: Duration,
-) -> Report {
+) -> (Report, Option<String>) {
     let done: RefCell<Vec<Judged>> = RefCell::default();
     let mut progress = Progress::over(drills.len());
     let all = run(listener, options, drills, |judged| {
         progress.note(judged);
         done.borrow_mut().push(judged.clone());
     });
+    let mut in_vain = None;
     let broken_off = tokio::select! {
-        _ = all => None,
+        report = all => {
+            in_vain.clone_from(&report.broken_off);
+            report.broken_off
+        }
         why = interrupted() => Some(why),
         () = tokio::time::sleep(limit) => {
             let minutes = limit.as_secs() / 60;
@@ -82,10 +88,11 @@ async fn play(
             .cloned()
             .unwrap_or_else(|| Judged::skipped(&drill.rule, &why))
     };
-    Report {
+    let report = Report {
         judged: drills.iter().map(verdict).collect(),
         broken_off,
-    }
+    };
+    (report, in_vain)
 }
 
 fn visitor(args: &InitiatorArgs) -> Visitor {
