@@ -248,12 +248,16 @@ fn acknowledgement(session: &mut Session) -> NopOut {
 async fn unanswered(bench: &Bench) -> Verdict {
     const COUNT: usize = 3;
     let mut session = bench.session().await?;
+    // All in one write: what a target does must not hang on how they are cut into packets.
+    let mut bytes = Vec::new();
     for _ in 0..COUNT {
         let nop = acknowledgement(&mut session);
-        session.send(Pdu::bare(nop)).await;
+        bytes.extend(session.wire.encode(&Pdu::bare(nop)));
     }
     let ping = session.ping();
-    session.send(Pdu::bare(ping)).await;
+    bytes.extend(session.wire.encode(&Pdu::bare(ping)));
+    let what = format!("{COUNT} NOP-Outs that ask for no answer, and a ping");
+    session.wire.send_bytes(&what, &bytes).await;
     let mut unasked = 0;
     loop {
         // Not through the session, which puts NOP-Ins aside that nobody asked for.

@@ -117,7 +117,11 @@ async fn waits_for_data(bench: &Bench, function: u8) -> Verdict {
     let held = bench.hold(&mut session, 0, 0x22).await?;
     let request = session.management(function);
     session.send(Pdu::bare(request)).await;
-    early(&session.said_before_ping().await?, "the data of a WRITE")?;
+    match session.said_before_ping().await {
+        // Neither answer nor echo: the target waits with everything.
+        Err(Finding::Violation(_)) => {}
+        said => early(&said?, "the data of a WRITE")?,
+    }
     session.satisfy(&held).await?;
     session.managed(&request).await?;
     Ok(())
@@ -133,7 +137,10 @@ async fn abort_waits_for_commands(bench: &Bench) -> Verdict {
         "the command with the number before its own",
     )?;
     session.send(Pdu::bare(command)).await;
-    session.managed(&request).await?;
+    let (response, _) = session.managed(&request).await?;
+    if response.response != COMPLETE {
+        skip!("response {} to ABORT TASK SET", response.response);
+    }
     for pdu in session.said_before_ping().await? {
         ensure!(
             pdu.header.common().initiator_task_tag != command.initiator_task_tag,

@@ -42,6 +42,9 @@ if [ -n "$LIO_user" ]; then
   printf %s "$LIO_secret" > "$GROUP/auth/password"
   printf %s "$LIO_mutual" > "$GROUP/auth/userid_mutual"
   printf %s "$LIO_mutual_secret" > "$GROUP/auth/password_mutual"
+  # Discovery has accounts of its own, and is not let in with those of a target.
+  printf %s "$LIO_user" > "$BASE/iscsi/discovery_auth/userid"
+  printf %s "$LIO_secret" > "$BASE/iscsi/discovery_auth/password"
 fi
 echo 1 > "$GROUP/enable" || die "the portal group cannot be enabled"
 echo "LIO: kernel $(uname -r)"

@@ -70,7 +70,7 @@ fn judge(repo: &Repo, vmthunder: &Path, peer: Peer, reports: Option<&Path>) -> R
     let running = peer.start(repo, vmthunder)?;
     let mut command = Command::new(vmthunder);
     command.arg("conformance").args(running.arguments());
-    command.args(["--destructive", "--yes"]);
+    command.args(["--destructive", "--yes"]).args(peer.bounds());
     if let Some(file) = peer.waivers() {
         command.arg("--waivers").arg(repo.root.join(file));
     }

@@ -99,6 +99,14 @@ impl Peer {
         }
     }
 
+    /// How long it is waited for, where the usual times are too long: a unit of istgt that lost a task answers nothing more.
+    pub(super) fn bounds(self) -> &'static [&'static str] {
+        match self {
+            Self::Istgt => &["--patience", "1", "--limit", "6"],
+            _ => &[],
+        }
+    }
+
     fn has_chap(self) -> bool {
         matches!(self, Self::OursChap | Self::TgtChap | Self::LioChap)
     }
