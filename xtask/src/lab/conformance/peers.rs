@@ -99,10 +99,10 @@ impl Peer {
         }
     }
 
-    /// How long it is waited for, where the usual times are too long: a unit of istgt that lost a task answers nothing more.
+    /// More time than usual: a unit of istgt that lost a task answers nothing more until it is started anew.
     pub(super) fn bounds(self) -> &'static [&'static str] {
         match self {
-            Self::Istgt => &["--patience", "1", "--limit", "6"],
+            Self::Istgt => &["--limit", "40"],
             _ => &[],
         }
     }
