@@ -17,7 +17,7 @@ use iscsi_conformance::{Facts, Judged, Outcome, Report, Run, Selection, Waivers,
 use crate::args::{ChoiceArgs, ConformanceArgs, ReportArgs};
 use crate::conformance::files::Files;
 use crate::conformance::subject::Whom;
-use crate::observe::line;
+use crate::observe::{is_broken_pipe, line};
 use crate::serve::end;
 
 /// Carries the command out; false if something failed.
@@ -118,20 +118,32 @@ fn publish(
 ) -> Result<bool> {
     about.unneeded_waivers = waivers.apply(&mut report);
     files.write(&about, &report)?;
-    if args.json {
-        line(json(&about, &report))?;
+    let printed = if args.json {
+        line(json(&about, &report))
     } else {
-        show::verdicts(&about, &report)?;
+        show::verdicts(&about, &report)
+    };
+    match printed {
+        // Whoever read our output has read enough, and the verdict stands.
+        Err(error) if is_broken_pipe(&error) => {}
+        other => other?,
     }
     if report.broken_off.as_deref() == Some(INTERRUPTED) {
         bail!("interrupted; the checks that were not played by then count as skipped");
     }
-    // A target was there, or the probe had said so; initiators are waited for.
-    let skipped = report.count(Outcome::Skipped);
-    if about.peer == Peer::Initiator && skipped == report.judged.len() {
-        bail!("nothing was judged: no initiator came, or none did what the checks are about");
+    if report.count(Outcome::Skipped) == report.judged.len() {
+        bail!("nothing was judged: {}", why_nothing(about.peer, &report));
     }
     Ok(report.count(Outcome::Failed) == 0)
+}
+
+/// Why every check was skipped.
+fn why_nothing(peer: Peer, report: &Report) -> &str {
+    match (peer, report.judged.first()) {
+        (_, None) => "--only and --skip leave no check",
+        (Peer::Initiator, _) => "no initiator came, or none did what the checks are about",
+        (Peer::Target, Some(first)) => &first.detail,
+    }
 }
 
 /// How far the run is, on standard error and only where somebody looks.
