@@ -112,16 +112,21 @@ mod tests {
         assert!(report.judged[1].detail.starts_with("ticket 7 (it failed: "));
     }
 
-    /// The files beside the sources know only checks that there are.
+    /// The files beside the sources know only checks that there are, of targets or of initiators.
     #[test]
     fn the_known_deviations_of_peers_can_be_read() {
-        let names: Vec<_> = crate::all().iter().map(|check| check.rule.name).collect();
+        let checks: Vec<_> = crate::all().iter().map(|check| check.rule.name).collect();
+        let drills = crate::initiator::drills();
+        let drills: Vec<_> = drills.iter().map(|drill| drill.rule.name).collect();
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/waivers");
         for file in std::fs::read_dir(folder).unwrap() {
             let path = file.unwrap().path();
             let text = std::fs::read_to_string(&path).unwrap();
-            if let Err(error) = Waivers::parse(&text, &names) {
-                panic!("{}: {error}", path.display());
+            let (of_targets, of_initiators) = [&checks, &drills]
+                .map(|names| Waivers::parse(&text, names))
+                .into();
+            if let (Err(one), Err(other)) = (of_targets, of_initiators) {
+                panic!("{}: {one}, {other}", path.display());
             }
         }
     }
