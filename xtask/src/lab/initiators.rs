@@ -95,6 +95,8 @@ pub(crate) fn run(repo: &Repo, args: &InitiatorsArgs) -> Result<Tally> {
     println!("{}", page::counts(&columns));
     if args.only.is_empty() {
         let text = page::page(INTRODUCTION, &columns, &faults(repo, "initiators")?);
+        // What a program says of itself holds the place of this tree.
+        let text = text.replace(&format!("{}/", repo.root.display()), "");
         fs::write(repo.root.join(PAGE), text)?;
         println!("wrote {PAGE}");
     }
