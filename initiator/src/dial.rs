@@ -1,5 +1,6 @@
 //! Getting to a target: connect, log in, follow redirections.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use iscsi_proto::discovery::parse_address;
@@ -9,6 +10,7 @@ use iscsi_proto::session::{InitiatorConfig, InitiatorEvent, SessionEnd};
 use iscsi_proto::wire::bhs::Isid;
 
 use crate::connection::Connection;
+use crate::status::Status;
 use crate::{Credentials, Error, Options, Reconnect};
 
 /// How to get to a target, again and again.
@@ -95,13 +97,17 @@ impl Dialer {
         mut self,
         policy: Reconnect,
         first_pause: Duration,
+        status: Arc<Status>,
     ) -> (Connection, Self) {
         tokio::time::sleep(first_pause).await;
         let mut attempt = 0u32;
         loop {
             match self.dial().await {
                 Ok(connection) => return (connection, self),
-                Err(error) => tracing::debug!(address = self.address, %error, "no connection yet"),
+                Err(error) => {
+                    tracing::debug!(address = self.address, %error, "no connection yet");
+                    status.failed(error);
+                }
             }
             tokio::time::sleep(policy.delay(attempt)).await;
             attempt = attempt.saturating_add(1);

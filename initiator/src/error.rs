@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use iscsi_proto::login::{InvalidSecret, LoginStatus, UnusableChap};
 use iscsi_proto::scsi::{Sense, Status};
-use iscsi_proto::session::{DiscoverError, SessionEnd};
+use iscsi_proto::session::{DiscoverError, ManagementAnswer, SessionEnd};
 use vmthunder_volume as volume;
 
 /// Why an initiator could not do what it was asked for, sorted by who is to blame. Cheap to clone.
@@ -42,9 +42,10 @@ pub enum Error {
     /// The network: no connection to the target in time.
     #[error("no connection in time")]
     ConnectTimeout,
-    /// The target: it could not be reached for longer than the policy allows.
-    #[error("the target cannot be reached")]
-    Unreachable,
+    /// The target: it could not be reached for longer than the policy allows, for this reason. The command was certainly
+    /// not carried out, or it changes nothing.
+    #[error("the target cannot be reached: {0}")]
+    Unreachable(Arc<Self>),
     /// The target: it does not let this initiator in.
     #[error("the target refused the login: {0:?}")]
     Refused(LoginStatus),
@@ -54,13 +55,14 @@ pub enum Error {
     /// The target: the session ended before the answer, and asking again would not be safe or has no use.
     #[error("the session ended: {0}")]
     Ended(SessionEnd),
-    /// The target: the connection was lost, and the command cannot be repeated without harm.
-    #[error("the connection was lost and the command cannot be repeated")]
+    /// The target: the connection was lost after the command had been sent. Nobody knows whether it was carried out, and
+    /// it was not repeated: that could do harm, or the policy allows no more time.
+    #[error("the connection was lost, and nobody knows whether the command was carried out")]
     Interrupted,
-    /// The target: the command took too long and was aborted.
+    /// The target: the command took too long and was aborted. It may have been carried out in part, or whole.
     #[error("the command took too long")]
     TimedOut,
-    /// The target: something else aborted the command.
+    /// The target: a reset aborted the command, and it cannot be repeated without harm.
     #[error("the command was aborted")]
     Aborted,
     /// The target: it rejected the command's PDU.
@@ -69,6 +71,9 @@ pub enum Error {
     /// The target: it failed to carry the command out.
     #[error("the target failed with response {0:#04x}")]
     TargetFailure(u8),
+    /// The target: it did not carry a task management function out; the answer, if it is one that RFC 7143 defines.
+    #[error("the target refused the reset: {0:?}")]
+    ResetRefused(Option<ManagementAnswer>),
     /// The wire: the data that was read is damaged, again and again.
     #[error("the data was damaged on the way")]
     Damaged,

@@ -164,6 +164,11 @@ impl Link {
     ) -> Result<Outcome, SessionEnd> {
         loop {
             match connection.event().await {
+                // The end of the session follows what was not sent.
+                InitiatorEvent::Completed {
+                    outcome: Outcome::Unsent,
+                    request,
+                } if request == question => {}
                 InitiatorEvent::Completed { request, outcome } if request == question => {
                     return Ok(outcome);
                 }

@@ -118,6 +118,7 @@ pub(crate) fn result_of(outcome: Outcome) -> Result<Completion, Error> {
         Outcome::Rejected(reason) => Err(Error::Rejected(reason)),
         Outcome::TargetFailure(response) => Err(Error::TargetFailure(response)),
         Outcome::Damaged => Err(Error::Damaged),
+        Outcome::Unsent => Err(Error::Closed),
     }
 }
 

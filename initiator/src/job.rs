@@ -19,9 +19,14 @@ pub(crate) enum Order {
         lun: Lun,
         reply: oneshot::Sender<Result<Identity, Error>>,
     },
+    /// Reset a unit.
+    Reset { lun: Lun, reply: ResetReply },
     /// Log out.
     Close(oneshot::Sender<()>),
 }
+
+/// Whom the end of a reset is told to.
+pub(crate) type ResetReply = oneshot::Sender<Result<(), Error>>;
 
 /// A command on its way.
 #[derive(Debug)]
@@ -30,7 +35,10 @@ pub(crate) struct Job {
     pub(crate) repeat: Repeat,
     /// How often the target gave an answer that asks for another try.
     pub(crate) tries: u8,
-    pub(crate) born: Instant,
+    /// It was sent on a connection that is lost: nobody knows whether it was carried out.
+    pub(crate) in_doubt: bool,
+    /// When the connection was lost for the first time since it came.
+    pub(crate) first_loss: Option<Instant>,
     reply: oneshot::Sender<Result<Completion, Error>>,
     /// Its place in the session's queue.
     _place: OwnedSemaphorePermit,
@@ -47,7 +55,8 @@ impl Job {
             request,
             repeat,
             tries: 0,
-            born: Instant::now(),
+            in_doubt: false,
+            first_loss: None,
             reply,
             _place: place,
         }
@@ -57,6 +66,17 @@ impl Job {
     pub(crate) fn answer(self, result: Result<Completion, Error>) {
         // A dropped future is no error: its command ends without harm.
         let _ = self.reply.send(result);
+    }
+
+    /// Gives up: `reason` holds only if the command was certainly not carried out, or changes nothing.
+    pub(crate) fn give_up(self, reason: &Error) {
+        let harmless = !self.in_doubt || self.repeat == Repeat::Always;
+        let error = if harmless {
+            reason.clone()
+        } else {
+            Error::Interrupted
+        };
+        self.answer(Err(error));
     }
 
     /// True if nobody waits any more.

@@ -136,9 +136,21 @@ pub struct Reconnect {
     pub first_delay: Duration,
     /// The longest pause.
     pub longest_delay: Duration,
-    /// How long commands wait for the target to come back before they fail with
-    /// [`Error::Unreachable`]; `None` for ever. Attempts go on behind their backs.
-    pub deadline: Option<Duration>,
+    /// What becomes of commands meanwhile. Attempts go on behind their backs.
+    pub outage: Outage,
+}
+
+/// What becomes of commands while the target is away. Those that give up end with [`Error::Interrupted`] if they change
+/// something and were sent, so that nobody knows whether they were carried out, else with [`Error::Unreachable`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outage {
+    /// They wait for ever. [`Session::last_failure`](crate::Session::last_failure) tells what for.
+    Wait,
+    /// They wait so long, counted from the loss of the connection, or from their first one if connections do not last;
+    /// after that those that come fail at once, until the target is back.
+    Deadline(Duration),
+    /// They end at once: for those who have another way to the unit, or patience of their own.
+    Fail,
 }
 
 impl Reconnect {
@@ -159,7 +171,7 @@ impl Default for Reconnect {
         Self {
             first_delay: Duration::from_millis(100),
             longest_delay: Duration::from_secs(5),
-            deadline: Some(Duration::from_secs(120)),
+            outage: Outage::Deadline(Duration::from_secs(120)),
         }
     }
 }
@@ -171,7 +183,7 @@ const MOST_DOUBLINGS: u32 = 20;
 mod tests {
     use std::time::Duration;
 
-    use super::Reconnect;
+    use super::{Outage, Reconnect};
 
     #[test]
     fn pauses_double_up_to_their_limit() {
@@ -179,7 +191,7 @@ mod tests {
         let policy = Reconnect {
             first_delay,
             longest_delay: Duration::from_millis(1000),
-            deadline: None,
+            outage: Outage::Wait,
         };
         for (attempt, longest) in [(0, 100), (1, 200), (3, 800), (4, 1000), (40, 1000)] {
             let delay = policy.delay(attempt);

@@ -1,7 +1,6 @@
 //! A handle on one target.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use iscsi_proto::name::IscsiName;
@@ -21,7 +20,8 @@ use crate::identity::{
     capacity_16, designators, good, good_or_unknown, inquiry_command, page_command,
 };
 use crate::job::{Job, Order, Repeat};
-use crate::link::{Link, Status};
+use crate::link::Link;
+use crate::status::Status;
 use crate::{Error, Options};
 
 /// A session with one target. Cheap to clone; when the last handle is gone, the session logs out.
@@ -29,6 +29,7 @@ use crate::{Error, Options};
 pub struct Session {
     orders: mpsc::UnboundedSender<Order>,
     places: Arc<Semaphore>,
+    queue_limit: usize,
     status: Arc<Status>,
     parts_in_flight: usize,
 }
@@ -50,15 +51,14 @@ impl Session {
         let mut dialer = Dialer::new(address, Some(target), &options)?;
         let connection = dialer.dial().await?;
         let (orders, receiver) = mpsc::unbounded_channel();
-        let status = Arc::new(Status::default());
+        let status = Arc::new(Status::new());
         let link = Link::new(dialer, options.reconnect, Arc::clone(&status), receiver);
         tokio::spawn(link.run(connection));
-        let places = Arc::new(Semaphore::new(
-            options.queue_limit.clamp(1, Semaphore::MAX_PERMITS),
-        ));
+        let queue_limit = options.queue_limit.clamp(1, Semaphore::MAX_PERMITS);
         Ok(Self {
             orders,
-            places,
+            places: Arc::new(Semaphore::new(queue_limit)),
+            queue_limit,
             status,
             parts_in_flight: options.parts_in_flight.max(1),
         })
@@ -123,12 +123,42 @@ impl Session {
 
     /// How often the session logged in; more than once means that the connection was lost meanwhile.
     pub fn logins(&self) -> u64 {
-        self.status.logins.load(Ordering::Relaxed)
+        self.status.logins()
     }
 
     /// True unless the connection is lost and not yet made again.
     pub fn is_connected(&self) -> bool {
-        self.status.connected.load(Ordering::Relaxed)
+        self.status.is_connected()
+    }
+
+    /// Waits until the session is connected; [`Error::Closed`] if it never will be.
+    pub async fn connected(&self) -> Result<(), Error> {
+        self.status.connected().await
+    }
+
+    /// What went wrong last, while the connection is lost and not yet made again.
+    pub fn last_failure(&self) -> Option<Error> {
+        self.status
+            .last_failure()
+            .map(|failure| Error::clone(&failure))
+    }
+
+    /// Commands that were submitted and did not end, of at most [`Options::queue_limit`]; those included that wait for
+    /// the target, and those that nobody waits for any more but that were sent.
+    pub fn in_flight(&self) -> usize {
+        self.queue_limit
+            .saturating_sub(self.places.available_permits())
+    }
+
+    /// Resets a unit: LOGICAL UNIT RESET (RFC 7143 §11.5.1), which ends the commands of every initiator. Those of this
+    /// session are repeated if that does no harm, else they end with [`Error::Aborted`]. [`Error::Interrupted`] if the
+    /// connection was lost before the answer; the reset itself is never repeated.
+    pub async fn reset_unit(&self, lun: Lun) -> Result<(), Error> {
+        let (reply, done) = oneshot::channel();
+        self.orders
+            .send(Order::Reset { lun, reply })
+            .map_err(|_| Error::Closed)?;
+        done.await.map_err(|_| Error::Closed)?
     }
 
     /// Logs out; every handle answers [`Error::Closed`] from then on.
@@ -185,7 +215,7 @@ impl Session {
     async fn place(&self, class: Class) -> Result<OwnedSemaphorePermit, Error> {
         let places = Arc::clone(&self.places);
         match class {
-            Class::Peer if !self.is_connected() => Err(Error::Unreachable),
+            Class::Peer if let Some(obstacle) = self.status.obstacle() => Err(obstacle),
             Class::Peer => places.try_acquire_owned().map_err(|_| Error::QueueFull),
             Class::Demand | Class::Prefetch | Class::Fill => {
                 places.acquire_owned().await.map_err(|_| Error::Closed)

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use iscsi_initiator::{
-    Account, Algorithm, Credentials, Error, Options, Reconnect, Secret, Session, UnusableChap,
-    discover,
+    Account, Algorithm, Credentials, Error, Options, Outage, Reconnect, Secret, Session,
+    UnusableChap, discover,
 };
 use iscsi_proto::discovery::TargetRecord;
 use iscsi_proto::login::{Admission, Authentication, ChapPolicy, LoginError, Unproven};
@@ -159,7 +159,7 @@ fn options(chap: Option<Credentials>) -> Options {
         reconnect: Reconnect {
             first_delay: Duration::from_millis(1),
             longest_delay: Duration::from_millis(1),
-            deadline: Some(DEADLINE),
+            outage: Outage::Deadline(DEADLINE),
         },
         ..Options::new(name.parse().expect("a name"))
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use harness::{TARGET, Wire, attach, connect, disk, export, name, options, pattern, serve, soon};
-use iscsi_initiator::{Error, Options, Reconnect, Remote, Session};
+use iscsi_initiator::{Error, Options, Outage, Reconnect, Remote, Session};
 use iscsi_proto::scsi::Command;
 use iscsi_proto::session::Transfer;
 use iscsi_proto::wire::lun::Lun;
@@ -68,7 +68,7 @@ async fn commands_wait_for_the_deadline_and_no_longer() {
     let served = serve(disk(BlockSize::B512, MIB)).await;
     let wire = Wire::to(&served.address).await;
     let reconnect = Reconnect {
-        deadline: Some(Duration::from_millis(200)),
+        outage: Outage::Deadline(Duration::from_millis(200)),
         ..options().reconnect
     };
     let remote = soon(attach(

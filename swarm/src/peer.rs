@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use iscsi_initiator::{Designator, IscsiName, Options, Reconnect, Remote, Session};
+use iscsi_initiator::{Designator, IscsiName, Options, Outage, Reconnect, Remote, Session};
 
 use tokio::time::{Instant, timeout};
 use tracing::debug;
@@ -256,7 +256,7 @@ impl Line {
             login_timeout: self.options.connect_timeout,
             command_timeout: Some(self.options.request_timeout),
             reconnect: Reconnect {
-                deadline: Some(self.options.request_timeout),
+                outage: Outage::Deadline(self.options.request_timeout),
                 ..Reconnect::default()
             },
             ..Options::new(initiator)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use iscsi_conformance::initiator::{Invitation, pattern};
-use iscsi_initiator::{Options, Reconnect, Remote, Session, discover};
+use iscsi_initiator::{Options, Outage, Reconnect, Remote, Session, discover};
 use iscsi_proto::login::DigestChoice;
 use iscsi_proto::wire::lun::Lun;
 use vmthunder_volume::{Class, Span, Volume as _};
@@ -127,7 +127,7 @@ fn options(drill: &str, hurried: bool) -> Options {
     options.reconnect = Reconnect {
         first_delay: Duration::from_millis(10),
         longest_delay: Duration::from_millis(200),
-        deadline: Some(Duration::from_secs(if hurried { 3 } else { 20 })),
+        outage: Outage::Deadline(Duration::from_secs(if hurried { 3 } else { 20 })),
     };
     if hurried {
         options.login_timeout = Duration::from_secs(2);

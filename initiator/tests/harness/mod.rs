@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use iscsi_initiator::{Options, Reconnect, Remote, Session};
+use iscsi_initiator::{Options, Outage, Reconnect, Remote, Session};
 use iscsi_proto::name::IscsiName;
 use iscsi_proto::wire::lun::Lun;
 use iscsi_target::{Export, Target, TargetOptions, Unit, UnitIdentity};
@@ -80,7 +80,7 @@ pub(crate) fn options() -> Options {
     let reconnect = Reconnect {
         first_delay: Duration::from_millis(5),
         longest_delay: Duration::from_millis(20),
-        deadline: Some(Duration::from_secs(20)),
+        outage: Outage::Deadline(Duration::from_secs(20)),
     };
     Options {
         reconnect,

@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// What to do with a write.
+#[allow(dead_code, reason = "no test uses all of it")]
 pub(crate) enum Verdict {
     Answer,
     Ignore,

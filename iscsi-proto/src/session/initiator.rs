@@ -281,6 +281,7 @@ impl InitiatorSession {
             Phase::Closed => return,
             Phase::LoggingIn { .. } => {}
             Phase::FullFeature(mut full) => {
+                full.give_back_unsent();
                 self.stats = full.stats;
                 self.events.append(&mut full.events);
             }

@@ -123,7 +123,8 @@ pub enum InitiatorEvent {
     },
     /// The target wants the session to end. No command is sent any more; the session logs out by itself.
     LogoutRequested,
-    /// The session is over. Requests that were not ended never will be.
+    /// The session is over. Commands that were not sent ended as [`Outcome::Unsent`] before; what became of other
+    /// requests that were not ended nobody knows.
     Ended(SessionEnd),
 }
 
@@ -142,6 +143,8 @@ pub enum Outcome {
     TargetFailure(u8),
     /// Read data was damaged on the way: its digest does not match.
     Damaged,
+    /// The session ended before it was sent: the target never saw it.
+    Unsent,
 }
 
 /// What a target answered to a command.

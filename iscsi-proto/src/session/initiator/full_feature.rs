@@ -314,6 +314,19 @@ impl FullFeature {
         }
     }
 
+    /// The session is over: tells which commands the target never saw, oldest first.
+    pub(super) fn give_back_unsent(&mut self) {
+        for tag in std::mem::take(&mut self.waiting) {
+            if let Some(Task {
+                work: Work::Command(command),
+                ..
+            }) = self.tasks.remove(&tag)
+            {
+                self.complete(command.request, Outcome::Unsent);
+            }
+        }
+    }
+
     /// Queues a task management function.
     pub(super) fn manage(&mut self, now: Instant, work: Work) {
         let tag = self.add(work, Some(now + self.limits.management_timeout));

@@ -485,3 +485,20 @@ fn a_login_response_may_be_longer_than_what_is_offered_for_later() {
     session.handle_bytes(start(), &mut bytes);
     assert!(!session.is_closed(), "{:?}", session.poll_event());
 }
+
+#[test]
+fn a_command_that_was_not_sent_ends_before_its_session() {
+    let mut bench = Bench::new(small_params());
+    bench.set_window(100);
+    bench.submit(Transfer::None);
+    let unsent = [
+        bench.submit(Transfer::None),
+        bench.submit(Transfer::Read(512)),
+    ];
+    assert_eq!(bench.sent().len(), 1, "the window takes one");
+    bench.session.handle_disconnect();
+    for request in unsent {
+        assert_eq!(bench.completed(), (request, Outcome::Unsent));
+    }
+    assert_eq!(bench.ended(), Some(SessionEnd::Disconnected));
+}

@@ -1,0 +1,87 @@
+//! What a session's handles can see of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::watch;
+
+use crate::Error;
+
+/// What a session's handles can see of it.
+#[derive(Debug)]
+pub(crate) struct Status {
+    logins: AtomicU64,
+    standing: watch::Sender<Standing>,
+}
+
+/// Where a session stands.
+#[derive(Clone, Debug)]
+pub(crate) enum Standing {
+    /// It is logged in.
+    Connected,
+    /// The connection is lost; the last thing that went wrong.
+    Lost(Arc<Error>),
+    /// It was closed.
+    Over,
+}
+
+impl Status {
+    /// Before the first login was counted.
+    pub(crate) fn new() -> Self {
+        Self {
+            logins: AtomicU64::new(0),
+            standing: watch::Sender::new(Standing::Connected),
+        }
+    }
+
+    pub(crate) fn logged_in(&self) {
+        self.logins.fetch_add(1, Ordering::Relaxed);
+        self.standing.send_replace(Standing::Connected);
+    }
+
+    pub(crate) fn failed(&self, error: Error) {
+        self.standing.send_replace(Standing::Lost(Arc::new(error)));
+    }
+
+    pub(crate) fn ended(&self) {
+        self.standing.send_replace(Standing::Over);
+    }
+
+    pub(crate) fn logins(&self) -> u64 {
+        self.logins.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        matches!(*self.standing.borrow(), Standing::Connected)
+    }
+
+    /// What went wrong last, while the session is not connected.
+    pub(crate) fn last_failure(&self) -> Option<Arc<Error>> {
+        match &*self.standing.borrow() {
+            Standing::Lost(error) => Some(Arc::clone(error)),
+            Standing::Connected | Standing::Over => None,
+        }
+    }
+
+    /// Why a command cannot be sent; `None` while it can.
+    pub(crate) fn obstacle(&self) -> Option<Error> {
+        match &*self.standing.borrow() {
+            Standing::Connected => None,
+            Standing::Lost(error) => Some(Error::Unreachable(Arc::clone(error))),
+            Standing::Over => Some(Error::Closed),
+        }
+    }
+
+    /// Waits until the session is connected, or over.
+    pub(crate) async fn connected(&self) -> Result<(), Error> {
+        let mut standing = self.standing.subscribe();
+        let settled = standing
+            .wait_for(|standing| !matches!(standing, Standing::Lost(_)))
+            .await
+            .map_err(|_| Error::Closed)?;
+        match *settled {
+            Standing::Connected => Ok(()),
+            Standing::Lost(_) | Standing::Over => Err(Error::Closed),
+        }
+    }
+}
