@@ -1,44 +1,51 @@
-//! Reads a unit to standard output, or says what targets an address has: a smallest user of the crate.
-//!
-//! `copy iscsi://127.0.0.1:3260/iqn.2025-01.org.example:disk/0 > disk.raw`, `copy 127.0.0.1:3260`
+//! Reads a unit to standard output: `copy iscsi://127.0.0.1:3260/iqn.2025-01.org.example:disk/0 > disk.raw`.
+//! Several reads are under way at once, and what the unit does not store is not read.
 
+use std::collections::VecDeque;
 use std::error::Error;
 use std::io::Write;
 
-use iscsi_initiator::{Options, Remote, Session, discover};
-use iscsi_proto::url::IscsiUrl;
-use iscsi_proto::wire::lun::Lun;
-use vmthunder_volume::{Class, Span, Volume};
+use iscsi_initiator::{
+    Allocation, Bytes, Class, IscsiUrl, Lun, Options, Remote, Session, Span, Volume,
+};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let place = std::env::args().nth(1).ok_or("usage: copy URL | ADDRESS")?;
+    let url = std::env::args().nth(1).ok_or("usage: copy URL")?.parse()?;
+    run(&url, &mut std::io::stdout().lock()).await
+}
+
+/// Writes every byte of a unit.
+pub(crate) async fn run(url: &IscsiUrl, out: &mut impl Write) -> Result<(), Box<dyn Error>> {
     let options = Options::new("iqn.2025-01.io.vmthunder:example".parse()?);
-    match place.parse::<IscsiUrl>() {
-        Ok(url) if url.target().is_some() => copy(&url, options).await,
-        _ => list(&place, &options).await,
-    }
-}
-
-async fn list(address: &str, options: &Options) -> Result<(), Box<dyn Error>> {
-    for record in discover(address, options).await? {
-        println!("{} {:?}", record.name, record.addresses);
-    }
-    Ok(())
-}
-
-async fn copy(url: &IscsiUrl, options: Options) -> Result<(), Box<dyn Error>> {
     let session = Session::connect(url, options).await?;
-    let remote = Remote::attach(session.clone(), Lun::from_number(url.lun().unwrap_or(0))).await?;
-    let whole = remote.geometry().whole();
+    let unit = Remote::attach(session.clone(), Lun::from_number(url.lun().unwrap_or(0))).await?;
+    let end = unit.geometry().bytes();
     let mut at = 0;
-    while at < whole.end() {
-        let span = Span::new(at, PIECE_BYTES.min(whole.end() - at));
-        std::io::stdout().write_all(&remote.read(span, Class::Demand).await?)?;
-        at = span.end();
+    let mut flying = VecDeque::new();
+    while at < end || !flying.is_empty() {
+        while at < end && flying.len() < IN_FLIGHT {
+            let piece = Span::new(at, PIECE_BYTES.min(end - at));
+            // A task of its own: it makes way while an earlier piece is written.
+            flying.push_back(tokio::spawn(read(unit.clone(), piece)));
+            at = piece.end();
+        }
+        if let Some(piece) = flying.pop_front() {
+            out.write_all(&piece.await??)?;
+        }
     }
     session.close().await;
     Ok(())
 }
 
-const PIECE_BYTES: u64 = 8 * 1024 * 1024;
+async fn read(unit: Remote, piece: Span) -> Result<Bytes, iscsi_initiator::VolumeError> {
+    let (kind, run) = unit.allocation(piece).await?;
+    if kind == Allocation::Hole && run == piece {
+        let length = usize::try_from(piece.length()).unwrap_or(usize::MAX);
+        return Ok(vec![0; length].into());
+    }
+    unit.read(piece, Class::Demand).await
+}
+
+const IN_FLIGHT: usize = 8;
+const PIECE_BYTES: u64 = 1024 * 1024;

@@ -30,6 +30,19 @@ pub enum Error {
     /// The caller: more data than one command can carry.
     #[error("a command cannot carry so much data")]
     TooLong,
+    /// The caller: a command descriptor block of so many bytes; 6 to 16 can be sent.
+    #[error("a command descriptor block of {0} bytes cannot be sent: it has 6 to 16")]
+    CommandLength(usize),
+    /// The caller: the span does not lie inside the unit, or not on its block boundaries; or two buffers differ in length
+    /// that have to be equally long.
+    #[error("the span is outside the unit, or not aligned to its blocks")]
+    OutOfRange,
+    /// The caller: the unit cannot be written.
+    #[error("the unit is write protected")]
+    ReadOnly,
+    /// The caller: the unit does not know this command.
+    #[error("the unit does not support this")]
+    Unsupported,
     /// The caller: the session was closed.
     #[error("the session is closed")]
     Closed,
@@ -105,7 +118,9 @@ impl From<Error> for volume::Error {
             Error::QueueFull => Self::Busy,
             Error::Status { status, sense } => of_status(status, sense),
             Error::Changed | Error::Damaged | Error::Malformed => Self::Corrupt,
-            Error::BlockSize(_) => Self::Unsupported,
+            Error::BlockSize(_) | Error::Unsupported => Self::Unsupported,
+            Error::OutOfRange => Self::OutOfRange,
+            Error::ReadOnly => Self::ReadOnly,
             _ => Self::Unavailable,
         }
     }

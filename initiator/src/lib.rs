@@ -1,16 +1,64 @@
-//! An iSCSI initiator: reaches the logical units of any target as volumes.
+//! An iSCSI initiator (RFC 7143): reaches the logical units of any target, in pure Rust on tokio.
 //!
-//! [`discover()`] asks an address what targets it has. A [`Session`] is a handle on one target; it may be cloned and
-//! shared, reconnects by itself, repeats what can be repeated without harm, and follows redirections. A [`Remote`]
-//! is one logical unit of a session as a [`Volume`](vmthunder_volume::Volume). A unit that is not the same after a
-//! reconnect, by its size or its designators, answers nothing but errors from then on: content never mixes.
+//! - [`discover()`] asks an address what targets it has.
+//! - A [`Session`] is a handle on one target. It may be cloned and shared, reconnects by itself, repeats what can be
+//!   repeated without harm, and follows redirections.
+//! - A [`Remote`] is one logical unit of a session. It is a [`Volume`]: `read`, `write`, `flush`, `trim`, `allocation`;
+//!   beyond that it can [`write_zeroes`](Remote::write_zeroes), [`compare_and_write`](Remote::compare_and_write) and
+//!   [`write_through`](Remote::write_through).
+//! - Every other SCSI command goes through [`Session::execute`], and one that this crate does not know through
+//!   [`Session::execute_raw`].
 //!
-//! [`Credentials`] prove who the initiator is by CHAP, and can make the target prove itself, too; a URL may carry them
-//! as `user%secret@`.
+//! ```
+//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doctest/target.rs"));
+//! use iscsi_initiator::{Class, IscsiUrl, Lun, Options, Remote, Session, Span, Volume, discover};
 //!
-//! Nothing here panics on what a target sends.
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let address = serve_a_disk().await;
+//! let options = Options::new("iqn.2025-01.org.example:me".parse()?);
+//!
+//! // What is there? `address` is `host`, `host:port` or `[v6]:port`.
+//! for target in discover(&address, &options).await? {
+//!     println!("{} at {:?}", target.name, target.addresses);
+//! }
+//!
+//! // One unit of one target; a URL may carry a CHAP user, too: iscsi://user%secret@host/target/lun.
+//! let url: IscsiUrl = format!("iscsi://{address}/iqn.2025-01.org.example:disk/0").parse()?;
+//! let session = Session::connect(&url, options).await?;
+//! let disk = Remote::attach(session.clone(), Lun::from_number(0)).await?;
+//! assert_eq!(disk.geometry().bytes(), 8 << 20);
+//!
+//! // Offsets and lengths are in bytes, on block boundaries.
+//! let greeting = [b'x'; 512];
+//! disk.write(4096, greeting.to_vec().into()).await?;
+//! disk.flush().await?;
+//! let bytes = disk.read(Span::new(4096, 512), Class::Demand).await?;
+//! assert_eq!(bytes[..], greeting);
+//! session.close().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What can be relied on
+//!
+//! - Futures may be dropped at any time: the command ends without harm to the session. A write that was dropped may or may
+//!   not have happened, as on any disk.
+//! - Memory is bounded: at most [`Options::queue_limit`] commands of a session are under way, more wait for a place, and
+//!   reads and writes are cut to what the unit takes at once.
+//! - When the connection is lost, [`Reconnect`] says how it is made again, and [`Outage`] how long commands wait for it. Reads and writes are repeated, writes never over
+//!   a later one that was acknowledged; a command that would do harm twice ends with [`Error::Interrupted`].
+//! - A unit that is not the same after a reconnect, by its size or its designators, answers nothing but errors from then on:
+//!   content never mixes.
+//! - [`Credentials`] prove who the initiator is by CHAP, and can make the target prove itself, too.
+//! - Nothing here panics on what a target sends.
+//!
+//! The types of signatures come from `iscsi-proto` and `vmthunder-volume` and are exported here, so that neither need be a
+//! dependency of its own.
 #![forbid(unsafe_code)]
+#![deny(missing_docs)]
 
+mod commands;
 mod connection;
 mod dial;
 mod discover;
@@ -27,11 +75,30 @@ mod reset;
 mod session;
 mod status;
 
+pub use bytes::Bytes;
+pub use commands::{Comparison, RawCommand};
 pub use discover::discover;
 pub use error::Error;
-pub use iscsi_proto::login::{Account, Algorithm, InvalidSecret, Secret, UnusableChap};
-pub use iscsi_proto::name::IscsiName;
+pub use iscsi_proto::discovery::TargetRecord;
+pub use iscsi_proto::login::{
+    Account, Algorithm, DigestChoice, InvalidSecret, LoginStatus, Secret, UnusableChap,
+};
+pub use iscsi_proto::name::{IscsiName, NameError};
 pub use iscsi_proto::scsi::vpd::Designator;
+pub use iscsi_proto::scsi::{self, Command, Sense, Status};
+pub use iscsi_proto::session::{
+    Completion, DiscoverError, ManagementAnswer, Residual, SessionEnd, Transfer,
+};
+pub use iscsi_proto::url::{IscsiUrl, UrlError};
+pub use iscsi_proto::wire::lun::Lun;
 pub use options::{Credentials, Options, Outage, Reconnect};
 pub use remote::Remote;
 pub use session::Session;
+pub use vmthunder_volume::{
+    Allocation, BlockSize, Class, Error as VolumeError, Geometry, Span, Volume,
+};
+
+/// The example of the README is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use iscsi_proto::scsi::vpd::{self, BlockLimits, Designator, Provisioning};
-use iscsi_proto::scsi::{Command, ModeForm, PageControl, lba_status, unmap};
-use iscsi_proto::session::Transfer;
+use iscsi_proto::scsi::{Caching, Command, LbaRange, ModeForm, PageControl, lba_status, unmap};
+use iscsi_proto::session::{Completion, Transfer};
 use iscsi_proto::wire::lun::Lun;
 use vmthunder_volume as volume;
 use vmthunder_volume::{Allocation, BlockSize, Class, Geometry, Span, Volume, join};
 
+use crate::commands::Allowed;
 use crate::identity::{good, good_or_unknown};
 use crate::session::Pending;
 use crate::{Error, Session};
@@ -26,6 +27,7 @@ pub struct Remote {
     /// Bytes of one command, a whole number of blocks.
     part_bytes: u64,
     unmap: Option<UnmapLimits>,
+    allowed: Allowed,
     reports_allocation: bool,
 }
 
@@ -62,6 +64,7 @@ impl Remote {
         Ok(Self {
             part_bytes: part_bytes(&limits, block_size),
             unmap: unmap_limits(&limits, &provisioning),
+            allowed: Allowed::new(&limits, &provisioning),
             reports_allocation: provisioning.thin || provisioning.unmap,
             designators: identity.designators,
             session,
@@ -86,8 +89,13 @@ impl Remote {
         &self.session
     }
 
+    /// What further commands may say.
+    pub(crate) fn allowed(&self) -> Allowed {
+        self.allowed
+    }
+
     /// The first block of a span, and its blocks; spans of one command are short.
-    fn blocks(&self, span: Span) -> (u64, u32) {
+    pub(crate) fn blocks(&self, span: Span) -> (u64, u32) {
         let size = u64::from(self.geometry.block_size().bytes());
         (
             span.offset() / size,
@@ -136,7 +144,12 @@ impl Remote {
         Ok(join(done))
     }
 
-    async fn write_parts(&self, offset: u64, bytes: &Bytes) -> Result<(), Error> {
+    pub(crate) async fn write_parts(
+        &self,
+        offset: u64,
+        bytes: &Bytes,
+        caching: Caching,
+    ) -> Result<(), Error> {
         let mut parts = self.parts(Span::new(offset, bytes.len() as u64));
         let mut flying: VecDeque<Pending> = VecDeque::new();
         loop {
@@ -145,7 +158,8 @@ impl Remote {
             {
                 let (lba, blocks) = self.blocks(part);
                 let data = slice(bytes, part.offset() - offset, part.length());
-                let command = Command::write(lba, blocks);
+                let range = LbaRange::sixteen(lba, blocks);
+                let command = Command::Write { range, caching };
                 flying.push_back(
                     self.session
                         .start(self.lun, &command, Transfer::Write(data), Class::Demand)
@@ -160,11 +174,18 @@ impl Remote {
     }
 
     async fn command(&self, command: &Command, transfer: Transfer) -> Result<Bytes, Error> {
-        good(
-            self.session
-                .execute(self.lun, command, transfer, Class::Demand)
-                .await?,
-        )
+        good(self.execute(command, transfer).await?)
+    }
+
+    /// Carries a command of this unit out, whatever its status.
+    pub(crate) async fn execute(
+        &self,
+        command: &Command,
+        transfer: Transfer,
+    ) -> Result<Completion, Error> {
+        self.session
+            .execute(self.lun, command, transfer, Class::Demand)
+            .await
     }
 
     async fn unmap_parts(&self, span: Span, limits: UnmapLimits) -> Result<(), Error> {
@@ -191,13 +212,7 @@ impl Remote {
             allocation: LBA_STATUS_BYTES,
         };
         let completion = self
-            .session
-            .execute(
-                self.lun,
-                &command,
-                Transfer::Read(LBA_STATUS_BYTES),
-                Class::Demand,
-            )
+            .execute(&command, Transfer::Read(LBA_STATUS_BYTES))
             .await?;
         let Some(bytes) = good_or_unknown(completion)? else {
             return Ok((Allocation::Mapped, span));
@@ -235,7 +250,7 @@ impl Volume for Remote {
         self.geometry.check(Span::new(offset, bytes.len() as u64))?;
         match self.read_only {
             true => Err(volume::Error::ReadOnly),
-            false => Ok(self.write_parts(offset, &bytes).await?),
+            false => Ok(self.write_parts(offset, &bytes, Caching::default()).await?),
         }
     }
 
@@ -321,7 +336,7 @@ fn allocation_of(provisioning: lba_status::Provisioning) -> Allocation {
 }
 
 /// A span in pieces of at most `most` bytes.
-fn cut(span: Span, most: u64) -> impl Iterator<Item = Span> {
+pub(crate) fn cut(span: Span, most: u64) -> impl Iterator<Item = Span> {
     let mut at = span.offset();
     std::iter::from_fn(move || {
         let part = Span::new(at, most.min(span.end() - at));

@@ -192,14 +192,23 @@ impl Session {
         transfer: Transfer,
         class: Class,
     ) -> Result<Pending, Error> {
+        self.submit(lun, command.cdb(), Repeat::of(command), transfer, class)
+            .await
+    }
+
+    /// Submits the bytes of a command.
+    pub(crate) async fn submit(
+        &self,
+        lun: Lun,
+        cdb: [u8; 16],
+        repeat: Repeat,
+        transfer: Transfer,
+        class: Class,
+    ) -> Result<Pending, Error> {
         let place = self.place(class).await?;
         let (reply, answer) = oneshot::channel();
-        let request = Request {
-            lun,
-            cdb: command.cdb(),
-            transfer,
-        };
-        let job = Job::new(request, Repeat::of(command), reply, place);
+        let request = Request { lun, cdb, transfer };
+        let job = Job::new(request, repeat, reply, place);
         self.orders
             .send(Order::Run(job))
             .map_err(|_| Error::Closed)?;
