@@ -43,7 +43,7 @@ impl RawCommand {
         }
         Ok(Self {
             cdb: padded,
-            repeat: Repeat::Never,
+            repeat: Repeat::UNKNOWN,
         })
     }
 

@@ -92,8 +92,8 @@ pub(crate) enum Repeat {
     Always,
     /// It changes these blocks, up to but without the last: never after a later change of them was acknowledged.
     Changes { first: u64, end: u64 },
-    /// Nobody knows.
-    Never,
+    /// Never: carried out twice it fails, or does something else. It may change these blocks.
+    Never { first: u64, end: u64 },
 }
 
 impl Repeat {
@@ -107,16 +107,18 @@ impl Repeat {
             Command::WriteSame(same) if same.range.blocks() != 0 => {
                 Self::blocks(same.range.lba(), same.range.blocks())
             }
-            // Carried out twice they fail, or do something else: a comparison meets its own blocks, a key is gone.
-            Command::CompareAndWrite { .. }
-            | Command::ExtendedCopy { .. }
-            | Command::Sanitize { .. }
-            | Command::ModeSelect { .. }
+            // It would meet its own blocks.
+            Command::CompareAndWrite { lba, blocks, .. } => {
+                Self::blocks(*lba, (*blocks).into()).forbidden()
+            }
+            Command::ExtendedCopy { .. } | Command::Sanitize { .. } => Self::UNKNOWN,
+            // A key or a reservation is gone, or is another's by then.
+            Command::ModeSelect { .. }
             | Command::Reserve { .. }
             | Command::Release { .. }
             | Command::PersistentReserveOut { .. }
             | Command::StartStopUnit { .. }
-            | Command::PreventAllowMediumRemoval { .. } => Self::Never,
+            | Command::PreventAllowMediumRemoval { .. } => Self::Never { first: 0, end: 0 },
             // Its blocks are in the parameter list, or reach to the end: any change may overlap.
             change if change.alters_medium() => Self::Changes {
                 first: 0,
@@ -126,17 +128,35 @@ impl Repeat {
         }
     }
 
+    /// A command that may do anything.
+    pub(crate) const UNKNOWN: Self = Self::Never {
+        first: 0,
+        end: u64::MAX,
+    };
+
+    /// The same blocks, and not again.
+    pub(crate) fn forbidden(self) -> Self {
+        let (first, end) = self.changed();
+        Self::Never { first, end }
+    }
+
+    /// True if it must not be sent again.
+    pub(crate) fn is_never(self) -> bool {
+        matches!(self, Self::Never { .. })
+    }
+
     /// True if both change some block.
     pub(crate) fn overlaps(self, other: Self) -> bool {
-        match (self, other) {
-            (
-                Self::Changes { first, end },
-                Self::Changes {
-                    first: other_first,
-                    end: other_end,
-                },
-            ) => first < other_end && other_first < end,
-            _ => false,
+        let (first, end) = self.changed();
+        let (other_first, other_end) = other.changed();
+        first.max(other_first) < end.min(other_end)
+    }
+
+    /// The blocks that it changes, up to but without the last.
+    fn changed(self) -> (u64, u64) {
+        match self {
+            Self::Always => (0, 0),
+            Self::Changes { first, end } | Self::Never { first, end } => (first, end),
         }
     }
 
@@ -170,12 +190,22 @@ mod tests {
             anchor: false,
             parameter_length: 24
         })));
-        assert!(!Repeat::Never.overlaps(Repeat::Never));
+        let start = Command::StartStopUnit {
+            start: true,
+            load_eject: false,
+            immediate: false,
+            power_condition: 0,
+        };
+        assert!(!of(0, 8).overlaps(Repeat::of(&start)));
+        assert!(Repeat::of(&start).is_never());
+        assert!(of(0, 8).overlaps(Repeat::UNKNOWN));
         let compare = Command::CompareAndWrite {
             lba: 7,
             blocks: 1,
             caching: Caching::default(),
         };
-        assert_eq!(Repeat::of(&compare), Repeat::Never);
+        assert!(Repeat::of(&compare).is_never());
+        assert!(of(0, 8).overlaps(Repeat::of(&compare)));
+        assert!(!of(8, 8).overlaps(Repeat::of(&compare)));
     }
 }

@@ -8,7 +8,6 @@ use iscsi_proto::session::SessionEnd;
 use tokio::time::Instant;
 
 use crate::connection::Connection;
-use crate::job::Repeat;
 use crate::link::Link;
 use crate::{Error, Outage};
 
@@ -24,7 +23,7 @@ impl Link {
                 continue;
             };
             job.in_doubt = true;
-            if job.repeat == Repeat::Never {
+            if job.repeat.is_never() {
                 self.answer(number, Err(Error::Interrupted));
             } else {
                 self.queue.insert(number);

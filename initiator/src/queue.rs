@@ -109,11 +109,9 @@ impl Link {
 
     /// A change was acknowledged: older changes of the same blocks must not be repeated any more.
     fn supersede(&mut self, number: u64, lun: Lun, change: Repeat) {
-        if matches!(change, Repeat::Changes { .. }) {
-            for (_, older) in self.jobs.range_mut(..number) {
-                if older.request.lun == lun && older.repeat.overlaps(change) {
-                    older.repeat = Repeat::Never;
-                }
+        for (_, older) in self.jobs.range_mut(..number) {
+            if older.request.lun == lun && older.repeat.overlaps(change) {
+                older.repeat = older.repeat.forbidden();
             }
         }
     }
@@ -147,16 +145,18 @@ impl Job {
     fn asks_again(&mut self, outcome: &Outcome) -> bool {
         match outcome {
             // It may have been carried out in part.
-            Outcome::Aborted if self.repeat != Repeat::Never => {
+            Outcome::Aborted if !self.repeat.is_never() => {
                 self.in_doubt = true;
                 true
             }
+            // It was carried out; only what it read was lost.
+            Outcome::Damaged => !self.repeat.is_never(),
             outcome => asks_again(outcome),
         }
     }
 
     /// True if it may have been carried out, and must not be carried out again.
     fn is_superseded(&self) -> bool {
-        self.in_doubt && self.repeat == Repeat::Never
+        self.in_doubt && self.repeat.is_never()
     }
 }

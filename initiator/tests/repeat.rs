@@ -3,12 +3,17 @@
 mod harness;
 #[path = "harness/script.rs"]
 mod script;
+#[path = "harness/unit.rs"]
+mod unit;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use harness::{attach, options, soon};
-use iscsi_initiator::Remote;
+use iscsi_initiator::{Class, Comparison, Lun, RawCommand, Remote, Transfer, Volume, VolumeError};
+use iscsi_proto::scsi::vpd::BlockLimits;
 use script::{Verdict, scripted};
-use vmthunder_volume::{Error as VolumeError, Volume};
+use unit::Unit;
 
 /// A block full of one byte.
 fn block(byte: u8) -> Bytes {
@@ -76,4 +81,49 @@ async fn a_write_is_not_repeated_over_a_later_one_that_was_acknowledged() {
         journal,
         [(0, 1, 0xa1), (0, 2, 0xb1), (0, 1, 0xa2), (1, 2, 0xb1)]
     );
+}
+
+/// COMPARE AND WRITE, and what came as bytes, are changes like any other: an earlier write of these blocks that was not
+/// answered must not come back over them.
+#[tokio::test]
+async fn a_write_is_not_repeated_over_a_later_comparison() {
+    for raw in [false, true] {
+        let unit = Arc::new(Unit {
+            limits: BlockLimits {
+                maximum_compare_and_write: 1,
+                ..BlockLimits::default()
+            },
+            ..Unit::new(64)
+        });
+        let remote = soon(attach(&unit.serve().await, options())).await;
+        // Its answer is kept back, and lost with the connection.
+        *unit.silent.lock().expect("no panic") = 1;
+        let old = write(&remote, 1, 0xa1);
+        let arrived = async {
+            while unit.came().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        soon(arrived).await;
+        if raw {
+            let vendor = RawCommand::new(&[0xc1, 0, 0, 0, 0, 0]).expect("six bytes");
+            let session = remote.session();
+            soon(session.execute_raw(Lun::default(), vendor, Transfer::None, Class::Demand))
+                .await
+                .expect("an answer");
+        } else {
+            let compared = soon(remote.compare_and_write(512, &block(0xa1), &block(0xa2))).await;
+            assert_eq!(compared.expect("an answer"), Comparison::Written);
+        }
+        *unit.cuts.lock().expect("no panic") = 1;
+        soon(remote.write(2 * 512, block(0xb1)))
+            .await
+            .expect("written");
+        assert!(matches!(
+            soon(old).await.expect("no panic"),
+            Err(VolumeError::Unavailable)
+        ));
+        let writes = unit.came().iter().filter(|(code, _)| *code == 0x8a).count();
+        assert_eq!(writes, 3, "the old one once, the last one twice");
+    }
 }

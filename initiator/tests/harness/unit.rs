@@ -1,5 +1,7 @@
 //! A unit in memory that knows as much as a test lets it, behind a target of its own.
 
+#![allow(dead_code, reason = "no test uses all of it")]
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -27,6 +29,8 @@ pub(crate) struct Unit {
     pub(crate) came: Mutex<Vec<(Vec<u8>, usize)>>,
     /// The next so many of them are not answered: the wire is cut instead.
     pub(crate) cuts: Mutex<u32>,
+    /// The next so many of them are carried out and never answered.
+    pub(crate) silent: Mutex<u32>,
 }
 
 impl Unit {
@@ -42,6 +46,7 @@ impl Unit {
             ),
             came: Mutex::default(),
             cuts: Mutex::default(),
+            silent: Mutex::default(),
         }
     }
 
@@ -223,12 +228,20 @@ impl Actor {
             Ok(command) => self.unit.change(command, data),
             Err(_) => Response::written(u32::try_from(data.len()).expect("short")),
         };
-        let mut cuts = self.unit.cuts.lock().expect("no panic");
-        if *cuts > 0 {
-            *cuts -= 1;
+        if count_down(&self.unit.cuts) {
             return true;
         }
-        session.complete(task, response);
+        if !count_down(&self.unit.silent) {
+            session.complete(task, response);
+        }
         false
     }
+}
+
+/// True so many times as it was set to.
+fn count_down(times: &Mutex<u32>) -> bool {
+    let mut left = times.lock().expect("no panic");
+    let more = *left > 0;
+    *left = left.saturating_sub(1);
+    more
 }
