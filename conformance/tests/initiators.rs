@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use futures::StreamExt as _;
 use iscsi_conformance::Outcome;
 use iscsi_conformance::initiator::{Drill, SessionKind, drills};
+use stumbling::lawful::HABITS;
 use stumbling::{Fault, faults, judged, judged_in_haste};
 
 /// How many initiators are judged together.
@@ -85,6 +86,28 @@ async fn every_drill_notices_the_fault_that_breaks_its_rule() {
     }
     assert!(missed.is_empty(), "not noticed:\n{}", missed.join("\n"));
     println!("{} drills, {caught} faults, every one noticed", all.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_accused_for_a_lawful_habit() {
+    let all = drills();
+    let runs = HABITS.iter().map(|habit| {
+        let drill = all.iter().find(|drill| drill.rule.name == habit.drill);
+        let drill = drill.unwrap_or_else(|| panic!("no drill is called {}", habit.drill));
+        async move { (habit, judged(drill, Some(habit.saboteur)).await) }
+    });
+    let mut runs = futures::stream::iter(runs).buffer_unordered(AT_ONCE);
+    let mut accused = Vec::new();
+    while let Some((habit, judged)) = runs.next().await {
+        println!(
+            "{}: {}: {:?} {}",
+            habit.drill, habit.name, judged.outcome, judged.detail
+        );
+        if judged.outcome == Outcome::Failed {
+            accused.push(format!("{}: {judged:#?}", habit.name));
+        }
+    }
+    assert!(accused.is_empty(), "accused:\n{}", accused.join("\n"));
 }
 
 #[test]

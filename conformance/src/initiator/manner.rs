@@ -17,8 +17,8 @@ pub(crate) struct Manner {
     pub(crate) asks: &'static [(&'static str, &'static str)],
     /// Of the keys to ask the first one alone that the initiator did not offer itself.
     pub(crate) asks_one: bool,
-    /// Declares its MaxRecvDataSegmentLength twice, which no target may.
-    pub(crate) repeats_itself: bool,
+    /// Keys that the target sends with its second answer of the operational stage.
+    pub(crate) afterwards: &'static [(&'static str, &'static str)],
     /// Looks whether the initiator waits for answers, before it gives them.
     pub(crate) dawdles: bool,
     /// A Data-In without data precedes the others.
@@ -59,7 +59,7 @@ impl Manner {
         declares: &[],
         asks: &[],
         asks_one: false,
-        repeats_itself: false,
+        afterwards: &[],
         dawdles: false,
         empty_first: false,
         reluctance: 0,

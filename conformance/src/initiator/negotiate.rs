@@ -21,7 +21,8 @@ pub(crate) struct Negotiation {
     pub(crate) open: Vec<&'static str>,
     /// How often the initiator said nothing about them.
     ignored: u32,
-    repeated: bool,
+    /// True once the target has said what it says afterwards.
+    spoke_again: bool,
 }
 
 impl Negotiation {
@@ -35,7 +36,7 @@ impl Negotiation {
             reluctance: [manner.reluctance; 2],
             open: Vec::new(),
             ignored: 0,
-            repeated: !manner.repeats_itself,
+            spoke_again: manner.afterwards.is_empty(),
         }
     }
 
@@ -65,8 +66,14 @@ impl Negotiation {
         }
         if asked.stage() == OPERATIONAL && !std::mem::replace(&mut self.declared, true) {
             self.declare(&mut keys);
-        } else if self.declared && !std::mem::replace(&mut self.repeated, true) {
-            keys.set("MaxRecvDataSegmentLength", "16384");
+        } else if self.declared && !std::mem::replace(&mut self.spoke_again, true) {
+            for (key, value) in self.manner.afterwards {
+                keys.set(key, value);
+                // A declaration has no answer.
+                if *key != "MaxRecvDataSegmentLength" {
+                    self.open.push(key);
+                }
+            }
         }
         keys
     }
@@ -95,7 +102,7 @@ impl Negotiation {
         if !self.open.is_empty() && self.ignored < MOST_IGNORED {
             return false;
         }
-        if self.declared && !self.repeated {
+        if self.declared && !self.spoke_again {
             return false;
         }
         let left = self.reluctance.get_mut(usize::from(stage));

@@ -4,6 +4,7 @@
 #[path = "../broken/edit.rs"]
 pub(crate) mod edit;
 pub(crate) mod faults;
+pub(crate) mod lawful;
 #[allow(dead_code, reason = "written for broken targets, too")]
 #[path = "../broken/proxy.rs"]
 mod proxy;

@@ -80,6 +80,8 @@ async fn longest(stage: &mut Stage) -> Verdict {
     stage.watch(&manner, missing, look).await
 }
 
+/// Such a PDU "should be avoided", but an initiator "MUST be able to properly receive" it (RFC 7143 §11.7.7); and it counts,
+/// for DataSN advances by 1 with each Data-In PDU (§4.2.2.4), not with each that has data.
 async fn empty(stage: &mut Stage) -> Verdict {
     let manner = Manner {
         empty_first: true,
@@ -88,6 +90,9 @@ async fn empty(stage: &mut Stage) -> Verdict {
     reads(stage, &manner, 1).await
 }
 
+/// An initiator need not look for all that a target may do wrong, "unless this document requires it" (RFC 7143 §7.10);
+/// a DataSN out of order it MUST treat like a digest error, whether there are digests or not (§7.9). Whatever keeps its
+/// user from taking the read for good is enough: §7.8 has it ask again or fail, and allows to begin anew.
 async fn gap(stage: &mut Stage) -> Verdict {
     spoiled(stage, &Manner::PLAIN, Spoil::Gap).await
 }

@@ -7,7 +7,9 @@ use iscsi_proto::wire::{Header, Pdu};
 use tokio::time::Instant;
 
 use crate::check::{Finding, Verdict, ensure, skip, violation};
-use crate::initiator::caller::{Caller, behind_its_length, cmd_sn, is_numbered};
+use crate::initiator::caller::{
+    Caller, after, behind_its_length, cmd_sn, exp_stat_sn, is_numbered,
+};
 use crate::initiator::drill::drills;
 use crate::initiator::drills::numbering::{acknowledges_all, is_command};
 use crate::initiator::manner::Manner;
@@ -194,6 +196,9 @@ async fn counts(stage: &mut Stage) -> Verdict {
     acknowledges_all(stage, 1, true, |_| true).await
 }
 
+/// The gap has to be closed "in order to continue to use the session" (RFC 7143 §7.3), and no time is set for it: whoever
+/// sends nothing more has kept the rule so far, and an abort when the command's timer runs out closes the gap. Whoever
+/// goes on sending commands, having seen the Reject (its ExpStatSN tells), has not.
 async fn rejected(stage: &mut Stage) -> Verdict {
     let is_read = |pdu: &Pdu| matches!(&pdu.header, Header::ScsiCommand(command) if read_of(&command.cdb).is_some());
     let (mut caller, read) = stage
@@ -201,10 +206,14 @@ async fn rejected(stage: &mut Stage) -> Verdict {
         .await?;
     let missing = cmd_sn(&read).unwrap_or_default();
     caller.reject(&read, COMMAND_NOT_SUPPORTED).await;
-    let deadline = Instant::now() + caller.scene.patience;
+    let told = caller.stat_sn;
+    let mut deadline = None;
     let mut waiting = Vec::new();
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
+        let now = Instant::now();
+        let left = deadline.map_or(UNTIL_IT_LEAVES, |deadline: Instant| {
+            deadline.saturating_duration_since(now)
+        });
         match caller.reaction(left, |_| true).await {
             Heard::Pdu(pdu) if closes_gap(&pdu, missing) => {
                 let aborted = matches!(pdu.header, Header::TaskManagementRequest(_));
@@ -215,10 +224,16 @@ async fn rejected(stage: &mut Stage) -> Verdict {
                 break;
             }
             // In order behind the gap.
-            Heard::Pdu(pdu) if is_numbered(&pdu) => waiting.push(pdu),
+            Heard::Pdu(pdu) if is_numbered(&pdu) => {
+                if !after(told, exp_stat_sn(&pdu)) {
+                    deadline = deadline.or(Some(now + caller.scene.patience));
+                }
+                waiting.push(pdu);
+            }
             Heard::Pdu(pdu) => caller.serve(pdu).await,
             Heard::Silence => violation!(
-                "CmdSN {missing} was rejected and is still missing, and {} later commands wait for it",
+                "the session is used on after the Reject of CmdSN {missing}, which is still missing {} s later: {} later commands wait for it",
+                caller.scene.patience.as_secs_f32(),
                 waiting.len()
             ),
             _ => break,
@@ -243,6 +258,8 @@ fn is_logout(pdu: &Pdu) -> bool {
     matches!(pdu.header, Header::LogoutRequest(_))
 }
 
+/// Longer than any visit.
+const UNTIL_IT_LEAVES: Duration = Duration::from_secs(600);
 /// Parameter3 of the messages that ask for something.
 const GRACE: Duration = Duration::from_secs(2);
 /// What was sent before a message was read arrives within this time.

@@ -92,6 +92,20 @@ pub(crate) const FAULTS: &[Fault] = &[
         },
     ),
     fault(
+        "nop.behind-unanswered",
+        "what follows a NOP-Out without a tag is lost",
+        || {
+            let mut lost = false;
+            edit::swallow_requests(move |pdu| {
+                let Header::NopOut(nop) = &pdu.header else {
+                    return false;
+                };
+                let untagged = nop.initiator_task_tag.get() == RESERVED_TAG;
+                std::mem::replace(&mut lost, untagged) && !untagged
+            })
+        },
+    ),
+    fault(
         "nop.unnumbered",
         "a NOP-Out without a tag is counted",
         || {

@@ -6,11 +6,11 @@ mod data_out;
 mod discovery;
 mod leaving;
 mod login;
-mod login_keys;
+pub(super) mod login_keys;
 mod login_status;
 mod nop;
 mod notices;
-mod numbering;
+pub(super) mod numbering;
 mod statuses;
 
 use super::Fault;

@@ -174,7 +174,7 @@ fn cmd_sns(mut edit: impl FnMut(&Pdu, u32) -> u32 + Send + 'static) -> Saboteur 
     })
 }
 
-fn exp_stat_sns(mut edit: impl FnMut(u32) -> u32 + Send + 'static) -> Saboteur {
+pub(crate) fn exp_stat_sns(mut edit: impl FnMut(u32) -> u32 + Send + 'static) -> Saboteur {
     edit::requests(move |pdu| {
         if !matches!(pdu.header, Header::LoginRequest(_)) {
             change(pdu, 28, &mut edit);
