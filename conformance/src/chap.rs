@@ -11,6 +11,7 @@ use crate::check::{Finding, violation};
 use crate::keys::Keys;
 use crate::login::{OPERATIONAL, SECURITY, Talk};
 use crate::subject::Credentials;
+use crate::words;
 
 /// The hash of identifier, secret and challenge; `None` for an algorithm that nobody registered.
 pub(crate) fn respond(
@@ -80,8 +81,8 @@ impl Challenge {
             keys.get("CHAP_C").and_then(decode),
         ) else {
             violation!(
-                "CHAP_A, CHAP_I and CHAP_C are the answer to CHAP_A; what came is {:?}",
-                keys.0
+                "CHAP_A, CHAP_I and CHAP_C are the answer to CHAP_A; what came is {}",
+                words::keys(keys)
             );
         };
         Ok(Self {

@@ -55,6 +55,7 @@ mod subject;
 mod texts;
 mod waivers;
 mod wire;
+mod words;
 
 pub use check::{Check, Effect, Level, Rule};
 pub use checks::all;

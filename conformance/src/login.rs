@@ -10,6 +10,7 @@ use crate::keys::Keys;
 use crate::session::Session;
 use crate::subject::{Credentials, Subject};
 use crate::wire::{Heard, Wire};
+use crate::words;
 
 /// The security negotiation stage.
 pub(crate) const SECURITY: u8 = 0;
@@ -226,9 +227,11 @@ impl Talk {
             _ if first.moves_to(OPERATIONAL) => Ok(()),
             (Some("CHAP"), Some(account)) => chap::prove(self, &account).await,
             (Some("None"), _) => self.insist().await,
-            (method, _) => {
-                violation!("AuthMethod={method:?} is the answer, and the login does not move on")
+            (Some(method), _) => {
+                let method = words::quoted(method);
+                violation!("AuthMethod={method} is the answer, and the login does not move on")
             }
+            (None, _) => violation!("AuthMethod is not answered, and the login does not move on"),
         }
     }
 

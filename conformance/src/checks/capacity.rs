@@ -8,6 +8,7 @@ use crate::bench::Bench;
 use crate::check::{Finding, Verdict, checks, ensure, violation};
 use crate::fields::Fields;
 use crate::session::{Session, Task};
+use crate::words;
 
 checks! {
     "capacity.ten.length", "SBC-3 §5.15", Must, Reads,
@@ -338,7 +339,8 @@ fn holds_own(session: &Session, list: &[u64]) -> Verdict {
         |lun: &u64| *lun == own.0 || own.number().is_some() && Lun(*lun).number() == own.number();
     ensure!(
         list.iter().any(named),
-        "logical unit {own} is not among {list:x?}"
+        "logical unit {own} is not among {}",
+        words::list(list.iter().map(|lun| Lun(*lun)))
     );
     Ok(())
 }

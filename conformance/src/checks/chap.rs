@@ -9,6 +9,7 @@ use crate::keys::Keys;
 use crate::login::{Answer, FULL_FEATURE, OPERATIONAL, Refusal, SECURITY, Talk};
 use crate::subject::Credentials;
 use crate::wire::Heard;
+use crate::words;
 
 checks! {
     "chap.md5", "RFC 7143 §12.1.3", Must, Reads,
@@ -148,7 +149,10 @@ pub(super) fn expect_refusal(refusal: &Refusal, what: &str, statuses: &[u16]) ->
     match refusal {
         Refusal::Status(status) if statuses.contains(status) => Ok(()),
         Refusal::Status(status) => {
-            violation!("{what} is refused with status {status:04x} instead of {statuses:04x?}")
+            violation!(
+                "{what} is refused with status {status:04x} instead of {}",
+                words::list(statuses.iter().map(|status| format!("{status:04x}")))
+            )
         }
         Refusal::None(answer) if answer.header.flags & 0x80 != 0 => {
             violation!("{what} is taken for a proof: the stage changes")
@@ -251,7 +255,10 @@ async fn order(bench: &Bench) -> Verdict {
         }
     }
     let [first, second, ..] = known.as_slice() else {
-        skip!("the target knows no two algorithms: {known:?}");
+        skip!(
+            "the target knows no two algorithms: of those of the suite {}",
+            words::list(&known)
+        );
     };
     for (first, second) in [(first, second), (second, first)] {
         let (mut talk, _) = chosen(bench).await?;

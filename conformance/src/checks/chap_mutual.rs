@@ -11,6 +11,7 @@ use crate::keys::Keys;
 use crate::login::{OPERATIONAL, Refusal};
 use crate::subject::Credentials;
 use crate::wire::Heard;
+use crate::words;
 
 checks! {
     "chap.mutual.response", "RFC 7143 §12.1.3", Must, Reads,
@@ -81,8 +82,8 @@ async fn challenge_target(
     let (Some(name), Some(response)) = (answer.keys.get("CHAP_N"), answer.keys.get("CHAP_R"))
     else {
         violation!(
-            "{what} is not answered with CHAP_N and CHAP_R: {:?}",
-            answer.keys.0
+            "{what} is not answered with CHAP_N and CHAP_R: {}",
+            words::keys(&answer.keys)
         );
     };
     ensure!(
@@ -192,7 +193,10 @@ async fn unasked(bench: &Bench) -> Verdict {
     let keys = proof(&own, &challenge)?;
     let answer = match attempt(&mut talk, Some(OPERATIONAL), &keys).await? {
         Refusal::None(answer) => answer,
-        other => violation!("the right proof is refused: {other:?}"),
+        Refusal::Status(status) => {
+            violation!("the right proof is refused with status {status:04x}")
+        }
+        Refusal::Closed => violation!("the right proof closes the connection"),
     };
     for key in ["CHAP_N", "CHAP_R"] {
         ensure!(

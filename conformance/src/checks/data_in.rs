@@ -100,7 +100,8 @@ fn data_ins(reply: &Reply) -> impl Iterator<Item = (&DataIn, &Pdu)> {
 fn settled(session: &Session, key: &str, most: u32) -> Verdict {
     match session.answers.number(key) {
         Some(number) if number <= most => Ok(()),
-        answer => skip!("{key}={most} is answered with {answer:?}"),
+        Some(number) => skip!("{key}={most} is answered with {number}"),
+        None => skip!("{key}={most} is not answered with a number"),
     }
 }
 

@@ -7,6 +7,7 @@ use crate::bench::Bench;
 use crate::check::{Finding, Verdict, checks, ensure, skip};
 use crate::fields::Fields;
 use crate::session::{Session, Task};
+use crate::words;
 
 checks! {
     "inquiry.standard.length", "SPC-3 §6.4.2", Must, Reads,
@@ -299,13 +300,14 @@ pub(super) async fn standard_data(session: &mut Session) -> Result<Bytes, Findin
 fn left_aligned(name: &str, text: &[u8]) -> Verdict {
     ensure!(
         text.iter().all(|byte| (0x20..0x7f).contains(byte)),
-        "{name} holds bytes that are no printable ASCII: {text:02x?}"
+        "{name} holds bytes that are no printable ASCII: {}",
+        words::hex(text)
     );
     let blank = text.iter().all(|byte| *byte == b' ');
     ensure!(
         blank || text.first() != Some(&b' '),
-        "{name} is not left-aligned: {:?}",
-        String::from_utf8_lossy(text)
+        "{name} is not left-aligned: {}",
+        words::quoted(&String::from_utf8_lossy(text))
     );
     Ok(())
 }

@@ -12,6 +12,7 @@ use crate::keys::Keys;
 use crate::login::{FULL_FEATURE, Login, OPERATIONAL, Refusal, SECURITY, Talk};
 use crate::session::Task;
 use crate::wire::Heard;
+use crate::words;
 
 checks! {
     "login.headers.itt", "RFC 7143 §11.12", Must, Reads,
@@ -135,9 +136,9 @@ async fn isid(bench: &Bench) -> Verdict {
     for response in responses {
         ensure!(
             response.isid == talk.login.isid,
-            "ISID {:02x?} in the response to {:02x?}",
-            response.isid,
-            talk.login.isid
+            "ISID {} in the response to {}",
+            words::hex(&response.isid),
+            words::hex(&talk.login.isid)
         );
     }
     Ok(())
@@ -314,9 +315,9 @@ async fn reserved(bench: &Bench) -> Verdict {
         );
         ensure!(
             header.reserved_20 == [0; 4] && header.reserved_38 == [0; 10],
-            "bytes 20 to 23 are {:02x?}, bytes 38 to 47 are {:02x?}",
-            header.reserved_20,
-            header.reserved_38
+            "bytes 20 to 23 are {}, bytes 38 to 47 are {}",
+            words::hex(&header.reserved_20),
+            words::hex(&header.reserved_38)
         );
     }
     Ok(())

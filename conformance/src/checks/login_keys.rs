@@ -7,6 +7,7 @@ use crate::bench::Bench;
 use crate::check::{Finding, Verdict, checks, ensure, skip};
 use crate::keys::Keys;
 use crate::login::{FULL_FEATURE, OPERATIONAL, SECURITY, Talk};
+use crate::words;
 
 checks! {
     "login.keys.unknown", "RFC 7143 §6.2", Must, Reads,
@@ -247,8 +248,8 @@ async fn send_targets(bench: &Bench) -> Verdict {
     };
     ensure!(
         answers.get("TargetName").is_none() && answers.get("TargetAddress").is_none(),
-        "SendTargets=All in a login is answered by {:?}",
-        answers.0
+        "SendTargets=All in a login is answered by {}",
+        words::keys(&answers)
     );
     Ok(())
 }
@@ -283,8 +284,8 @@ fn ensure_portal_group(keys: &Keys) -> Verdict {
     let value = keys.get("TargetPortalGroupTag");
     let Some(value) = value else {
         return Err(Finding::Violation(format!(
-            "the first response has no TargetPortalGroupTag; it says {:?}",
-            keys.0
+            "the first response has no TargetPortalGroupTag; it says {}",
+            words::keys(keys)
         )));
     };
     // A binary-value may be a base64-constant (RFC 7143 §6.1).

@@ -9,6 +9,7 @@ use crate::bench::Bench;
 use crate::check::{Finding, Verdict, checks, ensure, skip, violation};
 use crate::keys::Keys;
 use crate::login::{Answer, OPERATIONAL, Refusal, SECURITY, Talk};
+use crate::words;
 
 checks! {
     "login.text.continue-empty", "RFC 7143 §6.2", Must, Reads,
@@ -130,8 +131,8 @@ async fn spans_pdus(bench: &Bench) -> Verdict {
     talk.expect_success(&answer)?;
     ensure!(
         answer.keys.get("AuthMethod").is_some(),
-        "AuthMethod was proposed in pieces, and the answer to the last piece is {:?}",
-        answer.keys.0
+        "AuthMethod was proposed in pieces, and the answer to the last piece is {}",
+        words::keys(&answer.keys)
     );
     Ok(())
 }
@@ -149,8 +150,8 @@ async fn spans_pdus_again(bench: &Bench) -> Verdict {
     // 65 would not be admissible, so a target that takes the pieces for texts has no number here.
     ensure!(
         burst.is_some_and(|burst| (512..=65536).contains(&burst)) && r2ts == Some(1),
-        "MaxBurstLength=65536 and MaxOutstandingR2T=1 were proposed in two pieces, and the answer is {:?}",
-        answer.keys.0
+        "MaxBurstLength=65536 and MaxOutstandingR2T=1 were proposed in two pieces, and the answer is {}",
+        words::keys(&answer.keys)
     );
     Ok(())
 }

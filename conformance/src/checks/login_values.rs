@@ -5,6 +5,7 @@ use crate::bench::Bench;
 use crate::check::{Finding, Verdict, checks, ensure, violation};
 use crate::keys::Keys;
 use crate::login::{FULL_FEATURE, OPERATIONAL, Refusal};
+use crate::words;
 
 checks! {
     "login.values.initial-r2t", "RFC 7143 §13.10", Must, Reads,
@@ -316,13 +317,14 @@ async fn first_above_max(bench: &Bench) -> Verdict {
         return Ok(());
     }
     // The values are held against each other when all are there (RFC 7143 §6.2): the stage may still fail to end.
-    let answered = answer.keys.0.clone();
+    let answered = answer.keys.clone();
     match go_on(bench, talk, OPERATIONAL, answer).await {
         Err(Finding::Violation(_)) => Ok(()),
         Err(other) => Err(other),
         Ok(_) => violation!(
-            "{} is answered by {answered:?}, and the full feature phase begins",
-            spelled(&keys)
+            "{} is answered by {}, and the full feature phase begins",
+            spelled(&keys),
+            words::keys(&answered)
         ),
     }
 }

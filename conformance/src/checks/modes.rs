@@ -11,6 +11,7 @@ use crate::check::{Finding, Verdict, checks, ensure, skip};
 use crate::fields::Fields;
 use crate::management::write_10;
 use crate::session::{Reply, Session, Task};
+use crate::words;
 
 checks! {
     "modes.six.length", "SPC-3 §7.4.3", Must, Reads,
@@ -234,9 +235,9 @@ async fn agree(bench: &Bench) -> Verdict {
     let (six, ten) = (Form::Six.take_apart(&six)?, Form::Ten.take_apart(&ten)?);
     ensure!(
         six.pages == ten.pages,
-        "MODE SENSE (6) brings {:02x?}, MODE SENSE (10) {:02x?}",
-        six.pages,
-        ten.pages
+        "MODE SENSE (6) brings {}, MODE SENSE (10) {}",
+        words::hex(&six.pages.concat()),
+        words::hex(&ten.pages.concat())
     );
     ensure!(
         six.specific == ten.specific,

@@ -11,6 +11,7 @@ use crate::bench::Bench;
 use crate::check::{Finding, Verdict, checks, ensure, skip, violation};
 use crate::session::{Session, Task};
 use crate::wire::Heard;
+use crate::words;
 
 checks! {
     "nop.echo", "RFC 7143 §11.19", Must, Reads,
@@ -44,7 +45,7 @@ checks! {
         "immediate NOP-Outs with the reserved Initiator Task Tag, as for an acknowledgement, one after the other"
         => "no NOP-In in answer, and no Reject", unanswered;
     "nop.behind-unanswered", "RFC 7143 §11.18.1", Must, Reads,
-        "such a NOP-Out and a ping, both at once"
+        "an immediate NOP-Out with the reserved Initiator Task Tag and a ping, both in one write"
         => "the ping is answered", behind_unanswered;
     "nop.unnumbered", "RFC 7143 §11.18.1", Must, Reads,
         "an immediate NOP-Out with the reserved Initiator Task Tag, and a little later a command with the same CmdSN"
@@ -313,7 +314,7 @@ async fn target_ping(bench: &Bench) -> Verdict {
     expect_echo(&mut session, 4, 4).await?;
     let expected = session.exp_stat_sn;
     let Heard::Pdu(pdu) = session.wire.next_within(A_WHILE).await else {
-        skip!("the target does not ping within {A_WHILE:?}");
+        skip!("the target does not ping within {}", words::time(A_WHILE));
     };
     let Header::NopIn(nop) = pdu.header else {
         skip!("the target sends something else: {}", Heard::Pdu(pdu));

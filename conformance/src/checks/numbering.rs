@@ -9,6 +9,7 @@ use crate::check::{Finding, Verdict, checks, ensure, skip, violation};
 use crate::session::{Numbers, Session, Task};
 use crate::stretch::{Stretch, writable};
 use crate::wire::Heard;
+use crate::words;
 
 checks! {
     "numbering.window.begin", "RFC 7143 §11.12.8", Must, Reads,
@@ -133,7 +134,7 @@ pub(super) async fn answers(session: &mut Session, tags: &[u32]) -> Result<Vec<P
     while !left.is_empty() {
         let pdu = match session.next().await {
             Heard::Pdu(pdu) => pdu,
-            other => violation!("{other} where the status of {left:08x?} is due"),
+            other => violation!("{other} where the status of {} is due", words::tags(&left)),
         };
         let tag = pdu.header.common().initiator_task_tag.get();
         let expected = left.iter().position(|left| *left == tag);
@@ -143,8 +144,9 @@ pub(super) async fn answers(session: &mut Session, tags: &[u32]) -> Result<Vec<P
                 came.push(pdu);
             }
             _ => violation!(
-                "{} about task {tag:08x} where the status of {left:08x?} is due",
-                Heard::Pdu(pdu)
+                "{} about task {tag:08x} where the status of {} is due",
+                Heard::Pdu(pdu),
+                words::tags(&left)
             ),
         }
     }
@@ -410,7 +412,9 @@ async fn order(bench: &Bench) -> Verdict {
         .collect();
     ensure!(
         came == tags,
-        "tasks {tags:08x?} in the order of their CmdSN are answered as {came:08x?}"
+        "tasks {} in the order of their CmdSN are answered as {}",
+        words::tags(&tags),
+        words::tags(&came)
     );
     Ok(())
 }

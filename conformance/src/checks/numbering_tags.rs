@@ -11,6 +11,7 @@ use crate::check::{Finding, Verdict, checks, ensure, skip, violation};
 use crate::session::{Session, Task};
 use crate::stretch::{Stretch, writable};
 use crate::wire::Heard;
+use crate::words;
 
 use super::numbering::{answers, nothing_said, ready, vain_abort};
 
@@ -206,13 +207,17 @@ async fn two_at_once(bench: &Bench) -> Verdict {
     while !left.is_empty() {
         let pdu = match session.next().await {
             Heard::Pdu(pdu) => pdu,
-            other => violation!("{other} where answers to immediate {left:08x?} are due"),
+            other => violation!(
+                "{other} where answers to immediate {} are due",
+                words::tags(&left)
+            ),
         };
         let tag = pdu.header.common().initiator_task_tag.get();
         let Some(at) = left.iter().position(|left| *left == tag) else {
             violation!(
-                "{} where answers to immediate {left:08x?} are due",
-                Heard::Pdu(pdu)
+                "{} where answers to immediate {} are due",
+                Heard::Pdu(pdu),
+                words::tags(&left)
             );
         };
         left.swap_remove(at);

@@ -11,6 +11,7 @@ use crate::check::{Finding, Verdict, checks, ensure, skip, violation};
 use crate::session::Session;
 use crate::stretch::{End, Stretch};
 use crate::wire::Heard;
+use crate::words;
 
 use super::data_out::{
     SOLICITED, asked, data_out, pieces, send_cut, session, takes_immediate, waiting,
@@ -171,9 +172,9 @@ async fn header(bench: &Bench) -> Verdict {
     judged(bench, SOLICITED, |_, r2t, pdu| {
         ensure!(
             r2t.flags == FINAL && r2t.reserved_2 == [0; 2],
-            "bytes 1 to 3 of an R2T are {:02x} {:02x?}",
+            "bytes 1 to 3 of an R2T are {:02x} {}",
             r2t.flags,
-            r2t.reserved_2
+            words::hex(&r2t.reserved_2)
         );
         ensure!(
             pdu.data.is_empty() && pdu.ahs.is_empty(),

@@ -10,6 +10,7 @@ use crate::check::{Finding, Verdict, checks, ensure, skip, violation};
 use crate::management::SOLICITED;
 use crate::session::{Reply, Session, Task};
 use crate::wire::Heard;
+use crate::words;
 
 checks! {
     "recovery.level.kept", "RFC 7143 §7.1.5", Must, Reads,
@@ -321,8 +322,9 @@ async fn expect_protocol_error(session: &mut Session, snack: SnackRequest) -> Ve
     let reasons: Vec<u8> = reasons.collect();
     ensure!(
         reasons == [0x04],
-        "the SNACK brings {} with reasons {reasons:02x?}, instead of one Reject with reason 04h",
-        named(&said)
+        "the SNACK brings {} with reasons {}, instead of one Reject with reason 04h",
+        named(&said),
+        words::codes(&reasons)
     );
     Ok(())
 }

@@ -8,6 +8,7 @@ use crate::checks::registrants::{
     WRITE_EXCLUSIVE, WRITE_EXCLUSIVE_REGISTRANTS, conflicts, keys, list, long, may, order_with,
     out, query, register, registered, reserve, with_two,
 };
+use crate::words;
 
 checks! {
     "persistent.register", "SPC-4 §5.13.7", Must, Writes,
@@ -315,11 +316,21 @@ async fn full_status(bench: &Bench) -> Verdict {
         let expected = [(ONE, Some(WRITE_EXCLUSIVE_REGISTRANTS)), (TWO, None)];
         ensure!(
             found == expected,
-            "keys, and type if it is the holder: {found:x?} instead of {expected:x?}"
+            "the registered keys are {} instead of {}",
+            words::list(found.iter().map(registration)),
+            words::list(expected.iter().map(registration))
         );
         Ok(())
     })
     .await
+}
+
+/// A key, and what its holder has.
+fn registration((key, kind): &(u64, Option<u8>)) -> String {
+    match kind {
+        Some(kind) => format!("{key:x} holding a reservation of type {kind}"),
+        None => format!("{key:x}"),
+    }
 }
 
 /// A TransportID of an iSCSI initiator (SPC-4 §7.6.4.6).
@@ -338,7 +349,8 @@ fn check_transport_id(id: &[u8], name: &str) -> Verdict {
     };
     ensure!(
         protocol == 5 && named,
-        "the TransportID has protocol {protocol}, format {format} and the name {text:?}; the initiator is {name}"
+        "the TransportID has protocol {protocol}, format {format} and the name {}; the initiator is {name}",
+        words::quoted(text)
     );
     Ok(())
 }

@@ -5,6 +5,7 @@ use crate::bench::Bench;
 use crate::check::{Finding, Verdict, ensure, skip, violation};
 use crate::checks::blocks::{Disk, READ_10, SCRATCH, WRITE_10, byte, cdb, word};
 use crate::session::{CHECK_CONDITION, Reply, Session, Task};
+use crate::words;
 
 /// Service actions of PERSISTENT RESERVE OUT.
 pub(crate) const REGISTER: u8 = 0;
@@ -156,7 +157,9 @@ pub(crate) async fn registered(disk: &mut Disk, expected: &[u64], when: &str) ->
     expected.sort_unstable();
     ensure!(
         found == expected,
-        "{when}: the keys {found:x?} are registered instead of {expected:x?}"
+        "{when}: the keys {} are registered instead of {}",
+        words::list(found.iter().map(|key| format!("{key:x}"))),
+        words::list(expected.iter().map(|key| format!("{key:x}")))
     );
     Ok(())
 }
@@ -235,7 +238,8 @@ pub(crate) async fn told(disk: &mut Disk, asc: u8, ascq: u8, after: &str) -> Ver
     }
     ensure!(
         codes.contains(&(UNIT_ATTENTION, asc, ascq)),
-        "{after}: no Unit Attention 6/{asc:02x}/{ascq:02x}, but {codes:02x?}"
+        "{after}: no Unit Attention 6/{asc:02x}/{ascq:02x}, but {}",
+        words::list(codes.into_iter().map(words::sense))
     );
     Ok(())
 }

@@ -15,6 +15,7 @@ use crate::check::{Finding, Verdict, checks, ensure, skip, violation};
 use crate::management::ABORT_TASK_SET;
 use crate::session::{CHECK_CONDITION, Session, Task, sense};
 use crate::wire::Heard;
+use crate::words;
 
 checks! {
     "reject.opcode.unassigned", "RFC 7143 §11", Must, Reads,
@@ -416,8 +417,9 @@ async fn unknown_lun(bench: &Bench) -> Verdict {
             let codes = sense.map_or((0, 0, 0), |sense| (sense.key, sense.asc, sense.ascq));
             ensure!(
                 answer.status == CHECK_CONDITION && codes == (5, 0x25, 0),
-                "status {:#04x} with sense {codes:02x?} from a unit that does not exist, instead of 5/25/00",
-                answer.status
+                "status {:#04x} with sense {} from a unit that does not exist, instead of 5/25/00",
+                answer.status,
+                words::sense(codes)
             );
             Ok(())
         }

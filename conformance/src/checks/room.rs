@@ -3,6 +3,7 @@
 
 use crate::check::{Verdict, ensure};
 use crate::session::{Flow, Reply, Session, Task};
+use crate::words;
 
 /// Sends a command whose ALLOCATION LENGTH is `bytes`: it has to bring so many of its whole data, unchanged. The
 /// initiator expects more, so that the transport does not cut what the command should have cut.
@@ -28,9 +29,9 @@ pub(super) async fn is_cut(
     );
     ensure!(
         whole.starts_with(&cut),
-        "{what} brings {:02x?} instead of {:02x?}",
-        &*cut,
-        whole.get(..cut.len()).unwrap_or(whole)
+        "{what} brings {} instead of {}",
+        words::hex(&cut),
+        words::hex(whole.get(..cut.len()).unwrap_or(whole))
     );
     Ok(())
 }

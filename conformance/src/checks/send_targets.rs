@@ -8,6 +8,7 @@ use crate::checks::discovery;
 use crate::keys::Keys;
 use crate::session::Session;
 use crate::texts::Said;
+use crate::words;
 
 checks! {
     "sendtargets.discovery.all", "RFC 7143 appendix C", Must, Reads,
@@ -170,7 +171,8 @@ fn expect_alone(bench: &Bench, records: &[Record]) -> Verdict {
     let names: Vec<&str> = records.iter().map(|record| record.name.as_str()).collect();
     ensure!(
         names == [target.as_str()],
-        "the targets in the answer are {names:?} instead of {target} alone"
+        "the targets in the answer are {} instead of {target} alone",
+        words::list(names.iter().map(|name| words::quoted(name)))
     );
     Ok(())
 }
@@ -234,7 +236,8 @@ async fn portal_group(bench: &Bench) -> Verdict {
     };
     ensure!(
         tags.iter().any(|listed| u32::from(*listed) == tag),
-        "the login's TargetPortalGroupTag is {tag}, the tags of the target's addresses are {tags:?}"
+        "the login's TargetPortalGroupTag is {tag}, the tags of the target's addresses are {}",
+        words::list(&tags)
     );
     Ok(())
 }

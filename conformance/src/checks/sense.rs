@@ -8,6 +8,7 @@ use crate::bench::Bench;
 use crate::check::{Finding, Verdict, checks, ensure, skip};
 use crate::fields::Fields;
 use crate::session::{CHECK_CONDITION, Reply, Session, Task};
+use crate::words;
 
 checks! {
     "sense.autosense", "RFC 7143 §11.4.7", Must, Reads,
@@ -104,7 +105,8 @@ async fn length(bench: &Bench) -> Verdict {
     };
     ensure!(
         enough,
-        "{length} bytes of sense data end before the additional sense code: {sense:02x?}"
+        "{length} bytes of sense data end before the additional sense code: {}",
+        words::hex(sense)
     );
     Ok(())
 }

@@ -12,6 +12,7 @@ use crate::management::{
 };
 use crate::session::{CHECK_CONDITION, Session, Task};
 use crate::wire::Heard;
+use crate::words;
 
 checks! {
     "task-sets.abort.complete", "SAM-5 §7.3", Must, Writes,
@@ -240,7 +241,8 @@ async fn clear_attention(bench: &Bench) -> Verdict {
     let told = attentions(&mut other).await?;
     ensure!(
         told.iter().any(|(asc, _)| *asc == 0x2f),
-        "the session whose WRITE was cleared is not told: no 6/2F/00 among {told:02x?}"
+        "the session whose WRITE was cleared is not told: no 6/2f/00 among {}",
+        attention_codes(&told)
     );
     Ok(())
 }
@@ -258,7 +260,8 @@ async fn reset_attention(bench: &Bench) -> Verdict {
     let told = attentions(&mut other).await?;
     ensure!(
         told.iter().any(|(asc, _)| *asc == 0x29),
-        "another session is not told of the reset: no 6/29/xx among {told:02x?}"
+        "another session is not told of the reset: no 6/29/xx among {}",
+        attention_codes(&told)
     );
     Ok(())
 }
@@ -438,6 +441,13 @@ async fn attentions(session: &mut Session) -> Result<Vec<(u8, u8)>, Finding> {
         }
     }
     violation!("{MOST_ATTENTIONS} Unit Attentions in a row")
+}
+
+fn attention_codes(told: &[(u8, u8)]) -> String {
+    words::list(
+        told.iter()
+            .map(|(asc, ascq)| words::sense((6, *asc, *ascq))),
+    )
 }
 
 async fn closed(session: &mut Session, whose: &str) -> Verdict {

@@ -8,6 +8,7 @@ use crate::check::{Finding, Verdict, checks, ensure, skip, violation};
 use crate::keys::Keys;
 use crate::session::{Session, Task};
 use crate::texts::Said;
+use crate::words;
 
 checks! {
     "text.final", "RFC 7143 §11.11.1", Must, Reads,
@@ -57,7 +58,8 @@ fn expect_each(answers: &Keys, count: usize) -> Verdict {
         let values: Vec<&str> = answers.all(&key).collect();
         ensure!(
             values == ["NotUnderstood"],
-            "the answer to {key} is {values:?} instead of NotUnderstood"
+            "the answer to {key} is {} instead of NotUnderstood",
+            words::list(values.iter().map(|value| words::quoted(value)))
         );
     }
     Ok(())

@@ -10,6 +10,7 @@ use crate::bench::Bench;
 use crate::check::{Finding, Verdict, checks, ensure, skip};
 use crate::fields::Fields;
 use crate::session::{Session, Task};
+use crate::words;
 
 checks! {
     "vpd.list.ascending", "SPC-3 §7.6.9", Must, Reads,
@@ -45,11 +46,13 @@ async fn ascending(bench: &Bench) -> Verdict {
     let list = listed(&mut bench.session().await?).await?;
     ensure!(
         list.first() == Some(&0),
-        "the list of pages does not begin with 00h: {list:02x?}"
+        "the list of pages does not begin with 00h: {}",
+        words::codes(&list)
     );
     ensure!(
         list.is_sorted_by(|one, next| one < next),
-        "the pages are not in ascending order: {list:02x?}"
+        "the pages are not in ascending order: {}",
+        words::codes(&list)
     );
     Ok(())
 }
@@ -59,7 +62,8 @@ async fn mandatory(bench: &Bench) -> Verdict {
     for page in [0x00, 0x83] {
         ensure!(
             list.contains(&page),
-            "page {page:02x}h is mandatory, and not among {list:02x?}"
+            "page {page:02x}h is mandatory, and not among {}",
+            words::codes(&list)
         );
     }
     Ok(())
@@ -143,7 +147,8 @@ async fn serial(bench: &Bench) -> Verdict {
     ensure!(!serial.is_empty(), "PRODUCT SERIAL NUMBER has no bytes");
     ensure!(
         serial.iter().all(|byte| (0x20..0x7f).contains(byte)),
-        "PRODUCT SERIAL NUMBER holds bytes that are no printable ASCII: {serial:02x?}"
+        "PRODUCT SERIAL NUMBER holds bytes that are no printable ASCII: {}",
+        words::hex(serial)
     );
     Ok(())
 }
@@ -166,7 +171,8 @@ fn length_is(page: u8, data: &[u8], lawful: &[u16]) -> Verdict {
     let length = Fields::of("a VPD page", data).two(2)?;
     ensure!(
         lawful.contains(&length),
-        "PAGE LENGTH of page {page:02x}h is {length:04x}h instead of {lawful:04x?}"
+        "PAGE LENGTH of page {page:02x}h is {length:04x}h instead of {}",
+        words::list(lawful.iter().map(|length| format!("{length:04x}h")))
     );
     Ok(())
 }

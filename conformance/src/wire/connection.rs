@@ -11,7 +11,9 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::check::Finding;
+use crate::wire::describe::name;
 use crate::wire::transcript::{Entry, Transcript, Way};
+use crate::words;
 
 /// A portal that could not be connected to.
 #[derive(Debug)]
@@ -72,7 +74,7 @@ impl Wire {
         };
         let stream = timeout(patience, TcpStream::connect(address))
             .await
-            .map_err(|_late| cannot(format!("no answer within {patience:?}")))?
+            .map_err(|_late| cannot(format!("no answer within {}", words::time(patience))))?
             .map_err(|error| cannot(error.to_string()))?;
         Ok(Self::over(stream, patience, transcript))
     }
@@ -195,12 +197,13 @@ impl Wire {
         };
         self.note(match &heard {
             Heard::Pdu(pdu) => Entry::Pdu(Way::Received, pdu.clone()),
-            Heard::DataDigestError(header) => {
-                Entry::Note(format!("received a wrong data digest behind {header:?}"))
-            }
+            Heard::DataDigestError(header) => Entry::Note(format!(
+                "received a wrong data digest behind a {}",
+                name(header)
+            )),
             Heard::Nonsense(why) => Entry::Note(format!("received nonsense: {why}")),
             Heard::Closed => Entry::Note("the peer closed the connection".to_owned()),
-            Heard::Silence => Entry::Note(format!("nothing for {time:?}")),
+            Heard::Silence => Entry::Note(format!("nothing for {}", words::time(time))),
         });
         heard
     }
@@ -222,10 +225,9 @@ impl Wire {
 impl std::fmt::Display for Heard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Pdu(pdu) => write!(f, "{}", crate::wire::describe::name(&pdu.header)),
+            Self::Pdu(pdu) => write!(f, "{}", name(&pdu.header)),
             Self::DataDigestError(header) => {
-                let name = crate::wire::describe::name(header);
-                write!(f, "{name} with a wrong data digest")
+                write!(f, "{} with a wrong data digest", name(header))
             }
             Self::Nonsense(why) => write!(f, "what came is no PDU: {why}"),
             Self::Closed => f.write_str("the peer closed the connection"),

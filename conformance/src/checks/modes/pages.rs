@@ -3,6 +3,7 @@
 use super::{ALL, CHANGEABLE, CURRENT, DBD, DEFAULT, SAVED, all_pages, ask, form, most, try_ask};
 use crate::bench::Bench;
 use crate::check::{Verdict, checks, ensure, skip};
+use crate::words;
 
 checks! {
     "modes.pages.order", "SPC-3 §6.9.1", Must, Reads,
@@ -47,7 +48,8 @@ async fn order(bench: &Bench) -> Verdict {
     let ordered: Vec<u8> = codes.iter().map(|code| code.wrapping_sub(1)).collect();
     ensure!(
         ordered.is_sorted(),
-        "the pages are not in ascending order: {codes:02x?}"
+        "the pages are not in ascending order: {}",
+        words::codes(&codes)
     );
     Ok(())
 }
@@ -62,7 +64,9 @@ async fn each(bench: &Bench) -> Verdict {
         let alone = form.take_apart(&data)?.pages;
         ensure!(
             alone == [page.clone()],
-            "page {code:02x}h is {page:02x?} among all pages, and {alone:02x?} alone"
+            "page {code:02x}h is {} among all pages, and {} alone",
+            words::hex(page),
+            words::hex(&alone.concat())
         );
     }
     Ok(())
@@ -156,11 +160,18 @@ async fn same_pages(bench: &Bench, control: u8, name: &str) -> Verdict {
         let kind = |page: &Vec<u8>| (page.first().map_or(0, |first| first & 0x7f), page.len());
         pages.iter().map(kind).collect()
     };
+    let told = |kinds: Vec<(u8, usize)>| {
+        words::list(
+            kinds
+                .iter()
+                .map(|(code, bytes)| format!("{code:02x}h of {bytes} bytes")),
+        )
+    };
     ensure!(
         kinds(&pages) == kinds(&current),
-        "codes and lengths of pages with current values are {:02x?}, with {name} ones {:02x?}",
-        kinds(&current),
-        kinds(&pages)
+        "codes and lengths of pages with current values are {}, with {name} ones {}",
+        told(kinds(&current)),
+        told(kinds(&pages))
     );
     Ok(())
 }

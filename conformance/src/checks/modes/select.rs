@@ -4,6 +4,7 @@ use super::{CHANGEABLE, CURRENT, DBD, Form, SAVED, ask, form, try_ask};
 use crate::bench::Bench;
 use crate::check::{Finding, Verdict, checks, ensure, skip};
 use crate::session::{Reply, Session, Task};
+use crate::words;
 
 checks! {
     "modes.select.effect", "SPC-3 §6.7", Must, Writes,
@@ -109,9 +110,10 @@ async fn effect(bench: &Bench) -> Verdict {
     );
     ensure!(
         stored(&restored) == switch.before,
-        "page {:02x}h was {:02x?}, and is {restored:02x?} after it was changed back",
+        "page {:02x}h was {}, and is {} after it was changed back",
         switch.page,
-        switch.before
+        words::hex(&switch.before),
+        words::hex(&restored)
     );
     Ok(())
 }
@@ -138,7 +140,9 @@ async fn unchangeable(bench: &Bench) -> Verdict {
         reply.fails_with(&what, 5, 0x26, 0)?;
         ensure!(
             stored(&after) == before,
-            "{what} is refused, and the page is {after:02x?} instead of {before:02x?}"
+            "{what} is refused, and the page is {} instead of {}",
+            words::hex(&after),
+            words::hex(&before)
         );
         return Ok(());
     }

@@ -2,6 +2,8 @@
 //!
 //! Only commands that do no harm are tried, each in a form that moves nothing.
 
+use std::fmt;
+
 use bytes::Bytes;
 
 use crate::bench::Bench;
@@ -9,6 +11,7 @@ use crate::check::{Finding, Verdict, checks, ensure, skip};
 use crate::checks::room;
 use crate::fields::Fields;
 use crate::session::{Session, Task};
+use crate::words;
 
 checks! {
     "opcodes.all.lengths", "SPC-3 §6.23.2", Must, Reads,
@@ -59,6 +62,16 @@ struct Listed {
     /// None where the operation code has no service actions.
     action: Option<u16>,
     cdb_bytes: u16,
+}
+
+impl fmt::Display for Listed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:02x}h", self.opcode)?;
+        if let Some(action) = self.action {
+            write!(f, "/{action:02x}h")?;
+        }
+        write!(f, " of {} bytes", self.cdb_bytes)
+    }
 }
 
 /// A command that does no harm: its name, its CDB, what it may bring.
@@ -136,9 +149,10 @@ async fn all_cdb_lengths(bench: &Bench) -> Verdict {
         };
         ensure!(
             lawful.contains(&one.cdb_bytes),
-            "CDB LENGTH of operation code {:02x}h is {} instead of {lawful:?}",
+            "CDB LENGTH of operation code {:02x}h is {} instead of {}",
             one.opcode,
-            one.cdb_bytes
+            one.cdb_bytes,
+            words::list(lawful)
         );
     }
     Ok(())
@@ -247,14 +261,16 @@ async fn one_usage(bench: &Bench) -> Verdict {
         );
         ensure!(
             usage.first() == Some(&harmless.opcode),
-            "CDB USAGE DATA of {} does not begin with the operation code: {usage:02x?}",
-            harmless.name
+            "CDB USAGE DATA of {} does not begin with the operation code: {}",
+            harmless.name,
+            words::hex(usage)
         );
         let action = usage.get(1).map(|byte| byte & 0x1f);
         ensure!(
             harmless.action.is_none() || action == harmless.action,
-            "CDB USAGE DATA of {} is {usage:02x?}: no service action in byte 1",
-            harmless.name
+            "CDB USAGE DATA of {} is {}: no service action in byte 1",
+            harmless.name,
+            words::hex(usage)
         );
     }
     Ok(())
@@ -312,7 +328,9 @@ async fn timeouts(bench: &Bench) -> Verdict {
     let timed = take_apart(&data)?;
     ensure!(
         timed == plain,
-        "with RCTD the commands are {timed:02x?}, without {plain:02x?}"
+        "with RCTD the commands are {}, without {}",
+        words::list(&timed),
+        words::list(&plain)
     );
     Ok(())
 }
@@ -377,7 +395,7 @@ fn take_apart(data: &[u8]) -> Result<Vec<Listed>, Finding> {
             let length = fields.two(at)?;
             ensure!(
                 length == 0x0a,
-                "the timeouts descriptor of {listed:02x?} has length {length:04x}h instead of 000Ah"
+                "the timeouts descriptor of {listed} has length {length:04x}h instead of 000Ah"
             );
             fields.part(at, 12)?;
             at += 12;

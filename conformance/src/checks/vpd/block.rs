@@ -6,6 +6,7 @@ use crate::check::{Finding, Verdict, checks, ensure, skip};
 use crate::checks::{capacity, inquiry};
 use crate::fields::Fields;
 use crate::session::{Session, Task};
+use crate::words;
 
 checks! {
     "vpd.limits.length", "SBC-3 §6.6.3", Must, Reads,
@@ -106,7 +107,8 @@ async fn told(bench: &Bench) -> Verdict {
     let list = listed(&mut session).await?;
     ensure!(
         list.contains(&PROVISIONING),
-        "LBPME is one, and page B2h is not among {list:02x?}"
+        "LBPME is one, and page B2h is not among {}",
+        words::codes(&list)
     );
     let page = wanted(&mut session, PROVISIONING).await?;
     let ways = Fields::of("VPD page B2h", &page).byte(5)? & WAYS;

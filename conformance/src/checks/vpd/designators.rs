@@ -4,6 +4,7 @@ use super::{listed, whole};
 use crate::bench::Bench;
 use crate::check::{Finding, Verdict, checks, ensure, skip};
 use crate::session::Session;
+use crate::words;
 
 checks! {
     "vpd.designators.lengths", "SPC-3 §7.6.3.1", Must, Reads,
@@ -82,7 +83,8 @@ async fn forms(bench: &Bench) -> Verdict {
         };
         ensure!(
             lawful,
-            "a designator of type {kind} has code set {code_set} and {bytes} bytes: {value:02x?}"
+            "a designator of type {kind} has code set {code_set} and {bytes} bytes: {}",
+            words::hex(value)
         );
         ensure!(
             matches!(code_set, 1..=3) && one.association < 3,
@@ -108,19 +110,24 @@ async fn port_name(bench: &Bench) -> Verdict {
     let tag = digits.and_then(|digits| u16::from_str_radix(digits, 16).ok());
     ensure!(
         target.eq_ignore_ascii_case(&bench.subject.target) && tag.is_some(),
-        "the name of the port is {text:?} instead of \"{},t,0x\" and the portal group tag",
+        "the name of the port is {} instead of \"{},t,0x\" and the portal group tag",
+        words::quoted(text),
         bench.subject.target
     );
     let told = session.answers.number("TargetPortalGroupTag");
     ensure!(
         told.is_none() || told == tag.map(u32::from),
-        "the name of the port is {text:?}, and the login told portal group {}",
+        "the name of the port is {}, and the login told portal group {}",
+        words::quoted(text),
         told.unwrap_or(0)
     );
     ensure!(
         name.protocol == Some(ISCSI),
-        "the name of the port has protocol identifier {:?} instead of 5, iSCSI",
-        name.protocol
+        "the name of the port has {} instead of protocol identifier 5, iSCSI",
+        match name.protocol {
+            Some(protocol) => format!("protocol identifier {protocol}"),
+            None => "no protocol identifier".to_owned(),
+        }
     );
     Ok(())
 }
@@ -149,9 +156,15 @@ async fn stable(bench: &Bench) -> Verdict {
     };
     let first = names(designators(&mut one).await?);
     let second = names(designators(&mut other).await?);
+    let told = |all: &[Designator]| {
+        let one = |one: &Designator| format!("type {} with {}", one.kind, words::hex(&one.value));
+        words::list(all.iter().map(one))
+    };
     ensure!(
         first == second,
-        "one session sees {first:02x?}, another one {second:02x?}"
+        "one session sees {}, another one {}",
+        told(&first),
+        told(&second)
     );
     Ok(())
 }
@@ -170,7 +183,8 @@ async fn designators(session: &mut Session) -> Result<Vec<Designator>, Finding> 
             .and_then(|(head, tail)| Some((head, tail.split_at_checked(head[3].into())?)));
         let Some(([codes, kinds, _, _], (value, behind))) = cut else {
             return Err(Finding::Violation(format!(
-                "the last designator is longer than the page: {rest:02x?}"
+                "the last designator is longer than the page: {}",
+                words::hex(rest)
             )));
         };
         found.push(Designator {

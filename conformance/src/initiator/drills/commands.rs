@@ -10,6 +10,7 @@ use crate::initiator::manner::Manner;
 use crate::initiator::stage::Stage;
 use crate::initiator::terms::length;
 use crate::wire::Heard;
+use crate::words;
 
 drills! {
     "command.direction", "RFC 7143 §11.3.1", Must, Normal, Succeeds,
@@ -84,9 +85,10 @@ async fn reserved(stage: &mut Stage) -> Verdict {
             let field = bytes.get(*first..*end).unwrap_or_default();
             ensure!(
                 field.iter().all(|byte| *byte == 0),
-                "bytes {first} to {} of a {} are {field:02x?}, and reserved",
+                "bytes {first} to {} of a {} are {}, and reserved",
                 end - 1,
-                Heard::Pdu(pdu.clone())
+                Heard::Pdu(pdu.clone()),
+                words::hex(field)
             );
         }
         let [opcode, flags, ..] = bytes else {

@@ -13,6 +13,7 @@ use crate::initiator::manner::Manner;
 use crate::initiator::scsi::read_of;
 use crate::initiator::stage::Stage;
 use crate::wire::Heard;
+use crate::words;
 
 drills! {
     "management.form", "RFC 7143 §11.5", Must, Normal, Either,
@@ -58,7 +59,10 @@ async fn managed(stage: &mut Stage) -> Result<(Caller, Pdu, TaskManagementReques
     let Heard::Pdu(pdu) = heard else {
         caller.release().await;
         stage.outcome(Some(caller)).await;
-        skip!("no task management request came within {patience:?}");
+        skip!(
+            "no task management request came within {}",
+            words::time(patience)
+        );
     };
     let Header::TaskManagementRequest(request) = pdu.header else {
         skip!("no task management request came");
@@ -269,8 +273,8 @@ async fn logout_closes(stage: &mut Stage) -> Verdict {
     match caller.wire.next().await {
         Heard::Closed => stage.see_off(caller).await,
         Heard::Silence => violation!(
-            "the connection is still open {:?} after the logout was answered",
-            caller.wire.patience
+            "the connection is still open {} after the logout was answered",
+            words::time(caller.wire.patience)
         ),
         other => violation!("{other} after the logout was answered"),
     }

@@ -11,6 +11,7 @@ use crate::initiator::negotiate::numeral;
 use crate::initiator::stage::Stage;
 use crate::login::{OPERATIONAL, SECURITY};
 use crate::wire::Heard;
+use crate::words;
 
 drills! {
     "login.keys.once", "RFC 7143 §6.3", Should, Normal, Succeeds,
@@ -109,7 +110,8 @@ fn judge_values(record: &Record) -> Verdict {
         };
         ensure!(
             allowed.contains(&value.as_str()),
-            "{key}={value} is none of {allowed:?}"
+            "{key}={value} is none of {}",
+            words::list(allowed)
         );
     }
     Ok(())

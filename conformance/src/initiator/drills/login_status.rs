@@ -11,6 +11,7 @@ use crate::initiator::login::Entry;
 use crate::initiator::manner::Manner;
 use crate::initiator::stage::Stage;
 use crate::wire::{Heard, Wire};
+use crate::words;
 
 drills! {
     "login.refused.closes", "RFC 7143 §11.13.5", Must, Normal, Either,
@@ -65,7 +66,8 @@ async fn again(stage: &mut Stage) -> Verdict {
         turn_away(&mut entry, 0x0202, &[]).await?;
         ensure!(
             attempts <= MOST_ATTEMPTS,
-            "the login is tried {attempts} times within {TRIES_FOR:?} of each other, although the initiator is told that it may not log in"
+            "the login is tried {attempts} times within {} of each other, although the initiator is told that it may not log in",
+            words::time(TRIES_FOR)
         );
     }
     if attempts == 0 {
@@ -98,8 +100,8 @@ async fn closes(mut entry: Entry) -> Verdict {
     match entry.wire.next().await {
         Heard::Closed => Ok(()),
         Heard::Silence => violation!(
-            "the connection is still open {:?} after the login was ended",
-            entry.wire.patience
+            "the connection is still open {} after the login was ended",
+            words::time(entry.wire.patience)
         ),
         other => violation!("{other} after the login was ended"),
     }
@@ -121,7 +123,7 @@ async fn moved(stage: &mut Stage, status: u16) -> Verdict {
     drop(entry);
     let patience = stage.scene.patience;
     let Ok(Ok((stream, _))) = timeout(patience, elsewhere.accept()).await else {
-        violation!("nobody comes to {address} within {patience:?}");
+        violation!("nobody comes to {address} within {}", words::time(patience));
     };
     let wire = Wire::over(stream, patience, &stage.scene.transcript);
     let entry = Entry::new(wire, stage.scene.clone());

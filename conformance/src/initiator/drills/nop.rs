@@ -10,6 +10,7 @@ use crate::initiator::drills::numbering::is_command;
 use crate::initiator::manner::Manner;
 use crate::initiator::stage::Stage;
 use crate::wire::Heard;
+use crate::words;
 
 drills! {
     "nop.answered", "RFC 7143 §11.18", Must, Normal, Succeeds,
@@ -157,7 +158,7 @@ async fn own(stage: &mut Stage) -> Verdict {
     let Heard::Pdu(pdu) = caller.reaction(patience, is_ping).await else {
         caller.release().await;
         stage.see_off(caller).await?;
-        skip!("no ping came within {patience:?}");
+        skip!("no ping came within {}", words::time(patience));
     };
     let Header::NopOut(ping) = pdu.header else {
         skip!("no ping came");

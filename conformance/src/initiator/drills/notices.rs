@@ -16,6 +16,7 @@ use crate::initiator::manner::Manner;
 use crate::initiator::scsi::read_of;
 use crate::initiator::stage::Stage;
 use crate::wire::Heard;
+use crate::words;
 
 drills! {
     "notice.logout", "RFC 7143 §11.9.1", Must, Normal, Either,
@@ -64,7 +65,10 @@ async fn logout(stage: &mut Stage) -> Verdict {
     let (caller, heard) = asked_to_leave(stage).await?;
     match heard {
         Heard::Pdu(_) => stage.see_off(caller).await,
-        other => violation!("the target asks for a logout within {GRACE:?}: {other}"),
+        other => violation!(
+            "the target asks for a logout within {}: {other}",
+            words::time(GRACE)
+        ),
     }
 }
 
@@ -112,9 +116,10 @@ async fn no_more(stage: &mut Stage) -> Verdict {
         .await
     {
         Heard::Pdu(pdu) if is_numbered(&pdu) && !is_logout(&pdu) => violation!(
-            "{} with CmdSN {} although the target has asked for a logout {ON_ITS_WAY:?} before",
+            "{} with CmdSN {} although the target has asked for a logout {} before",
             Heard::Pdu(pdu.clone()),
-            cmd_sn(&pdu).unwrap_or_default()
+            cmd_sn(&pdu).unwrap_or_default(),
+            words::time(ON_ITS_WAY)
         ),
         Heard::Pdu(pdu) => caller.serve(pdu).await,
         _ => {}
@@ -186,7 +191,10 @@ async fn negotiation(stage: &mut Stage) -> Verdict {
     let wanted = |pdu: &Pdu| is_logout(pdu) || matches!(pdu.header, Header::TextRequest(_));
     match caller.reaction(GRACE, wanted).await {
         Heard::Pdu(pdu) => caller.serve(pdu).await,
-        other => violation!("the target asks for a negotiation within {GRACE:?}: {other}"),
+        other => violation!(
+            "the target asks for a negotiation within {}: {other}",
+            words::time(GRACE)
+        ),
     }
     caller.release().await;
     stage.see_off(caller).await
@@ -232,8 +240,8 @@ async fn rejected(stage: &mut Stage) -> Verdict {
             }
             Heard::Pdu(pdu) => caller.serve(pdu).await,
             Heard::Silence => violation!(
-                "the session is used on after the Reject of CmdSN {missing}, which is still missing {} s later: {} later commands wait for it",
-                caller.scene.patience.as_secs_f32(),
+                "the session is used on after the Reject of CmdSN {missing}, which is still missing {} later: {} later commands wait for it",
+                words::time(caller.scene.patience),
                 waiting.len()
             ),
             _ => break,

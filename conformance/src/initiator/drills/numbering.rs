@@ -16,6 +16,7 @@ use crate::initiator::drill::drills;
 use crate::initiator::manner::Manner;
 use crate::initiator::stage::Stage;
 use crate::wire::Heard;
+use crate::words;
 
 drills! {
     "numbering.first-command", "RFC 7143 §11.12.8", Must, Normal, Succeeds,
@@ -210,8 +211,8 @@ pub(crate) async fn acknowledges_all(
     // Whoever is slow is late now and then, and acknowledges all the same.
     ensure!(
         behind < seen,
-        "{seen} times everything was answered {} ms before a request, and ExpStatSN never acknowledges it all",
-        LONG_ENOUGH.as_millis()
+        "{seen} times everything was answered {} before a request, and ExpStatSN never acknowledges it all",
+        words::time(LONG_ENOUGH)
     );
     caller.window = Manner::PLAIN.window;
     caller.tell_numbers().await;

@@ -7,7 +7,6 @@ use std::fmt::Write as _;
 use iscsi_proto::login::LoginStatus;
 use iscsi_proto::wire::bhs::{CONTINUE, FINAL, IMMEDIATE, RESERVED_TAG, STATUS, ScsiResponse};
 use iscsi_proto::wire::lun::Lun;
-use iscsi_proto::wire::opcode::{AsyncEvent, RejectReason};
 use iscsi_proto::wire::{Header, Pdu};
 
 /// The PDU's name, its fields that say something, and the beginning of its data, which had `length` bytes.
@@ -169,11 +168,11 @@ fn answers(pdu: &Pdu, line: &mut String) {
             put!(line, h: "StatSN" stat_sn, "R2TSN" r2t_sn, "offset" buffer_offset, "length" desired_data_transfer_length);
         }
         Header::AsyncMessage(h) => {
-            let _ = write!(line, " event={:?}", AsyncEvent(h.async_event));
+            let _ = write!(line, " {}", scsi::words(h.async_event, &ASYNC_EVENTS));
             put!(line, h: "StatSN" stat_sn, "ExpCmdSN" exp_cmd_sn, "MaxCmdSN" max_cmd_sn);
         }
         Header::Reject(h) => {
-            let _ = write!(line, " reason={:?}", RejectReason(h.reason));
+            let _ = write!(line, " {}", scsi::words(h.reason, &REJECT_REASONS));
             put!(line, h: "StatSN" stat_sn, "ExpCmdSN" exp_cmd_sn, "MaxCmdSN" max_cmd_sn);
         }
         other => {
@@ -283,6 +282,27 @@ const LOGOUT_ANSWERS: [(u8, &str); 4] = [
     (2, "recovery not supported"),
     (3, "cleanup failed"),
 ];
+const ASYNC_EVENTS: [(u8, &str); 7] = [
+    (0, "SCSI event"),
+    (1, "logout requested"),
+    (2, "connection will be dropped"),
+    (3, "session will be dropped"),
+    (4, "negotiation requested"),
+    (5, "tasks terminated"),
+    (255, "vendor's event"),
+];
+const REJECT_REASONS: [(u8, &str); 10] = [
+    (2, "data digest error"),
+    (3, "SNACK reject"),
+    (4, "protocol error"),
+    (5, "command not supported"),
+    (6, "immediate command reject"),
+    (7, "task in progress"),
+    (8, "invalid data ack"),
+    (9, "invalid PDU field"),
+    (10, "long operation reject"),
+    (12, "waiting for logout"),
+];
 const SNACK_TYPES: [(u8, &str); 4] = [
     (0, "Data/R2T"),
     (1, "Status"),
@@ -354,7 +374,7 @@ mod tests {
             ([0x06, 0x81, 0, 0], " close the connection (1) "),
             ([0x26, 0x80, 2, 0], " recovery not supported (2) "),
             ([0x10, 0x82, 0, 0], " DataACK (2) "),
-            ([0x3f, 0x80, 4, 0], " reason=PROTOCOL_ERROR "),
+            ([0x3f, 0x80, 4, 0], " protocol error (4) "),
         ] {
             let line = told(&[(0, &bytes)], &[]);
             assert!(line.contains(words), "{line}");
