@@ -22,6 +22,16 @@ pub(crate) struct Connection {
     input: BytesMut,
     unsent: VecDeque<Bytes>,
     alarm: Pin<Box<Sleep>>,
+    ending: Ending,
+}
+
+/// How a connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// By a reset: what was not sent yet never will be. A write that comes late would overwrite a newer one.
+    Abrupt,
+    /// In order, since both sides are done with it.
+    Orderly,
 }
 
 impl Connection {
@@ -43,7 +53,13 @@ impl Connection {
             input: BytesMut::new(),
             unsent: VecDeque::new(),
             alarm: Box::pin(tokio::time::sleep(timeout)),
+            ending: Ending::Abrupt,
         })
+    }
+
+    /// Both sides are done with the connection.
+    pub(crate) fn farewell(&mut self) {
+        self.ending = Ending::Orderly;
     }
 
     /// Waits for the next event.
@@ -138,6 +154,15 @@ impl Connection {
             if due < self.alarm.deadline() {
                 self.alarm.as_mut().reset(due);
             }
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.ending == Ending::Abrupt {
+            // An error leaves what the system does by itself; there is nothing else to be done.
+            let _ = self.stream.set_zero_linger();
         }
     }
 }

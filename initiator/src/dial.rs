@@ -16,21 +16,38 @@ use crate::{Credentials, Error, Options, Reconnect};
 /// How to get to a target, again and again.
 #[derive(Clone, Debug)]
 pub(crate) struct Dialer {
-    address: String,
+    /// Never empty.
+    portals: Vec<Portal>,
+    /// The one that was reached last.
+    current: usize,
+    /// The address that was reached last; another than the portal's after a redirection.
+    reached: String,
     config: InitiatorConfig,
     chap: Option<Credentials>,
     connect_timeout: Duration,
+}
+
+/// An address of the target.
+#[derive(Clone, Debug)]
+struct Portal {
+    address: String,
+    /// Where it said that it moved to for good; forgotten when nobody is there.
+    moved: Option<String>,
 }
 
 impl Dialer {
     /// The way to a target, or without a name to discovery. The session keeps its name through reconnects, so that
     /// the target ends what is left of the one before.
     pub(crate) fn new(
-        address: &str,
+        addresses: &[&str],
         target: Option<&IscsiName>,
         options: &Options,
     ) -> Result<Self, Error> {
-        let (address, _) = parse_address(address).map_err(|_| Error::BadAddress)?;
+        let portals = addresses
+            .iter()
+            .map(|address| Portal::new(address))
+            .collect::<Result<Vec<_>, _>>()?;
+        let reached = portals.first().ok_or(Error::BadAddress)?.address.clone();
         options.chap.as_ref().map(Credentials::check).transpose()?;
         let (name, isid) = (options.initiator_name.clone(), random_isid()?);
         let mut offer = match target {
@@ -51,45 +68,42 @@ impl Dialer {
             ..InitiatorConfig::new(offer)
         };
         Ok(Self {
-            address,
+            portals,
+            current: 0,
+            reached,
             config,
             chap: options.chap.clone(),
             connect_timeout: options.connect_timeout,
         })
     }
 
-    /// Where the target is, as far as is known.
-    pub(crate) fn address(&self) -> &str {
-        &self.address
+    /// Where the target was reached last.
+    pub(crate) fn reached(&self) -> &str {
+        &self.reached
     }
 
-    /// Connects and logs in. A permanent redirection is remembered, a temporary one is for this time only.
+    /// The portal that was reached last lets the session in, but not live: the next one has its turn first.
+    pub(crate) fn pass_over(&mut self) {
+        self.current = (self.current + 1) % self.portals.len().max(1);
+    }
+
+    /// Connects and logs in through one portal after the other, the last good one first.
     pub(crate) async fn dial(&mut self) -> Result<Connection, Error> {
-        let mut address = self.address.clone();
-        for _ in 0..=MAX_REDIRECTS {
-            self.config.offer.chap = self.chap.as_ref().map(Credentials::draw).transpose()?;
-            let mut connection =
-                Connection::open(&address, self.connect_timeout, self.config.clone()).await?;
-            match connection.event().await {
-                InitiatorEvent::LoggedIn(_) => return Ok(connection),
-                InitiatorEvent::Ended(SessionEnd::Redirected {
-                    address: other,
-                    permanent,
-                }) => {
-                    tracing::debug!(%address, %other, permanent, "redirected");
-                    (address, _) = parse_address(&other).map_err(|_| Error::BadAddress)?;
-                    if permanent {
-                        self.address.clone_from(&address);
-                    }
+        let mut failure = Error::BadAddress;
+        for step in 0..self.portals.len() {
+            let place = (self.current + step) % self.portals.len();
+            match self.dial_portal(place).await {
+                Ok(connection) => {
+                    self.current = place;
+                    return Ok(connection);
                 }
-                InitiatorEvent::Ended(SessionEnd::Refused(status)) => {
-                    return Err(Error::Refused(status));
+                Err(error) => {
+                    tracing::debug!(address = self.address_of(place), %error, "no connection");
+                    failure = error.over(failure);
                 }
-                InitiatorEvent::Ended(end) => return Err(Error::Ended(end)),
-                _ => return Err(Error::Malformed),
             }
         }
-        Err(Error::TooManyRedirects)
+        Err(failure)
     }
 
     /// Dials until it works, with growing pauses; gives the way that was found back.
@@ -104,13 +118,88 @@ impl Dialer {
         loop {
             match self.dial().await {
                 Ok(connection) => return (connection, self),
-                Err(error) => {
-                    tracing::debug!(address = self.address, %error, "no connection yet");
-                    status.failed(error);
-                }
+                Err(error) => status.failed(error),
             }
             tokio::time::sleep(policy.delay(attempt)).await;
             attempt = attempt.saturating_add(1);
+        }
+    }
+
+    /// Connects and logs in through a portal. A permanent redirection is remembered while it leads somewhere, a
+    /// temporary one is for this time only.
+    async fn dial_portal(&mut self, place: usize) -> Result<Connection, Error> {
+        let mut address = self.address_of(place).to_owned();
+        for _ in 0..=MAX_REDIRECTS {
+            self.config.offer.chap = self.chap.as_ref().map(Credentials::draw).transpose()?;
+            let opened = Connection::open(&address, self.connect_timeout, self.config.clone());
+            let mut connection = match opened.await {
+                Ok(connection) => connection,
+                Err(error) => {
+                    self.set_moved(place, None);
+                    return Err(error);
+                }
+            };
+            match connection.event().await {
+                InitiatorEvent::LoggedIn(_) => {
+                    self.reached = address;
+                    return Ok(connection);
+                }
+                InitiatorEvent::Ended(SessionEnd::Redirected {
+                    address: other,
+                    permanent,
+                }) => {
+                    tracing::debug!(%address, %other, permanent, "redirected");
+                    (address, _) = parse_address(&other).map_err(|_| Error::BadAddress)?;
+                    if permanent {
+                        self.set_moved(place, Some(address.clone()));
+                    }
+                }
+                InitiatorEvent::Ended(end) => {
+                    self.set_moved(place, None);
+                    return Err(match end {
+                        SessionEnd::Refused(status) => Error::Refused(status),
+                        end => Error::Ended(end),
+                    });
+                }
+                _ => return Err(Error::Malformed),
+            }
+        }
+        self.set_moved(place, None);
+        Err(Error::TooManyRedirects)
+    }
+
+    fn address_of(&self, place: usize) -> &str {
+        self.portals.get(place).map_or("", Portal::now)
+    }
+
+    fn set_moved(&mut self, place: usize, moved: Option<String>) {
+        if let Some(portal) = self.portals.get_mut(place) {
+            portal.moved = moved;
+        }
+    }
+}
+
+impl Portal {
+    fn new(address: &str) -> Result<Self, Error> {
+        let (address, _) = parse_address(address).map_err(|_| Error::BadAddress)?;
+        Ok(Self {
+            address,
+            moved: None,
+        })
+    }
+
+    /// Where it is now.
+    fn now(&self) -> &str {
+        self.moved.as_ref().unwrap_or(&self.address)
+    }
+}
+
+impl Error {
+    /// Which of two failures tells more: a target that answered knows better than a network that did not.
+    fn over(self, other: Self) -> Self {
+        match (&self, &other) {
+            (Self::Connect(_) | Self::ConnectTimeout, Self::Refused(_) | Self::Ended(_)) => other,
+            _ => self,
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::{Error, Options};
 
 /// Asks the target at `address` (`host`, `host:port`, `[v6]:port`) what targets there are.
 pub async fn discover(address: &str, options: &Options) -> Result<Vec<TargetRecord>, Error> {
-    let mut connection = Dialer::new(address, None, options)?.dial().await?;
+    let mut connection = Dialer::new(&[address], None, options)?.dial().await?;
     connection
         .session
         .discover(now())
@@ -34,6 +34,7 @@ async fn say_goodbye(connection: &mut Connection) {
     let ended = async { while !matches!(connection.event().await, InitiatorEvent::Ended(_)) {} };
     // Either way the connection is dropped next.
     let _ = tokio::time::timeout(LOGOUT_TIME, ended).await;
+    connection.farewell();
 }
 
 /// How long a logout may take that nobody needs.

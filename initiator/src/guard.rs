@@ -142,10 +142,7 @@ impl Link {
             Ok(question) => question,
             Err(SubmitError::QueueFull) => return Ok(Err(Error::QueueFull)),
             // The session is on its way out: its end follows.
-            Err(_) => loop {
-                let event = connection.event().await;
-                self.take_event(event)?;
-            },
+            Err(_) => return Err(self.wait_for_end(connection).await),
         };
         let answer = self.wait_for(connection, question);
         match tokio::time::timeout(PATIENCE, answer).await {

@@ -70,13 +70,16 @@ impl Job {
 
     /// Gives up: `reason` holds only if the command was certainly not carried out, or changes nothing.
     pub(crate) fn give_up(self, reason: &Error) {
-        let harmless = !self.in_doubt || self.repeat == Repeat::Always;
-        let error = if harmless {
-            reason.clone()
-        } else {
-            Error::Interrupted
+        let error = match self.is_uncertain() {
+            true => Error::Interrupted,
+            false => reason.clone(),
         };
         self.answer(Err(error));
+    }
+
+    /// True if nobody knows whether it changed something.
+    pub(crate) fn is_uncertain(&self) -> bool {
+        self.in_doubt && self.repeat != Repeat::Always
     }
 
     /// True if nobody waits any more.

@@ -67,6 +67,7 @@ mod guard;
 mod identity;
 mod job;
 mod link;
+mod nexus;
 mod options;
 mod outage;
 mod queue;

@@ -11,9 +11,10 @@ use tokio::time::Instant;
 
 use crate::connection::{Connection, now};
 use crate::dial::Dialer;
-use crate::guard::Guard;
+use crate::guard::{Guard, Trust};
 use crate::identity::Identity;
 use crate::job::{Job, Order, ResetReply};
+use crate::nexus::{Nexus, Strays};
 use crate::status::Status;
 use crate::{Error, Reconnect};
 
@@ -31,6 +32,10 @@ pub(crate) struct Link {
     pub(crate) queue: BTreeSet<u64>,
     /// Those of them that were sent on this connection.
     pub(crate) sent: HashMap<RequestId, u64>,
+    /// The nexus of this connection, or of the last one.
+    pub(crate) nexus: Option<Nexus>,
+    /// The units that changes of lost connections may still reach.
+    pub(crate) strays: HashMap<Lun, Strays>,
     pub(crate) guards: HashMap<Lun, Guard>,
     /// Who waits to learn what a unit is.
     pub(crate) attaching: Vec<(Lun, oneshot::Sender<Result<Identity, Error>>)>,
@@ -58,6 +63,8 @@ impl Link {
             next_job: 0,
             queue: BTreeSet::new(),
             sent: HashMap::new(),
+            nexus: None,
+            strays: HashMap::new(),
             guards: HashMap::new(),
             attaching: Vec::new(),
             resets: VecDeque::new(),
@@ -74,12 +81,16 @@ impl Link {
         while let Some(mut connection) = next.take() {
             let born = Instant::now();
             self.status.logged_in();
+            self.enter_nexus(&connection);
             let end = self.serve(&mut connection).await;
+            if matches!(end, SessionEnd::LoggedOut | SessionEnd::LogoutRequested) {
+                connection.farewell();
+            }
             drop(connection);
             if self.is_over() {
                 break;
             }
-            tracing::warn!(address = self.dialer.address(), reason = %end, "connection to the target lost");
+            tracing::warn!(address = self.dialer.reached(), reason = %end, "connection to the target lost");
             let asked = self.pause_asked(&end);
             self.after_loss(end);
             short_lives = if born.elapsed() < self.policy.longest_delay {
@@ -87,6 +98,9 @@ impl Link {
             } else {
                 0
             };
+            if short_lives > 1 {
+                self.dialer.pass_over();
+            }
             next = self.reconnect(self.pause_after(asked, short_lives)).await;
         }
         self.status.ended();
@@ -116,7 +130,12 @@ impl Link {
         self.answer_attaching(connection).await?;
         self.submit_resets(connection);
         while let Some(lun) = self.submit_queue(connection) {
-            if let Err(error) = self.verify(connection, lun).await? {
+            self.fence_strays(connection, lun).await?;
+            let doubted = self
+                .guards
+                .get(&lun)
+                .is_some_and(|guard| guard.trust() == Trust::Doubted);
+            if doubted && let Err(error) = self.verify(connection, lun).await? {
                 self.fail_unit(lun, &error);
             }
         }
@@ -148,7 +167,7 @@ impl Link {
             InitiatorEvent::Ended(end) => return Err(end),
             InitiatorEvent::LogoutRequested => {
                 tracing::debug!(
-                    address = self.dialer.address(),
+                    address = self.dialer.reached(),
                     "the target asks for a logout"
                 );
             }
@@ -197,7 +216,7 @@ impl Link {
             Err(error) => return Ok(Err(error)),
         };
         if matches!(verified, Err(Error::Changed)) {
-            tracing::error!(address = self.dialer.address(), %lun, "the unit is not the one that it was: fenced");
+            tracing::error!(address = self.dialer.reached(), %lun, "the unit is not the one that it was: fenced");
         }
         Ok(verified)
     }

@@ -8,6 +8,7 @@ use iscsi_proto::session::SessionEnd;
 use tokio::time::Instant;
 
 use crate::connection::Connection;
+use crate::job::Repeat;
 use crate::link::Link;
 use crate::{Error, Outage};
 
@@ -23,6 +24,12 @@ impl Link {
                 continue;
             };
             job.in_doubt = true;
+            if let (Some(nexus), true) = (&self.nexus, job.repeat != Repeat::Always) {
+                self.strays
+                    .entry(job.request.lun)
+                    .or_default()
+                    .add(nexus.clone());
+            }
             if job.repeat.is_never() {
                 self.answer(number, Err(Error::Interrupted));
             } else {
@@ -78,7 +85,7 @@ impl Link {
                 connected = &mut attempts => break connected,
                 order = self.orders.recv(), if !self.deserted => self.accept_or_desert(order),
                 () = patience.run_out() => {
-                    tracing::warn!(address = self.dialer.address(), "the target stays away, commands fail");
+                    tracing::warn!(address = self.dialer.reached(), "the target stays away, commands fail");
                     patience = Patience::Lost;
                 }
             }
@@ -88,7 +95,7 @@ impl Link {
         };
         self.dialer = dialer;
         tracing::info!(
-            address = self.dialer.address(),
+            address = self.dialer.reached(),
             "connected to the target again"
         );
         Some(connection)

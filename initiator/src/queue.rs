@@ -32,7 +32,7 @@ impl Link {
         }
     }
 
-    /// Sends what waits, oldest first. Stops at a command for a unit that has to be verified before.
+    /// Sends what waits, oldest first. Stops at a command for a unit that has to be fenced or verified before.
     pub(crate) fn submit_queue(&mut self, connection: &mut Connection) -> Option<Lun> {
         while let Some(&number) = self.queue.first() {
             let Some(job) = self.jobs.get(&number) else {
@@ -49,6 +49,9 @@ impl Link {
                 continue;
             }
             let lun = job.request.lun;
+            if self.strays.contains_key(&lun) {
+                return Some(lun);
+            }
             match self.guards.get(&lun).map(Guard::trust) {
                 Some(Trust::Doubted) => return Some(lun),
                 Some(Trust::Changed) => self.answer(number, Err(Error::Changed)),

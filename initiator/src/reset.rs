@@ -35,6 +35,7 @@ impl Link {
             answer => Err(Error::ResetRefused(answer)),
         };
         if result.is_ok() {
+            self.strays.remove(&lun);
             self.doubt(lun);
         }
         // Whoever asked may have gone.

@@ -48,7 +48,20 @@ impl Session {
         target: &IscsiName,
         options: Options,
     ) -> Result<Self, Error> {
-        let mut dialer = Dialer::new(address, Some(target), &options)?;
+        Self::connect_any(&[address], target, options).await
+    }
+
+    /// Connects to the first of these addresses where the target answers, and after a loss to the next where it does,
+    /// beginning with the one that was good last. The session keeps its name (ISID), so that within one portal group the
+    /// target ends what is left of the old connection before anything is repeated (RFC 7143 §6.3.5). In another portal
+    /// group it does not know of it: writes whose fate is unknown are then repeated after a LOGICAL UNIT RESET, or end
+    /// with [`Error::Interrupted`] if the unit refuses that.
+    pub async fn connect_any(
+        addresses: &[&str],
+        target: &IscsiName,
+        options: Options,
+    ) -> Result<Self, Error> {
+        let mut dialer = Dialer::new(addresses, Some(target), &options)?;
         let connection = dialer.dial().await?;
         let (orders, receiver) = mpsc::unbounded_channel();
         let status = Arc::new(Status::new());

@@ -1,16 +1,18 @@
 //! What becomes of commands while the target is away.
 
+#[path = "harness/actor.rs"]
+mod actor;
 mod harness;
-#[path = "harness/script.rs"]
-mod script;
 
+use std::time::Duration;
+
+use actor::{Act, Actor, Cue, What};
 use bytes::Bytes;
 use harness::{Wire, connect, options, soon};
 use iscsi_initiator::{Error, Options, Outage, Reconnect, Session};
 use iscsi_proto::scsi::Command;
 use iscsi_proto::session::{Completion, Transfer};
 use iscsi_proto::wire::lun::Lun;
-use script::{Verdict, scripted};
 use tokio::task::JoinSet;
 use vmthunder_volume::Class;
 
@@ -46,23 +48,19 @@ async fn read(session: &Session) -> Result<Completion, Error> {
 /// The target takes 64 commands at once and answers none: those are in doubt, the others certainly did nothing.
 #[tokio::test]
 async fn with_fail_everything_ends_at_once_and_says_what_is_certain() {
-    let (address, journal) = scripted(|(connection, ..)| match connection {
-        0 => Verdict::Ignore,
-        _ => Verdict::Answer,
-    })
-    .await;
-    let wire = Wire::to(&address).await;
+    let actor = Actor::new(|Cue { connection, what }| match (connection, what) {
+        (0, What::Write(..)) => vec![],
+        _ => vec![Act::Play],
+    });
+    let wire = Wire::to(&actor.portal(1).await).await;
     let session = soon(connect(&wire.address, with(Outage::Fail))).await;
     let mut writes = JoinSet::new();
     for lba in 0..80 {
         writes.spawn(write(session.clone(), lba % 64));
     }
-    let arrived = async {
-        while journal.lock().expect("no panic").len() < 64 {
-            tokio::task::yield_now().await;
-        }
-    };
-    soon(arrived).await;
+    actor
+        .arrived(64, |what| matches!(what, What::Write(..)))
+        .await;
     assert_eq!(session.in_flight(), 80);
     wire.set_down(true);
     let (mut in_doubt, mut untouched) = (0, 0);
@@ -86,17 +84,17 @@ async fn with_fail_everything_ends_at_once_and_says_what_is_certain() {
 /// A read changes nothing, so that nothing is in doubt when it was sent.
 #[tokio::test]
 async fn a_write_that_was_sent_is_in_doubt_after_the_deadline_and_another_is_not() {
-    let (address, journal) = scripted(|_| Verdict::Ignore).await;
-    let wire = Wire::to(&address).await;
-    let patience = Outage::Deadline(std::time::Duration::from_millis(50));
+    let actor = Actor::new(|cue| match cue.what {
+        What::Write(..) => vec![],
+        _ => vec![Act::Play],
+    });
+    let wire = Wire::to(&actor.portal(1).await).await;
+    let patience = Outage::Deadline(Duration::from_millis(50));
     let session = soon(connect(&wire.address, with(patience))).await;
     let sent = tokio::spawn(write(session.clone(), 0));
-    let arrived = async {
-        while journal.lock().expect("no panic").is_empty() {
-            tokio::task::yield_now().await;
-        }
-    };
-    soon(arrived).await;
+    actor
+        .arrived(1, |what| matches!(what, What::Write(..)))
+        .await;
     wire.set_down(true);
     let lost = async {
         while session.is_connected() {

@@ -1,18 +1,18 @@
 //! What is repeated after the loss of a connection, and what must not be.
 
+#[path = "harness/actor.rs"]
+mod actor;
 mod harness;
-#[path = "harness/script.rs"]
-mod script;
 #[path = "harness/unit.rs"]
 mod unit;
 
 use std::sync::Arc;
 
+use actor::{Act, Actor, Cue, What};
 use bytes::Bytes;
 use harness::{attach, options, soon};
 use iscsi_initiator::{Class, Comparison, Lun, RawCommand, Remote, Transfer, Volume, VolumeError};
 use iscsi_proto::scsi::vpd::BlockLimits;
-use script::{Verdict, scripted};
 use unit::Unit;
 
 /// A block full of one byte.
@@ -27,12 +27,12 @@ fn write(remote: &Remote, lba: u64, byte: u8) -> tokio::task::JoinHandle<Result<
 
 #[tokio::test]
 async fn unanswered_writes_are_repeated_in_order_before_new_ones() {
-    let (address, journal) = scripted(|write| match write {
-        (0, 3, _) => Verdict::AnswerAndCut,
-        (0, ..) => Verdict::Ignore,
-        _ => Verdict::Answer,
-    })
-    .await;
+    let actor = Actor::new(|Cue { connection, what }| match (connection, what) {
+        (0, What::Write(3, _)) => vec![Act::Play, Act::Cut],
+        (0, What::Write(..)) => vec![],
+        _ => vec![Act::Play],
+    });
+    let address = actor.portal(1).await;
     let remote = soon(attach(&address, options())).await;
     let mut writes: Vec<_> = Vec::new();
     for (lba, byte) in [(1, 0xa1), (1, 0xa2), (2, 0xb1), (3, 0xc1)] {
@@ -43,7 +43,7 @@ async fn unanswered_writes_are_repeated_in_order_before_new_ones() {
         soon(write).await.expect("no panic").expect("written");
     }
     soon(remote.write(512, block(0xa3))).await.expect("written");
-    let journal = journal.lock().expect("no panic").clone();
+    let journal = actor.writes();
     assert_eq!(
         journal[..4],
         [(0, 1, 0xa1), (0, 1, 0xa2), (0, 2, 0xb1), (0, 3, 0xc1)]
@@ -57,13 +57,12 @@ async fn unanswered_writes_are_repeated_in_order_before_new_ones() {
 /// The later write was acknowledged, so a repeated earlier one would bring old bytes back.
 #[tokio::test]
 async fn a_write_is_not_repeated_over_a_later_one_that_was_acknowledged() {
-    let (address, journal) = scripted(|write| match write {
-        (0, 1, 0xa1) => Verdict::Ignore,
-        (0, 2, _) => Verdict::Ignore,
-        (0, 1, _) => Verdict::AnswerAndCut,
-        _ => Verdict::Answer,
-    })
-    .await;
+    let actor = Actor::new(|Cue { connection, what }| match (connection, what) {
+        (0, What::Write(1, 0xa1) | What::Write(2, _)) => vec![],
+        (0, What::Write(..)) => vec![Act::Play, Act::Cut],
+        _ => vec![Act::Play],
+    });
+    let address = actor.portal(1).await;
     let remote = soon(attach(&address, options())).await;
     let old = write(&remote, 1, 0xa1);
     tokio::task::yield_now().await;
@@ -76,7 +75,7 @@ async fn a_write_is_not_repeated_over_a_later_one_that_was_acknowledged() {
         Err(VolumeError::Unavailable)
     ));
     soon(elsewhere).await.expect("no panic").expect("written");
-    let journal = journal.lock().expect("no panic").clone();
+    let journal = actor.writes();
     assert_eq!(
         journal,
         [(0, 1, 0xa1), (0, 2, 0xb1), (0, 1, 0xa2), (1, 2, 0xb1)]

@@ -185,6 +185,15 @@ impl InitiatorSession {
         matches!(self.phase, Phase::Closed)
     }
 
+    /// The portal group that the session logged in to (TargetPortalGroupTag); `None` before the login is over, or if the
+    /// target does not say.
+    pub fn portal_group_tag(&self) -> Option<u16> {
+        match &self.phase {
+            Phase::FullFeature(full) => full.portal_group_tag,
+            _ => None,
+        }
+    }
+
     /// What was counted so far.
     pub fn stats(&self) -> &InitiatorStats {
         match &self.phase {

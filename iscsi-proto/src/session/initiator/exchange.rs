@@ -205,7 +205,7 @@ pub enum SessionEnd {
     /// The login phase took too long.
     #[error("the login took too long")]
     LoginTimeout,
-    /// `logout` was called, and answered or not in time.
+    /// `logout` was called and answered.
     #[error("logged out")]
     LoggedOut,
     /// The target asked for a logout and got it.
@@ -220,7 +220,7 @@ pub enum SessionEnd {
     /// The connection broke.
     #[error("the connection broke")]
     Disconnected,
-    /// The target does not answer pings or aborts any more.
+    /// The target does not answer pings, aborts or a logout any more.
     #[error("the target is silent")]
     Silent,
     /// The target broke the protocol.

@@ -27,6 +27,7 @@ use crate::wire::{Header, Pdu};
 #[derive(Debug)]
 pub(super) struct FullFeature {
     pub(super) params: Params,
+    pub(super) portal_group_tag: Option<u16>,
     pub(super) numbers: Numbers,
     pub(super) tasks: HashMap<u32, Task>,
     /// Tags of numbered requests that were not sent yet, in order.
@@ -100,6 +101,7 @@ impl FullFeature {
     ) -> Self {
         Self {
             params: outcome.params.clone(),
+            portal_group_tag: outcome.portal_group_tag,
             numbers: Numbers::new(outcome.cmd_sn, outcome.max_cmd_sn, outcome.exp_stat_sn),
             tasks: HashMap::new(),
             waiting: VecDeque::new(),
@@ -432,7 +434,6 @@ impl FullFeature {
                     self.stats.timeouts += 1;
                     self.abort_tag(now, tag, Ending::TimedOut);
                 }
-                Some(Work::Logout) => return Err(self.end_of_logout()),
                 Some(_) => return Err(SessionEnd::Silent),
                 None => {}
             }
@@ -441,7 +442,7 @@ impl FullFeature {
         Ok(())
     }
 
-    /// How the session ends when a logout was answered, or was not.
+    /// How the session ends when a logout was answered, or rejected.
     pub(super) fn end_of_logout(&self) -> SessionEnd {
         match &self.leaving {
             Leaving::LoggingOut(end) => end.clone(),
