@@ -10,7 +10,7 @@
 //!   [`Session::execute_raw`].
 //!
 //! ```
-//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doctest/target.rs"));
+//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doctest/target.in"));
 //! use iscsi_initiator::{Class, IscsiUrl, Lun, Options, Remote, Session, Span, Volume, discover};
 //!
 //! # #[tokio::main(flavor = "current_thread")]

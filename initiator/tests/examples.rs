@@ -11,7 +11,7 @@ mod discover;
 
 use iscsi_initiator::{IscsiUrl, Lun, Options, Remote, Session, Volume};
 
-include!("../doctest/target.rs");
+include!("../doctest/target.in");
 
 fn url(address: &str) -> IscsiUrl {
     format!("iscsi://{address}/iqn.2025-01.org.example:disk/0")

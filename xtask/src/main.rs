@@ -12,6 +12,7 @@ mod fuzz;
 mod lab;
 mod layers;
 mod nodes;
+mod package;
 mod packages;
 mod repo;
 mod rfc;
@@ -75,6 +76,8 @@ enum Command {
         /// Only the checks whose names begin like this, for example `qemu` or `suite-plain-Read10`.
         names: Vec<String>,
     },
+    /// Pack the libraries as for a registry, and build and test what was packed outside of this tree.
+    Package,
     /// Throw bytes at the protocol, the sessions and the units until a promise breaks; needs nightly and cargo-fuzz.
     Fuzz(fuzz::Fuzz),
     /// Chores that are too slow, or need too much, for every test run: see lab/README.md.
@@ -109,6 +112,7 @@ fn main() -> Result<ExitCode> {
         Command::Unit => step::run_all(&repo, &[unit::STEP]),
         Command::Foreign { names } if names.is_empty() => step::run_all(&repo, &[foreign::STEP]),
         Command::Foreign { names } => step::alone(|| foreign::run(&repo, &names)),
+        Command::Package => step::alone(|| package::run(&repo)),
         // Whoever reads JSON reads nothing else.
         Command::Fuzz(asked) if asked.json => fuzz::run(&repo, &asked)?,
         Command::Fuzz(asked) => step::alone(|| fuzz::run(&repo, &asked)),
