@@ -64,6 +64,16 @@ impl IscsiUrl {
         })
     }
 
+    /// The same, at another portal: `host[:port]`.
+    pub fn moved_to(&self, place: &str) -> Result<Self, UrlError> {
+        let Self { host, port, .. } = Self::at(place)?;
+        Ok(Self {
+            host,
+            port,
+            ..self.clone()
+        })
+    }
+
     /// The host, without brackets.
     pub fn host(&self) -> &str {
         &self.host

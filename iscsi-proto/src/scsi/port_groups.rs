@@ -1,6 +1,64 @@
 //! REPORT TARGET PORT GROUPS parameter data (SPC-4 §6.38).
 
+use std::fmt;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use super::Sense;
+
+/// How the ports of a group reach a unit: ASYMMETRIC ACCESS STATE, four bits (SPC-4 §5.15.2, §6.38).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AccessState(pub u8);
+
+impl AccessState {
+    /// Every command, as fast as the unit can.
+    pub const ACTIVE_OPTIMIZED: Self = Self(0x0);
+    /// Every command, more slowly.
+    pub const ACTIVE_NON_OPTIMIZED: Self = Self(0x1);
+    /// No access to the medium; may become active.
+    pub const STANDBY: Self = Self(0x2);
+    /// No access to the medium, and may not become active by itself.
+    pub const UNAVAILABLE: Self = Self(0x3);
+    /// Some blocks optimized, others not.
+    pub const LBA_DEPENDENT: Self = Self(0x4);
+    /// Not connected to the unit.
+    pub const OFFLINE: Self = Self(0xe);
+    /// On its way from one state to another.
+    pub const TRANSITIONING: Self = Self(0xf);
+
+    /// True if commands that reach the medium are carried out.
+    pub fn is_active(self) -> bool {
+        matches!(
+            self,
+            Self::ACTIVE_OPTIMIZED | Self::ACTIVE_NON_OPTIMIZED | Self::LBA_DEPENDENT
+        )
+    }
+
+    /// The state that a unit names when it is not ready through this port (SPC-4 §5.15.2.4).
+    pub fn of_sense(sense: Sense) -> Option<Self> {
+        match sense {
+            Sense::ACCESS_STATE_TRANSITION => Some(Self::TRANSITIONING),
+            Sense::PORT_IN_STANDBY => Some(Self::STANDBY),
+            Sense::PORT_UNAVAILABLE => Some(Self::UNAVAILABLE),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for AccessState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match *self {
+            Self::ACTIVE_OPTIMIZED => "active/optimized",
+            Self::ACTIVE_NON_OPTIMIZED => "active/non-optimized",
+            Self::STANDBY => "standby",
+            Self::UNAVAILABLE => "unavailable",
+            Self::LBA_DEPENDENT => "active/LBA-dependent",
+            Self::OFFLINE => "offline",
+            Self::TRANSITIONING => "transitioning",
+            Self(other) => return write!(f, "state {other:#x}"),
+        })
+    }
+}
 
 /// A group of target ports and how its ports reach the unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,8 +67,8 @@ pub struct PortGroup {
     pub number: u16,
     /// This group is preferred (PREF).
     pub preferred: bool,
-    /// ASYMMETRIC ACCESS STATE, four bits: 0 is active and optimized.
-    pub state: u8,
+    /// How its ports reach the unit.
+    pub state: AccessState,
     /// The states that are supported, one bit each; bit 0 is active and optimized.
     pub supported: u8,
     /// The relative port identifiers of its ports, at most 255.
@@ -23,7 +81,7 @@ impl PortGroup {
         Self {
             number,
             preferred: false,
-            state: 0,
+            state: AccessState::ACTIVE_OPTIMIZED,
             supported: ACTIVE_OPTIMIZED_SUPPORTED,
             ports,
         }
@@ -38,7 +96,7 @@ pub fn build(groups: &[PortGroup], extended: bool) -> Bytes {
     }
     for group in groups {
         let count = u8::try_from(group.ports.len()).unwrap_or(u8::MAX);
-        body.put_u8(if group.preferred { PREF } else { 0 } | group.state & STATE);
+        body.put_u8(if group.preferred { PREF } else { 0 } | group.state.0 & STATE);
         body.put_u8(group.supported);
         body.put_u16(group.number);
         body.put_slice(&[0, 0, 0, count]);
@@ -78,7 +136,7 @@ pub fn parse(mut bytes: &[u8]) -> Option<Vec<PortGroup>> {
         groups.push(PortGroup {
             number,
             preferred: state & PREF != 0,
-            state: state & STATE,
+            state: AccessState(state & STATE),
             supported,
             ports: ports
                 .chunks_exact(PORT_BYTES)
@@ -104,7 +162,8 @@ const ACTIVE_OPTIMIZED_SUPPORTED: u8 = 0x01;
 mod tests {
     use proptest::prelude::{any, prop_assert_eq, proptest};
 
-    use super::PortGroup;
+    use super::{AccessState, PortGroup};
+    use crate::scsi::Sense;
 
     #[test]
     fn two_groups_in_bytes() {
@@ -112,7 +171,7 @@ mod tests {
             PortGroup::active(1, vec![1, 0x0203]),
             PortGroup {
                 preferred: true,
-                state: 2,
+                state: AccessState::STANDBY,
                 supported: 0x0f,
                 ..PortGroup::active(0x0405, vec![])
             },
@@ -128,6 +187,21 @@ mod tests {
         assert_eq!(super::parse(&extended).unwrap(), groups);
         assert_eq!(super::parse(&expected[..19]).unwrap(), []);
         assert_eq!(super::parse(&expected[..3]), None);
+    }
+
+    /// The additional sense codes of SPC-4 §5.15.2.4 to §5.15.2.7, and the states' numbers of table 306.
+    #[test]
+    fn states_by_number_and_by_sense() {
+        let of = |ascq| AccessState::of_sense(Sense::new(0x2, 0x04, ascq));
+        assert_eq!(of(0x0a), Some(AccessState(0xf)));
+        assert_eq!(of(0x0b), Some(AccessState(0x2)));
+        assert_eq!(of(0x0c), Some(AccessState(0x3)));
+        assert_eq!(of(0x01), None);
+        assert_eq!(AccessState::of_sense(Sense::new(0x6, 0x04, 0x0a)), None);
+        let active: Vec<u8> = (0..16).filter(|state| AccessState(*state).is_active()).collect();
+        assert_eq!(active, [0x0, 0x1, 0x4]);
+        assert_eq!(AccessState(0xe).to_string(), "offline");
+        assert_eq!(AccessState(0x7).to_string(), "state 0x7");
     }
 
     proptest! {

@@ -66,6 +66,12 @@ senses! {
     NO_SENSE = 0x0 / 0x00 / 0x00,
     /// The unit waits to be started.
     BECOMING_READY = 0x2 / 0x04 / 0x01,
+    /// The port's way to the unit changes its asymmetric access state.
+    ACCESS_STATE_TRANSITION = 0x2 / 0x04 / 0x0a,
+    /// The port is in the state standby.
+    PORT_IN_STANDBY = 0x2 / 0x04 / 0x0b,
+    /// The port is in the state unavailable.
+    PORT_UNAVAILABLE = 0x2 / 0x04 / 0x0c,
     /// SANITIZE is going on.
     SANITIZE_IN_PROGRESS = 0x2 / 0x04 / 0x1b,
     /// The medium was ejected.
@@ -126,6 +132,10 @@ senses! {
     RESERVATIONS_RELEASED = 0x6 / 0x2a / 0x04,
     /// Another initiator removed the own registration.
     REGISTRATIONS_PREEMPTED = 0x6 / 0x2a / 0x05,
+    /// A port group has another asymmetric access state.
+    ACCESS_STATE_CHANGED = 0x6 / 0x2a / 0x06,
+    /// An implicit change of the asymmetric access state failed.
+    IMPLICIT_TRANSITION_FAILED = 0x6 / 0x2a / 0x07,
     /// The medium may have changed.
     MEDIUM_MAY_HAVE_CHANGED = 0x6 / 0x28 / 0x00,
     /// The capacity has changed.
@@ -165,6 +175,9 @@ mod tests {
             (Sense::INITIALIZING_COMMAND_REQUIRED, [0x02, 0x04, 0x02]),
             (Sense::UNRECOVERED_READ_ERROR, [0x03, 0x11, 0x00]),
             (Sense::WRITE_ERROR, [0x03, 0x0c, 0x00]),
+            (Sense::ACCESS_STATE_TRANSITION, [0x02, 0x04, 0x0a]),
+            (Sense::PORT_IN_STANDBY, [0x02, 0x04, 0x0b]),
+            (Sense::PORT_UNAVAILABLE, [0x02, 0x04, 0x0c]),
             (Sense::SANITIZE_IN_PROGRESS, [0x02, 0x04, 0x1b]),
             (Sense::MEDIUM_NOT_PRESENT, [0x02, 0x3a, 0x00]),
             (Sense::SANITIZE_FAILED, [0x03, 0x31, 0x03]),
@@ -195,6 +208,8 @@ mod tests {
             (Sense::RESERVATIONS_PREEMPTED, [0x06, 0x2a, 0x03]),
             (Sense::RESERVATIONS_RELEASED, [0x06, 0x2a, 0x04]),
             (Sense::REGISTRATIONS_PREEMPTED, [0x06, 0x2a, 0x05]),
+            (Sense::ACCESS_STATE_CHANGED, [0x06, 0x2a, 0x06]),
+            (Sense::IMPLICIT_TRANSITION_FAILED, [0x06, 0x2a, 0x07]),
             (Sense::MEDIUM_MAY_HAVE_CHANGED, [0x06, 0x28, 0x00]),
             (Sense::CAPACITY_CHANGED, [0x06, 0x2a, 0x09]),
             (Sense::COMMANDS_CLEARED, [0x06, 0x2f, 0x00]),

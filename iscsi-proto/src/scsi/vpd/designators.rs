@@ -72,6 +72,32 @@ impl Designator {
         }
     }
 
+    /// The number that [`relative_target_port`](Self::relative_target_port) holds.
+    pub fn as_relative_target_port(&self) -> Option<u16> {
+        self.as_port_number(KIND_RELATIVE_TARGET_PORT)
+    }
+
+    /// The number that [`target_port_group`](Self::target_port_group) holds.
+    pub fn as_target_port_group(&self) -> Option<u16> {
+        self.as_port_number(KIND_TARGET_PORT_GROUP)
+    }
+
+    /// True if it is a name that no other unit has: T10 vendor, EUI-64, NAA, SCSI name or UUID of the logical unit.
+    pub fn names_unit(&self) -> bool {
+        self.association == 0
+            && matches!(
+                self.kind,
+                KIND_T10_VENDOR | KIND_EUI_64 | KIND_NAA | KIND_NAME | KIND_UUID
+            )
+    }
+
+    fn as_port_number(&self, kind: u8) -> Option<u16> {
+        let &[_, _, high, low] = self.value.as_ref() else {
+            return None;
+        };
+        (self.association == 1 && self.kind == kind).then_some(u16::from_be_bytes([high, low]))
+    }
+
     fn port_number(kind: u8, number: u16) -> Self {
         let [high, low] = number.to_be_bytes();
         Self {
@@ -129,10 +155,12 @@ fn name_string(name: &str) -> Bytes {
 }
 
 const KIND_T10_VENDOR: u8 = 1;
+const KIND_EUI_64: u8 = 2;
 const KIND_NAA: u8 = 3;
 const KIND_RELATIVE_TARGET_PORT: u8 = 4;
 const KIND_TARGET_PORT_GROUP: u8 = 5;
 const KIND_NAME: u8 = 8;
+const KIND_UUID: u8 = 10;
 const BINARY: u8 = 1;
 const ASCII: u8 = 2;
 const UTF_8: u8 = 3;
