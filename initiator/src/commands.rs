@@ -75,6 +75,20 @@ impl Session {
 }
 
 impl Remote {
+    /// Carries out a command that is given as bytes, as [`Session::execute_raw`] does, over whatever path leads to the
+    /// unit. With several paths one that may be anything waits until all changes have ended, and others wait for it.
+    pub async fn execute_raw(
+        &self,
+        command: RawCommand,
+        transfer: Transfer,
+        class: Class,
+    ) -> Result<Completion, Error> {
+        self.submit(command.cdb, command.repeat, transfer, class)
+            .await?
+            .end()
+            .await
+    }
+
     /// Makes a span, in bytes and on block boundaries, read as zeros: WRITE SAME(16) with a block of zeros (SBC-3
     /// §5.47), several of them where the unit allows fewer blocks at once (MAXIMUM WRITE SAME LENGTH). Where the unit
     /// promises that blocks without space read as zeros (LBPWS and LBPRZ, SBC-3 §6.5.4), their space is given back. A

@@ -46,6 +46,17 @@ pub enum Error {
     /// The caller: the session was closed.
     #[error("the session is closed")]
     Closed,
+    /// The caller: a volume needs a path, and cannot have so many.
+    #[error("a volume has one path or more, but not {0}")]
+    PathCount(usize),
+    /// The caller: its paths lead to different units.
+    #[error("the path leads to another unit than the others: its size or its designators differ")]
+    OtherUnit,
+    /// The unit: nothing tells it from another one, so that nobody can know whether two paths lead to it.
+    #[error(
+        "the unit has neither designators nor a serial number by which its paths can be compared"
+    )]
+    NamelessUnit,
     /// This machine: no randomness for the session's name.
     #[error("the operating system gives no random numbers")]
     NoRandomness,
@@ -117,7 +128,7 @@ impl From<Error> for volume::Error {
         match error {
             Error::QueueFull => Self::Busy,
             Error::Status { status, sense } => of_status(status, sense),
-            Error::Changed | Error::Damaged | Error::Malformed => Self::Corrupt,
+            Error::Changed | Error::OtherUnit | Error::Damaged | Error::Malformed => Self::Corrupt,
             Error::BlockSize(_) | Error::Unsupported => Self::Unsupported,
             Error::OutOfRange => Self::OutOfRange,
             Error::ReadOnly => Self::ReadOnly,

@@ -124,18 +124,18 @@ pub(crate) fn result_of(outcome: Outcome) -> Result<Completion, Error> {
 
 /// True if the outcome asks for another try: a Unit Attention, or data that was damaged on the way.
 pub(crate) fn asks_again(outcome: &Outcome) -> bool {
-    is_attention(outcome) || matches!(outcome, Outcome::Damaged)
+    attention(outcome).is_some() || matches!(outcome, Outcome::Damaged)
 }
 
-/// True if the unit reports a Unit Attention instead of carrying the command out.
-pub(crate) fn is_attention(outcome: &Outcome) -> bool {
+/// The sense data with which the unit reports a Unit Attention instead of carrying the command out.
+pub(crate) fn attention(outcome: &Outcome) -> Option<&[u8]> {
     match outcome {
         Outcome::Answered(Completion {
             status: Status::CHECK_CONDITION,
             sense,
             ..
-        }) => Sense::parse(sense).is_some_and(|sense| sense.key == UNIT_ATTENTION),
-        _ => false,
+        }) if Sense::parse(sense).is_some_and(|sense| sense.key == UNIT_ATTENTION) => Some(sense),
+        _ => None,
     }
 }
 

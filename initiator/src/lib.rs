@@ -70,6 +70,7 @@ mod link;
 mod nexus;
 mod options;
 mod outage;
+mod paths;
 mod queue;
 mod remote;
 mod reset;
@@ -93,6 +94,7 @@ pub use iscsi_proto::session::{
 pub use iscsi_proto::url::{IscsiUrl, UrlError};
 pub use iscsi_proto::wire::lun::Lun;
 pub use options::{Credentials, Options, Outage, Reconnect};
+pub use paths::{PathPolicy, PathState, PathStatus, find_portals};
 pub use remote::Remote;
 pub use session::Session;
 pub use vmthunder_volume::{

@@ -163,7 +163,10 @@ impl Link {
     pub(crate) fn take_event(&mut self, event: InitiatorEvent) -> Result<(), SessionEnd> {
         match event {
             InitiatorEvent::Completed { request, outcome } => self.complete(request, outcome),
-            InitiatorEvent::UnitReport { lun, .. } => self.doubt(lun),
+            InitiatorEvent::UnitReport { lun, sense } => {
+                self.status.attention(&sense);
+                self.doubt(lun);
+            }
             InitiatorEvent::Ended(end) => return Err(end),
             InitiatorEvent::LogoutRequested => {
                 tracing::debug!(

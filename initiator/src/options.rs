@@ -8,7 +8,7 @@ use iscsi_proto::login::{
 use iscsi_proto::name::IscsiName;
 use iscsi_proto::url::IscsiUrl;
 
-use crate::Error;
+use crate::{Error, PathPolicy};
 
 /// How an initiator behaves.
 #[derive(Clone, Debug)]
@@ -35,6 +35,8 @@ pub struct Options {
     pub reconnect: Reconnect,
     /// Commands of one session that may be under way; more wait, or are refused for class `Peer`.
     pub queue_limit: usize,
+    /// How commands are spread over the paths of a unit that has several.
+    pub path_policy: PathPolicy,
     /// Parts of one read or write that are under way at once, when it exceeds the unit's maximum transfer length.
     pub parts_in_flight: usize,
 }
@@ -54,6 +56,7 @@ impl Options {
             data_digest: DigestChoice::None,
             reconnect: Reconnect::default(),
             queue_limit: 256,
+            path_policy: PathPolicy::default(),
             parts_in_flight: 4,
         }
     }

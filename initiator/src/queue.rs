@@ -6,7 +6,7 @@ use iscsi_proto::wire::lun::Lun;
 use crate::Error;
 use crate::connection::{Connection, now};
 use crate::guard::{Guard, Trust};
-use crate::identity::{MAX_TRIES, asks_again, is_attention, result_of};
+use crate::identity::{MAX_TRIES, asks_again, attention, result_of};
 use crate::job::{Job, Order, Repeat};
 use crate::link::Link;
 
@@ -88,7 +88,8 @@ impl Link {
         if job.tries < MAX_TRIES && job.asks_again(&outcome) {
             job.tries += 1;
             self.queue.insert(number);
-            if is_attention(&outcome) {
+            if let Some(sense) = attention(&outcome) {
+                self.status.attention(sense);
                 self.doubt(lun);
             }
             return;

@@ -11,7 +11,9 @@ use vmthunder_volume as volume;
 use vmthunder_volume::{Allocation, BlockSize, Class, Geometry, Span, Volume, join};
 
 use crate::commands::Allowed;
-use crate::identity::{good, good_or_unknown};
+use crate::identity::{Identity, good, good_or_unknown};
+use crate::job::Repeat;
+use crate::paths::{PathStatus, Paths};
 use crate::session::Pending;
 use crate::{Error, Session};
 
@@ -19,8 +21,7 @@ use crate::{Error, Session};
 /// parts are under way at a time.
 #[derive(Clone, Debug)]
 pub struct Remote {
-    session: Session,
-    lun: Lun,
+    paths: Paths,
     geometry: Geometry,
     designators: Vec<Designator>,
     read_only: bool,
@@ -41,6 +42,11 @@ impl Remote {
     /// Asks a unit what it is. From then on it must stay that.
     pub async fn attach(session: Session, lun: Lun) -> Result<Self, Error> {
         let identity = session.attach(lun).await?;
+        Self::over(Paths::one(session, lun), identity).await
+    }
+
+    /// The unit that these paths lead to.
+    pub(crate) async fn over(paths: Paths, identity: Identity) -> Result<Self, Error> {
         let block_size = BlockSize::from_bytes(identity.block_bytes)
             .ok_or(Error::BlockSize(identity.block_bytes))?;
         let geometry = Geometry::new(block_size, identity.blocks);
@@ -48,27 +54,24 @@ impl Remote {
         if identity.blocks > u64::MAX / u64::from(identity.block_bytes) {
             return Err(Error::Malformed);
         }
-        let limits = session.vital_page(lun, vpd::BLOCK_LIMITS).await?;
+        let limits = paths.vital_page(vpd::BLOCK_LIMITS).await?;
         let limits = limits
             .as_deref()
             .and_then(BlockLimits::parse)
             .unwrap_or_default();
-        let provisioning = session
-            .vital_page(lun, vpd::LOGICAL_BLOCK_PROVISIONING)
-            .await?;
+        let provisioning = paths.vital_page(vpd::LOGICAL_BLOCK_PROVISIONING).await?;
         let provisioning = provisioning
             .as_deref()
             .and_then(Provisioning::parse)
             .unwrap_or_default();
-        let read_only = is_write_protected(&session, lun).await?;
+        let read_only = is_write_protected(&paths).await?;
         Ok(Self {
             part_bytes: part_bytes(&limits, block_size),
             unmap: unmap_limits(&limits, &provisioning),
             allowed: Allowed::new(&limits, &provisioning),
             reports_allocation: provisioning.thin || provisioning.unmap,
             designators: identity.designators,
-            session,
-            lun,
+            paths,
             geometry,
             read_only,
         })
@@ -84,9 +87,14 @@ impl Remote {
         self.read_only
     }
 
-    /// The session that the unit is reached through.
-    pub fn session(&self) -> &Session {
-        &self.session
+    /// The ways to the unit, as they are now.
+    pub fn paths(&self) -> Vec<PathStatus> {
+        self.paths.statuses()
+    }
+
+    /// Logs out; from then on everything answers an error.
+    pub async fn close(&self) {
+        self.paths.close().await;
     }
 
     /// What further commands may say.
@@ -111,13 +119,8 @@ impl Remote {
         let (lba, blocks) = self.blocks(part);
         let length = u32::try_from(part.length()).unwrap_or(u32::MAX);
         let pending = self
-            .session
-            .start(
-                self.lun,
-                &Command::read(lba, blocks),
-                Transfer::Read(length),
-                class,
-            )
+            .paths
+            .start(&Command::read(lba, blocks), Transfer::Read(length), class)
             .await?;
         Ok((pending, part))
     }
@@ -127,7 +130,7 @@ impl Remote {
         let mut flying = VecDeque::new();
         let mut done = Vec::new();
         loop {
-            while flying.len() < self.session.parts_in_flight()
+            while flying.len() < self.paths.parts_in_flight()
                 && let Some(part) = parts.next()
             {
                 flying.push_back(self.start_read(part, class).await?);
@@ -153,7 +156,7 @@ impl Remote {
         let mut parts = self.parts(Span::new(offset, bytes.len() as u64));
         let mut flying: VecDeque<Pending> = VecDeque::new();
         loop {
-            while flying.len() < self.session.parts_in_flight()
+            while flying.len() < self.paths.parts_in_flight()
                 && let Some(part) = parts.next()
             {
                 let (lba, blocks) = self.blocks(part);
@@ -161,8 +164,8 @@ impl Remote {
                 let range = LbaRange::sixteen(lba, blocks);
                 let command = Command::Write { range, caching };
                 flying.push_back(
-                    self.session
-                        .start(self.lun, &command, Transfer::Write(data), Class::Demand)
+                    self.paths
+                        .start(&command, Transfer::Write(data), Class::Demand)
                         .await?,
                 );
             }
@@ -183,9 +186,18 @@ impl Remote {
         command: &Command,
         transfer: Transfer,
     ) -> Result<Completion, Error> {
-        self.session
-            .execute(self.lun, command, transfer, Class::Demand)
-            .await
+        self.paths.execute(command, transfer, Class::Demand).await
+    }
+
+    /// Submits the bytes of a command for this unit.
+    pub(crate) async fn submit(
+        &self,
+        cdb: [u8; 16],
+        repeat: Repeat,
+        transfer: Transfer,
+        class: Class,
+    ) -> Result<Pending, Error> {
+        self.paths.submit(cdb, repeat, transfer, class).await
     }
 
     async fn unmap_parts(&self, span: Span, limits: UnmapLimits) -> Result<(), Error> {
@@ -283,7 +295,7 @@ impl Volume for Remote {
 }
 
 /// The WP bit of MODE SENSE(6); a unit that does not know the command is taken for writable.
-async fn is_write_protected(session: &Session, lun: Lun) -> Result<bool, Error> {
+async fn is_write_protected(paths: &Paths) -> Result<bool, Error> {
     let command = Command::ModeSense {
         form: ModeForm::Six,
         control: PageControl::Current,
@@ -292,13 +304,8 @@ async fn is_write_protected(session: &Session, lun: Lun) -> Result<bool, Error> 
         no_block_descriptor: true,
         allocation: MODE_BYTES,
     };
-    let completion = session
-        .execute(
-            lun,
-            &command,
-            Transfer::Read(MODE_BYTES.into()),
-            Class::Demand,
-        )
+    let completion = paths
+        .execute(&command, Transfer::Read(MODE_BYTES.into()), Class::Demand)
         .await?;
     match good(completion) {
         Ok(bytes) => Ok(bytes

@@ -11,7 +11,7 @@ use iscsi_proto::scsi::{Command, luns};
 use iscsi_proto::session::{Completion, Request, Transfer};
 use iscsi_proto::url::IscsiUrl;
 use iscsi_proto::wire::lun::Lun;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use vmthunder_volume::Class;
 
 use crate::dial::Dialer;
@@ -21,7 +21,7 @@ use crate::identity::{
 };
 use crate::job::{Job, Order, Repeat};
 use crate::link::Link;
-use crate::status::Status;
+use crate::status::{Standing, Status};
 use crate::{Error, Options};
 
 /// A session with one target. Cheap to clone; when the last handle is gone, the session logs out.
@@ -32,6 +32,7 @@ pub struct Session {
     queue_limit: usize,
     status: Arc<Status>,
     parts_in_flight: usize,
+    address: Arc<str>,
 }
 
 impl Session {
@@ -74,6 +75,7 @@ impl Session {
             queue_limit,
             status,
             parts_in_flight: options.parts_in_flight.max(1),
+            address: address.into(),
         })
     }
 
@@ -183,6 +185,21 @@ impl Session {
         }
     }
 
+    /// The address that the session was made with.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Where the session stands, and each change of that.
+    pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
+        self.status.standing()
+    }
+
+    /// How often a unit told that the access through its port may be another one now.
+    pub(crate) fn access_changes(&self) -> watch::Receiver<u64> {
+        self.status.access_changes()
+    }
+
     /// How many parts of one read or write are under way at once.
     pub(crate) fn parts_in_flight(&self) -> usize {
         self.parts_in_flight
@@ -248,7 +265,7 @@ impl Session {
 
 /// A command that was submitted.
 #[derive(Debug)]
-pub(crate) struct Pending(oneshot::Receiver<Result<Completion, Error>>);
+pub(crate) struct Pending(pub(crate) oneshot::Receiver<Result<Completion, Error>>);
 
 impl Pending {
     /// Waits for its end.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use iscsi_proto::scsi::Sense;
 use tokio::sync::watch;
 
 use crate::Error;
@@ -12,6 +13,8 @@ use crate::Error;
 pub(crate) struct Status {
     logins: AtomicU64,
     standing: watch::Sender<Standing>,
+    /// How often a unit told that the access through a port may be another one now.
+    access_changes: watch::Sender<u64>,
 }
 
 /// Where a session stands.
@@ -31,6 +34,7 @@ impl Status {
         Self {
             logins: AtomicU64::new(0),
             standing: watch::Sender::new(Standing::Connected),
+            access_changes: watch::Sender::new(0),
         }
     }
 
@@ -45,6 +49,23 @@ impl Status {
 
     pub(crate) fn ended(&self) {
         self.standing.send_replace(Standing::Over);
+    }
+
+    /// A unit reports something by itself.
+    pub(crate) fn attention(&self, sense: &[u8]) {
+        if let Some(Sense::ACCESS_STATE_CHANGED | Sense::IMPLICIT_TRANSITION_FAILED) =
+            Sense::parse(sense)
+        {
+            self.access_changes.send_modify(|changes| *changes += 1);
+        }
+    }
+
+    pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
+    }
+
+    pub(crate) fn access_changes(&self) -> watch::Receiver<u64> {
+        self.access_changes.subscribe()
     }
 
     pub(crate) fn logins(&self) -> u64 {

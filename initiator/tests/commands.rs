@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use harness::{attach, disk, options, pattern, serve, soon};
 use iscsi_initiator::{
-    BlockSize, Class, Command, Comparison, Error, Lun, RawCommand, Remote, Sense, Span, Status,
+    BlockSize, Class, Command, Comparison, Error, RawCommand, Remote, Sense, Span, Status,
     Transfer, Volume, VolumeError,
 };
 use iscsi_proto::scsi::vpd::{BlockLimits, Provisioning};
@@ -268,10 +268,10 @@ async fn commands_as_bytes_are_repeated_only_if_they_change_nothing() {
     let remote = soon(attach(&unit.serve().await, options())).await;
     let command = RawCommand::new(&[0xc1, 2, 3, 4, 5, 6, 7]).expect("seven bytes");
     let run = |remote: &Remote, command| {
-        let session = remote.session().clone();
+        let remote = remote.clone();
         async move {
-            session
-                .execute_raw(Lun::default(), command, Transfer::None, Class::Demand)
+            remote
+                .execute_raw(command, Transfer::None, Class::Demand)
                 .await
         }
     };

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use actor::{Act, Actor, Cue, What};
 use bytes::Bytes;
 use harness::{attach, options, soon};
-use iscsi_initiator::{Class, Comparison, Lun, RawCommand, Remote, Transfer, Volume, VolumeError};
+use iscsi_initiator::{Class, Comparison, RawCommand, Remote, Transfer, Volume, VolumeError};
 use iscsi_proto::scsi::vpd::BlockLimits;
 use unit::Unit;
 
@@ -106,8 +106,7 @@ async fn a_write_is_not_repeated_over_a_later_comparison() {
         soon(arrived).await;
         if raw {
             let vendor = RawCommand::new(&[0xc1, 0, 0, 0, 0, 0]).expect("six bytes");
-            let session = remote.session();
-            soon(session.execute_raw(Lun::default(), vendor, Transfer::None, Class::Demand))
+            soon(remote.execute_raw(vendor, Transfer::None, Class::Demand))
                 .await
                 .expect("an answer");
         } else {

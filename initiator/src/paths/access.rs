@@ -25,8 +25,21 @@ impl Access {
         varies: false,
     };
 
-    /// Asks through the port itself.
+    /// Asks through the port itself. A port that does not even answer that is in the state that it names instead.
     pub(crate) async fn ask(session: &Session, lun: Lun) -> Result<Self, Error> {
+        match Self::ask_groups(session, lun).await {
+            Err(error) => state_of(&error).map(Self::varying).ok_or(error),
+            asked => asked,
+        }
+    }
+
+    /// A state that may change at any time.
+    pub(crate) fn varying(state: AccessState) -> Self {
+        let varies = true;
+        Self { state, varies }
+    }
+
+    async fn ask_groups(session: &Session, lun: Lun) -> Result<Self, Error> {
         if session.inquiry(lun).await?.target_port_groups == 0 {
             return Ok(Self::SYMMETRIC);
         }
@@ -43,25 +56,26 @@ impl Access {
         let completion = session
             .execute(lun, &command, transfer, Class::Demand)
             .await?;
-        if let Some(state) = state_in(&completion) {
-            return Ok(Self {
-                state,
-                varies: true,
-            });
-        }
         let groups = port_groups::parse(&good(completion)?).ok_or(Error::Malformed)?;
         // Whoever says that there are groups, but not in which of them its port is, leaves nothing to go by.
-        Ok(own_group(&groups, &port).map_or(Self::SYMMETRIC, |group| Self {
-            state: group.state,
-            varies: true,
-        }))
+        Ok(own_group(&groups, &port).map_or(Self::SYMMETRIC, |group| Self::varying(group.state)))
     }
 }
 
-/// The state that a command's failure names, if it failed for that reason.
+/// The state that a command's failure names, if it failed for that reason: then it was not carried out.
 pub(crate) fn state_in(completion: &Completion) -> Option<AccessState> {
     match completion.status {
         Status::CHECK_CONDITION => AccessState::of_sense(Sense::parse(&completion.sense)?),
+        _ => None,
+    }
+}
+
+/// The same, of what became an error.
+pub(crate) fn state_of(error: &Error) -> Option<AccessState> {
+    match error {
+        Error::Status {
+            sense: Some(sense), ..
+        } => AccessState::of_sense(*sense),
         _ => None,
     }
 }
@@ -93,9 +107,8 @@ mod tests {
             PortGroup::active(7, vec![1, 2]),
             PortGroup::active(8, vec![3]),
         ];
-        let number = |designators: &[Designator]| {
-            own_group(&groups, designators).map(|group| group.number)
-        };
+        let number =
+            |designators: &[Designator]| own_group(&groups, designators).map(|group| group.number);
         assert_eq!(number(&[Designator::target_port_group(8)]), Some(8));
         assert_eq!(number(&[Designator::relative_target_port(2)]), Some(7));
         let both = [

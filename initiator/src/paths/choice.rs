@@ -37,7 +37,11 @@ pub(crate) fn choose(candidates: &[Candidate], policy: PathPolicy, turn: usize) 
         (troubled, !candidate.optimized, cost(candidate, policy))
     };
     let best = candidates.iter().map(rank).min()?;
-    let equals = || candidates.iter().filter(|candidate| rank(candidate) == best);
+    let equals = || {
+        candidates
+            .iter()
+            .filter(|candidate| rank(candidate) == best)
+    };
     let behind = equals().find(|candidate| candidate.place > turn);
     behind
         .or_else(|| equals().next())
@@ -127,7 +131,11 @@ mod tests {
         assert_eq!(by_latency(&[path(0, 2, 0), path(1, 5, 0)]), Some(0));
         assert_eq!(by_latency(&[path(0, 2, 2), path(1, 5, 0)]), Some(1));
         assert_eq!(by_latency(&[path(0, 2, 1), path(1, 5, 0)]), Some(0));
-        assert_eq!(by_latency(&[path(0, 2, 0), idle(1)]), Some(1), "unknown yet");
+        assert_eq!(
+            by_latency(&[path(0, 2, 0), idle(1)]),
+            Some(1),
+            "unknown yet"
+        );
         assert_eq!(by_length(&[path(0, 2, 2), path(1, 500, 1)], 0), Some(1));
     }
 

@@ -103,7 +103,7 @@ mod tests {
         let (mut load, start) = (Load::default(), Instant::now());
         let slow = load.begin(start);
         load.end(slow, true, start + ms(800));
-        let at = |later| load.service_time(start + ms(800 + later));
+        let at = |later: u64| load.service_time(start + ms(800 + later));
         assert_eq!(at(999), Some(ms(800)));
         assert_eq!(at(1000), Some(ms(400)));
         assert_eq!(at(3500), Some(ms(100)));

@@ -1,6 +1,6 @@
 //! One way to the unit: a session, and what is known of it.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use iscsi_proto::scsi::port_groups::AccessState;
@@ -13,6 +13,7 @@ use super::access::Access;
 use super::choice::Candidate;
 use super::load::Load;
 use super::penalty::Penalty;
+use super::{PathState, PathStatus};
 use crate::connection::now;
 use crate::job::Repeat;
 use crate::{Error, Session};
@@ -31,23 +32,209 @@ pub(crate) struct Path {
 
 /// What is known of a path.
 #[derive(Debug)]
-pub(crate) struct Record {
-    pub(crate) access: Access,
+struct Record {
+    access: Access,
     /// Why it is not used any more, ever.
-    pub(crate) refused: Option<Error>,
-    /// What went wrong last.
-    pub(crate) failure: Option<Arc<Error>>,
-    pub(crate) load: Load,
-    pub(crate) penalty: Penalty,
-    /// Changes were sent on this login, or an earlier one, and the target may still carry them out.
-    pub(crate) doubt: Option<u64>,
+    refused: Option<Error>,
+    /// What went wrong before there was a session, or with the last command.
+    failure: Option<Error>,
+    load: Load,
+    penalty: Penalty,
+    /// Changes were sent on this login, or before it, that the target may still carry out.
+    doubt: Option<u64>,
 }
 
-/// The bytes of a command, and what they mean for whoever sends them.
+/// A command as it is sent.
 #[derive(Clone, Debug)]
-pub(crate) struct Bytes16 {
+pub(crate) struct Shipment {
     pub(crate) cdb: [u8; 16],
     pub(crate) repeat: Repeat,
     pub(crate) transfer: Transfer,
     pub(crate) class: Class,
+}
+
+impl Path {
+    /// A path without a session yet.
+    pub(crate) fn new(address: String, lun: Lun) -> Self {
+        Self {
+            address,
+            lun,
+            session: OnceLock::new(),
+            record: Mutex::new(Record {
+                access: Access::SYMMETRIC,
+                refused: None,
+                failure: None,
+                load: Load::default(),
+                penalty: Penalty::default(),
+                doubt: None,
+            }),
+            question: Notify::new(),
+        }
+    }
+
+    /// Gives the path its session; the first one stays.
+    pub(crate) fn open(&self, session: Session) {
+        let _ = self.session.set(session);
+    }
+
+    pub(crate) fn session(&self) -> Option<&Session> {
+        self.session.get()
+    }
+
+    /// True if a command would be sent at once.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.session().is_some_and(Session::is_connected) && self.record().refused.is_none()
+    }
+
+    pub(crate) fn logins(&self) -> u64 {
+        self.session().map_or(0, Session::logins)
+    }
+
+    /// Carries a command out here, whatever its status.
+    pub(crate) async fn carry(&self, shipment: Shipment) -> Result<Completion, Error> {
+        let session = self.session().ok_or(Error::Closed)?;
+        let flight = self.record().load.begin(now());
+        let flight = Flight { path: self, flight };
+        let Shipment {
+            cdb,
+            repeat,
+            transfer,
+            class,
+        } = shipment;
+        let pending = session
+            .submit(self.lun, cdb, repeat, transfer, class)
+            .await?;
+        let result = pending.end().await;
+        flight.end(result.is_ok());
+        result
+    }
+
+    /// The path as one that could take a command; `None` while it cannot.
+    pub(crate) fn candidate(&self, place: usize, now: Instant) -> Option<Candidate> {
+        if !self.is_connected() {
+            return None;
+        }
+        let record = self.record();
+        let state = record.access.state;
+        state.is_active().then(|| Candidate {
+            place,
+            optimized: state == AccessState::ACTIVE_OPTIMIZED,
+            shunned: record.penalty.is_shunned(now),
+            in_flight: record.load.in_flight(),
+            service_time: record.load.service_time(now),
+            oldest: record.load.oldest(now),
+        })
+    }
+
+    pub(crate) fn access(&self) -> Access {
+        self.record().access
+    }
+
+    /// The port reaches the unit like this now; what it was before.
+    pub(crate) fn set_access(&self, access: Access) -> Access {
+        std::mem::replace(&mut self.record().access, access)
+    }
+
+    /// True if the port is on its way to another state, and there is a connection to wait for it.
+    pub(crate) fn is_in_transition(&self) -> bool {
+        self.is_connected() && self.access().state == AccessState::TRANSITIONING
+    }
+
+    /// The path was lost and is back.
+    pub(crate) fn was_lost(&self) {
+        self.record().penalty.lost(now());
+    }
+
+    /// Something went wrong here.
+    pub(crate) fn failed(&self, error: Error) {
+        self.record().failure = Some(error);
+    }
+
+    /// The path is never used again.
+    pub(crate) fn refuse(&self, error: &Error) {
+        let mut record = self.record();
+        if record.refused.is_none() {
+            tracing::error!(address = self.address, %error, "path refused");
+            record.refused = Some(error.clone());
+        }
+    }
+
+    /// True if the path is never used again.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.record().refused.is_some()
+    }
+
+    /// Why the path cannot be used, as far as is known.
+    pub(crate) fn obstacle(&self) -> Option<Error> {
+        let lost = self.session().and_then(Session::last_failure);
+        let record = self.record();
+        record
+            .refused
+            .clone()
+            .or(lost)
+            .or_else(|| record.failure.clone())
+    }
+
+    /// A change that was sent on this login, or before it, may still be carried out.
+    pub(crate) fn doubt(&self, login: u64) {
+        let mut record = self.record();
+        record.doubt = record.doubt.max(Some(login));
+    }
+
+    /// True if the target may still carry out a change that was sent here. A later login ended the session of the
+    /// earlier one and all its tasks (RFC 7143 §6.3.5).
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        let logins = self.logins();
+        let mut record = self.record();
+        record.doubt = record.doubt.filter(|login| *login >= logins);
+        record.doubt.is_some()
+    }
+
+    /// Nothing that was sent here so far will be carried out any more.
+    pub(crate) fn settle(&self) {
+        self.record().doubt = None;
+    }
+
+    /// What users may know of the path.
+    pub(crate) fn status(&self) -> PathStatus {
+        let obstacle = self.obstacle();
+        let session = self.session();
+        let record = self.record();
+        let state = match (&record.refused, session.is_some_and(Session::is_connected)) {
+            (Some(error), _) => PathState::Refused(error.clone()),
+            (None, true) => PathState::Connected,
+            (None, false) => PathState::Lost(obstacle.unwrap_or(Error::Closed)),
+        };
+        PathStatus {
+            address: self.address.clone(),
+            access: record.access.state,
+            state,
+            logins: session.map_or(0, Session::logins),
+            in_flight: session.map_or(0, Session::in_flight),
+            service_time: record.load.service_time(now()),
+        }
+    }
+
+    fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A command under way on a path.
+struct Flight<'a> {
+    path: &'a Path,
+    flight: u64,
+}
+
+impl Flight<'_> {
+    fn end(self, answered: bool) {
+        self.path.record().load.end(self.flight, answered, now());
+    }
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        // Without effect on one that ended.
+        self.path.record().load.end(self.flight, false, now());
+    }
 }

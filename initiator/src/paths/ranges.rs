@@ -51,7 +51,11 @@ impl Turn {
     }
 
     fn in_the_way(&self) -> Option<watch::Receiver<()>> {
-        let table = self.changes.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = self
+            .changes
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let mut older = table.changes.range(..self.number);
         let (_, (_, ending)) = older.find(|(_, (blocks, _))| {
             blocks.start < self.blocks.end && self.blocks.start < blocks.end
@@ -62,7 +66,11 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut table = self.changes.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self
+            .changes
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         table.changes.remove(&self.number);
     }
 }

@@ -77,10 +77,7 @@ mod tests {
         assert_eq!(both, unit(&[vendor.clone(), naa.clone()]));
         assert_ne!(both, unit(std::slice::from_ref(&naa)));
         assert_ne!(both, unit(&[naa, Designator::t10_vendor("A", "2")]));
-        let specific = Designator {
-            kind: 0,
-            ..vendor.clone()
-        };
+        let specific = Designator { kind: 0, ..vendor };
         let port = Designator::relative_target_port(1);
         assert_eq!(unit(&[specific, port]), unit(&[]), "neither names a unit");
         let larger = UnitName {

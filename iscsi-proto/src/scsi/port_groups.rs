@@ -198,7 +198,9 @@ mod tests {
         assert_eq!(of(0x0c), Some(AccessState(0x3)));
         assert_eq!(of(0x01), None);
         assert_eq!(AccessState::of_sense(Sense::new(0x6, 0x04, 0x0a)), None);
-        let active: Vec<u8> = (0..16).filter(|state| AccessState(*state).is_active()).collect();
+        let active: Vec<u8> = (0..16)
+            .filter(|state| AccessState(*state).is_active())
+            .collect();
         assert_eq!(active, [0x0, 0x1, 0x4]);
         assert_eq!(AccessState(0xe).to_string(), "offline");
         assert_eq!(AccessState(0x7).to_string(), "state 0x7");

@@ -1,0 +1,59 @@
+//! Ending what the target may still carry out for a path that was lost.
+
+use std::time::Duration;
+
+use iscsi_proto::scsi::port_groups::AccessState;
+
+use super::path::Path;
+use super::set::PathSet;
+use crate::Error;
+
+impl PathSet {
+    /// True if the target may still carry out a change that was sent on a path that was lost.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        // Each is looked at: one that is no longer in doubt is to forget it.
+        self.paths.iter().filter(|path| path.is_in_doubt()).count() > 0
+    }
+
+    /// Waits until no command is under way, then ends what is in doubt. The error says why that is not possible now.
+    pub(crate) async fn settle(&self) -> Result<(), Error> {
+        let _nothing_under_way = self.gate.write().await;
+        if !self.is_in_doubt() {
+            return Ok(());
+        }
+        let mut living: Vec<&Path> = self
+            .paths
+            .iter()
+            .filter(|path| path.is_connected())
+            .collect();
+        living.sort_by_key(|path| path.access().state != AccessState::ACTIVE_OPTIMIZED);
+        let mut failure = Error::Interrupted;
+        for path in living {
+            match self.reset_through(path).await {
+                Ok(()) => {
+                    tracing::warn!(
+                        address = path.address,
+                        "unit reset: what was in doubt on a lost path is ended"
+                    );
+                    self.paths.iter().for_each(Path::settle);
+                    return Ok(());
+                }
+                Err(error) => {
+                    tracing::warn!(address = path.address, %error, "the unit cannot be reset here");
+                    failure = error;
+                }
+            }
+        }
+        Err(failure)
+    }
+
+    async fn reset_through(&self, path: &Path) -> Result<(), Error> {
+        let session = path.session().ok_or(Error::Closed)?;
+        tokio::time::timeout(LONGEST_RESET, session.reset_unit(path.lun))
+            .await
+            .map_err(|_late| Error::TimedOut)?
+    }
+}
+
+/// How long a reset may take before another path is tried.
+const LONGEST_RESET: Duration = Duration::from_secs(15);

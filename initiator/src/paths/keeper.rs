@@ -1,0 +1,149 @@
+//! Whoever keeps a path: makes its session, makes sure of its unit, and asks how its port reaches the unit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use iscsi_proto::url::IscsiUrl;
+use iscsi_proto::wire::lun::Lun;
+
+use super::access::{Access, state_of};
+use super::path::Path;
+use super::set::PathSet;
+use super::unit::UnitName;
+use crate::identity::Identity;
+use crate::{Error, Options, Session};
+
+/// Whoever keeps a path.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    pub(crate) set: Arc<PathSet>,
+    pub(crate) place: usize,
+    pub(crate) url: IscsiUrl,
+    pub(crate) options: Options,
+    /// What the unit has to be.
+    pub(crate) name: UnitName,
+}
+
+impl Keeper {
+    /// Keeps the path until nobody needs the unit any more.
+    pub(crate) async fn run(self) {
+        let Some(path) = self.set.paths.get(self.place) else {
+            return;
+        };
+        tokio::select! {
+            biased;
+            () = self.set.over.cancelled() => {}
+            () = self.keep(path) => {}
+        }
+    }
+
+    async fn keep(&self, path: &Path) {
+        if path.session().is_none() {
+            match self.open(path).await {
+                Ok(session) => path.open(session),
+                Err(error) => {
+                    path.refuse(&error);
+                    self.set.tell();
+                    return;
+                }
+            }
+        }
+        if let Some(session) = path.session() {
+            self.watch(path, session).await;
+        }
+    }
+
+    /// Makes the session of a path that could not be made at first; fails only if it leads elsewhere.
+    async fn open(&self, path: &Path) -> Result<Session, Error> {
+        let mut attempt = 0;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(self.options.reconnect.delay(attempt)) => {}
+                () = path.question.notified() => tokio::time::sleep(SHORTEST_PAUSE).await,
+            }
+            attempt = attempt.saturating_add(1);
+            match open(&self.url, path.lun, &self.options).await {
+                Ok((session, name, _)) if name == self.name => {
+                    tracing::info!(address = path.address, "path made");
+                    return Ok(session);
+                }
+                Ok(_other) => return Err(Error::OtherUnit),
+                Err(error) => {
+                    tracing::debug!(address = path.address, %error, "no path yet");
+                    if let Some(state) = state_of(&error) {
+                        path.set_access(Access::varying(state));
+                    }
+                    path.failed(error);
+                }
+            }
+        }
+    }
+
+    /// Asks again whenever there is a reason to, and tells everybody of each change.
+    async fn watch(&self, path: &Path, session: &Session) {
+        let (mut standing, mut attentions) = (session.standing(), session.access_changes());
+        let mut logins = session.logins();
+        let mut pause = SHORTEST_PAUSE;
+        loop {
+            standing.mark_unchanged();
+            attentions.mark_unchanged();
+            self.set.tell();
+            for _ in logins..session.logins() {
+                path.was_lost();
+            }
+            logins = session.logins();
+            let access = path.access();
+            if session.is_connected() {
+                self.ask(path, session).await;
+            }
+            let now = path.access();
+            pause = match access == now {
+                true => (pause * 2).min(LONGEST_PAUSE),
+                false => SHORTEST_PAUSE,
+            };
+            tokio::select! {
+                changed = standing.changed() => if changed.is_err() { return },
+                _ = attentions.changed() => self.set.question_all(),
+                () = path.question.notified() => tokio::time::sleep(SHORTEST_PAUSE).await,
+                () = tokio::time::sleep(pause), if now.varies => {}
+            }
+        }
+    }
+
+    async fn ask(&self, path: &Path, session: &Session) {
+        let asked = {
+            // A reset takes the question away, so none is asked meanwhile.
+            let _gate = self.set.gate.read().await;
+            Access::ask(session, path.lun).await
+        };
+        match asked {
+            Ok(access) => {
+                let before = path.set_access(access);
+                if before.state != access.state {
+                    tracing::info!(address = path.address, before = %before.state, now = %access.state, "asymmetric access changed");
+                }
+            }
+            Err(error @ (Error::Changed | Error::Closed)) => path.refuse(&error),
+            Err(error) => {
+                tracing::debug!(address = path.address, %error, "the port's access state is unknown");
+                path.failed(error);
+            }
+        }
+        self.set.tell();
+    }
+}
+
+/// Makes the session of a path and learns what its unit is.
+pub(crate) async fn open(
+    url: &IscsiUrl,
+    lun: Lun,
+    options: &Options,
+) -> Result<(Session, UnitName, Identity), Error> {
+    let session = Session::connect(url, options.clone()).await?;
+    let (name, identity) = UnitName::attach(&session, lun).await?;
+    Ok((session, name, identity))
+}
+
+/// The pauses between questions about an access state that may change without a word: while it does, and while not.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
