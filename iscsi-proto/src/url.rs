@@ -254,6 +254,16 @@ mod tests {
     }
 
     #[test]
+    fn a_url_moves_to_another_portal() {
+        let url = url("iscsi://me%s3cr%t@10.0.0.1:3261/iqn.2001-04.com.example:disk/7").unwrap();
+        let moved = url.moved_to("[fe80::1]").unwrap();
+        assert_eq!(moved.address(), "[fe80::1]:3260");
+        assert_eq!(moved.secret(), Some("s3cr%t"));
+        assert_eq!((moved.target(), moved.lun()), (url.target(), Some(7)));
+        assert_eq!(url.moved_to("a b"), Err(UrlError::Host));
+    }
+
+    #[test]
     fn parts_may_be_left_out() {
         let found = url("iscsi://storage.example").unwrap();
         assert_eq!(

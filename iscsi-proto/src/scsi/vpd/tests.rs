@@ -42,6 +42,28 @@ fn designators_name_unit_and_port() {
 }
 
 #[test]
+fn numbers_of_ports_are_told_from_names_of_units() {
+    let designator = |association, kind, value: &[u8]| Designator {
+        association,
+        kind,
+        code_set: 1,
+        value: Bytes::copy_from_slice(value),
+    };
+    let port = designator(1, 4, &[0, 0, 1, 2]);
+    assert_eq!(port.as_relative_target_port(), Some(0x0102));
+    assert_eq!(port.as_target_port_group(), None);
+    let group = designator(1, 5, &[0, 0, 0, 9]);
+    assert_eq!(group.as_target_port_group(), Some(9));
+    assert_eq!(designator(0, 5, &[0, 0, 0, 9]).as_target_port_group(), None);
+    assert_eq!(designator(1, 5, &[0, 9]).as_target_port_group(), None);
+    let naming: Vec<u8> = (0..16)
+        .filter(|kind| designator(0, *kind, &[1]).names_unit())
+        .collect();
+    assert_eq!(naming, [1, 2, 3, 8, 10]);
+    assert!(!designator(1, 3, &[1]).names_unit());
+}
+
+#[test]
 fn names_end_with_a_zero_and_fill_words() {
     // ",t,0x0001" and the zero add ten bytes.
     for (name, length) in [("iq", 12), ("iqn", 16), ("iqn.a", 16)] {
