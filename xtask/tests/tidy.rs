@@ -278,6 +278,9 @@ fn every_crate_is_on_the_map() {
     );
 }
 
+/// What the folder of iscsi-target holds.
+const OF_THE_TARGET: [&str; 5] = ["Cargo.toml", "README.md", "src", "tests", "examples"];
+
 #[test]
 fn folders_hold_what_they_should() {
     let mut strangers = Vec::new();
@@ -286,8 +289,7 @@ fn folders_hold_what_they_should() {
         let first = parts.next().unwrap_or_default();
         let second = parts.next().unwrap_or_default();
         // Cargo's build output would land in `target` if it were called from outside of the tree.
-        let build_output =
-            first == "target" && !["Cargo.toml", "src", "tests", "examples"].contains(&&*second);
+        let build_output = first == "target" && !OF_THE_TARGET.contains(&&*second);
         if !ROOT.contains(&&*first) || build_output {
             strangers.push(file.path.display().to_string());
         }
@@ -299,9 +301,7 @@ fn folders_hold_what_they_should() {
     {
         let name = entry.file_name();
         assert!(
-            ["Cargo.toml", "src", "tests", "examples"]
-                .iter()
-                .any(|known| name == *known),
+            OF_THE_TARGET.iter().any(|known| name == *known),
             "target/{} is not part of iscsi-target: was cargo called from outside of the tree?",
             name.display()
         );
