@@ -65,6 +65,7 @@ impl Session {
         let mut dialer = Dialer::new(addresses, Some(target), &options)?;
         let connection = dialer.dial().await?;
         let (orders, receiver) = mpsc::unbounded_channel();
+        let address = dialer.reached().into();
         let status = Arc::new(Status::new());
         let link = Link::new(dialer, options.reconnect, Arc::clone(&status), receiver);
         tokio::spawn(link.run(connection));
@@ -75,7 +76,7 @@ impl Session {
             queue_limit,
             status,
             parts_in_flight: options.parts_in_flight.max(1),
-            address: address.into(),
+            address,
         })
     }
 
