@@ -77,6 +77,18 @@ impl Dialer {
         })
     }
 
+    /// The way of the same session, by its name, to where another session finds the same target; `None` if that is another
+    /// target.
+    pub(crate) fn through(&self, other: &Self) -> Option<Self> {
+        let same = self.config.offer.target_name == other.config.offer.target_name;
+        same.then(|| Self {
+            portals: other.portals.clone(),
+            current: other.current,
+            reached: other.reached.clone(),
+            ..self.clone()
+        })
+    }
+
     /// Where the target was reached last.
     pub(crate) fn reached(&self) -> &str {
         &self.reached

@@ -29,7 +29,7 @@ pub async fn discover(address: &str, options: &Options) -> Result<Vec<TargetReco
 }
 
 /// Logs out. The answer is there already, so a target that does not answer this does no harm.
-async fn say_goodbye(connection: &mut Connection) {
+pub(crate) async fn say_goodbye(connection: &mut Connection) {
     connection.session.logout(now());
     let ended = async { while !matches!(connection.event().await, InitiatorEvent::Ended(_)) {} };
     // Either way the connection is dropped next.

@@ -80,8 +80,8 @@ impl Link {
         let mut short_lives = 0;
         while let Some(mut connection) = next.take() {
             let born = Instant::now();
-            self.status.logged_in();
             self.enter_nexus(&connection);
+            self.status.logged_in();
             let end = self.serve(&mut connection).await;
             if matches!(end, SessionEnd::LoggedOut | SessionEnd::LogoutRequested) {
                 connection.farewell();

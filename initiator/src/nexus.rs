@@ -49,6 +49,9 @@ impl Link {
         };
         let dead = Strays::In(nexus.clone());
         self.strays.retain(|_, strays| *strays != dead);
+        let moved = self.nexus.as_ref().is_some_and(|before| *before != nexus);
+        self.status
+            .entered(connection.session.portal_group_tag(), moved);
         self.nexus = Some(nexus);
     }
 

@@ -32,7 +32,7 @@ pub struct Session {
     queue_limit: usize,
     status: Arc<Status>,
     parts_in_flight: usize,
-    address: Arc<str>,
+    dialer: Arc<Dialer>,
 }
 
 impl Session {
@@ -65,7 +65,7 @@ impl Session {
         let mut dialer = Dialer::new(addresses, Some(target), &options)?;
         let connection = dialer.dial().await?;
         let (orders, receiver) = mpsc::unbounded_channel();
-        let address = dialer.reached().into();
+        let way = Arc::new(dialer.clone());
         let status = Arc::new(Status::new());
         let link = Link::new(dialer, options.reconnect, Arc::clone(&status), receiver);
         tokio::spawn(link.run(connection));
@@ -76,7 +76,7 @@ impl Session {
             queue_limit,
             status,
             parts_in_flight: options.parts_in_flight.max(1),
-            address,
+            dialer: way,
         })
     }
 
@@ -186,9 +186,19 @@ impl Session {
         }
     }
 
-    /// The address that the session was made with.
-    pub(crate) fn address(&self) -> &str {
-        &self.address
+    /// The portal group that the target named at the last login (RFC 7143 §13.9).
+    pub fn portal_group_tag(&self) -> Option<u16> {
+        self.status.portal_group_tag()
+    }
+
+    /// The way to the target as it was at first.
+    pub(crate) fn dialer(&self) -> &Dialer {
+        &self.dialer
+    }
+
+    /// How often a login led into another nexus than the one before.
+    pub(crate) fn moves(&self) -> u64 {
+        self.status.moves()
     }
 
     /// Where the session stands, and each change of that.

@@ -1,7 +1,7 @@
 //! What a session's handles can see of it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use iscsi_proto::scsi::Sense;
 use tokio::sync::watch;
@@ -13,6 +13,10 @@ use crate::Error;
 pub(crate) struct Status {
     logins: AtomicU64,
     standing: watch::Sender<Standing>,
+    /// The portal group that the target named at the last login.
+    portal_group_tag: Mutex<Option<u16>>,
+    /// How often a login led into another nexus than the one before.
+    moves: AtomicU64,
     /// How often a unit told that the access through a port may be another one now.
     access_changes: watch::Sender<u64>,
 }
@@ -34,12 +38,34 @@ impl Status {
         Self {
             logins: AtomicU64::new(0),
             standing: watch::Sender::new(Standing::Connected),
+            portal_group_tag: Mutex::default(),
+            moves: AtomicU64::new(0),
             access_changes: watch::Sender::new(0),
         }
     }
 
+    /// A login is about to be counted.
+    pub(crate) fn entered(&self, portal_group_tag: Option<u16>, moved: bool) {
+        *self
+            .portal_group_tag
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = portal_group_tag;
+        self.moves.fetch_add(moved.into(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn portal_group_tag(&self) -> Option<u16> {
+        *self
+            .portal_group_tag
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn moves(&self) -> u64 {
+        self.moves.load(Ordering::Acquire)
+    }
+
     pub(crate) fn logged_in(&self) {
-        self.logins.fetch_add(1, Ordering::Relaxed);
+        self.logins.fetch_add(1, Ordering::Release);
         self.standing.send_replace(Standing::Connected);
     }
 
@@ -69,7 +95,7 @@ impl Status {
     }
 
     pub(crate) fn logins(&self) -> u64 {
-        self.logins.load(Ordering::Relaxed)
+        self.logins.load(Ordering::Acquire)
     }
 
     pub(crate) fn is_connected(&self) -> bool {

@@ -123,7 +123,7 @@ async fn soak(disk: Unfaithful, rounds: u32) -> Figures {
         load = soon(running.stop()).await;
         soon(load.check()).await;
     }
-    let logins = remote.session().logins();
+    let logins = remote.paths()[0].logins;
     assert!(logins > rounds.into(), "{logins} logins");
     load.figures()
 }

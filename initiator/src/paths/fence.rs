@@ -7,6 +7,7 @@ use iscsi_proto::scsi::port_groups::AccessState;
 use super::path::Path;
 use super::set::PathSet;
 use crate::Error;
+use crate::discover::say_goodbye;
 
 impl PathSet {
     /// True if the target may still carry out a change that was sent on a path that was lost.
@@ -18,6 +19,12 @@ impl PathSet {
     /// Waits until no command is under way, then ends what is in doubt. The error says why that is not possible now.
     pub(crate) async fn settle(&self) -> Result<(), Error> {
         let _nothing_under_way = self.gate.write().await;
+        if !self.is_in_doubt() {
+            return Ok(());
+        }
+        for lost in self.paths.iter().filter(|path| path.is_in_doubt()) {
+            self.reinstate(lost).await;
+        }
         if !self.is_in_doubt() {
             return Ok(());
         }
@@ -45,6 +52,41 @@ impl PathSet {
             }
         }
         Err(failure)
+    }
+
+    /// Logs in under the name of a lost session through a living path of the same portal group, and out again: that ends
+    /// the lost session and its tasks (RFC 7143 §6.3.5), and nobody else's.
+    async fn reinstate(&self, lost: &Path) {
+        let Some(session) = lost.session().filter(|session| !session.is_connected()) else {
+            return;
+        };
+        let living = self.paths.iter().filter(|path| path.is_connected());
+        for other in living.filter_map(Path::session) {
+            let tag = session.portal_group_tag();
+            if tag.is_none() || other.portal_group_tag() != tag {
+                continue;
+            }
+            let Some(mut dialer) = session.dialer().through(other.dialer()) else {
+                continue;
+            };
+            match dialer.dial().await {
+                Ok(mut connection) => {
+                    let same = connection.session.portal_group_tag() == tag;
+                    say_goodbye(&mut connection).await;
+                    if same {
+                        tracing::warn!(
+                            address = lost.address,
+                            through = dialer.reached(),
+                            "lost session ended, and what was in doubt on it"
+                        );
+                        return lost.settle();
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(address = lost.address, %error, "the lost session cannot be ended");
+                }
+            }
+        }
     }
 
     async fn reset_through(&self, path: &Path) -> Result<(), Error> {

@@ -82,6 +82,8 @@ pub(crate) struct Paths {
 pub struct PathStatus {
     /// The portal: host:port.
     pub address: String,
+    /// The portal group that the target named at the last login (RFC 7143 §13.9), if it did.
+    pub portal_group_tag: Option<u16>,
     /// How the target port reaches the unit; active/optimized where the unit makes no difference.
     pub access: AccessState,
     /// Whether there is a connection.
@@ -109,7 +111,7 @@ pub enum PathState {
 impl Paths {
     /// A session as the only path. Its own policy for outages holds.
     pub(crate) fn one(session: Session, lun: Lun) -> Self {
-        let path = Path::new(session.address().to_owned(), lun);
+        let path = Path::new(session.dialer().reached().to_owned(), lun);
         path.open(session);
         Self {
             set: Arc::new(PathSet::alone(path)),

@@ -97,11 +97,10 @@ impl Operation {
                 Ok(passage) => passage,
                 Err(error) => return Some(Err(error)),
             };
-            let before = passage.path.logins();
             let result = passage.path.carry(self.shipment.clone()).await;
             let (place, path) = (passage.place, passage.path);
             // Judged before the gate is free: a doubt must be known to whoever looks for it behind the gate.
-            match self.judge(place, path, before, result, &mut trouble) {
+            match self.judge(place, path, result, &mut trouble) {
                 Next::Answer(result) => return Some(result),
                 Next::Repeat => trouble.begin(),
             }
@@ -112,7 +111,6 @@ impl Operation {
         &self,
         place: usize,
         path: &Path,
-        before: u64,
         result: Result<Completion, Error>,
         trouble: &mut Trouble,
     ) -> Next {
@@ -130,9 +128,8 @@ impl Operation {
         match &error {
             Error::Interrupted if repeat != Repeat::Always => {
                 trouble.in_doubt = true;
-                let after = path.logins();
-                // Another login came between: that it was sent before is not certain.
-                path.doubt(if before == after { before } else { after });
+                // It was sent on this login at the latest.
+                path.doubt();
                 tracing::warn!(address = path.address, "path lost with a change in doubt");
                 if repeat.is_never() {
                     return Next::Answer(Err(error));

@@ -41,7 +41,15 @@ struct Record {
     load: Load,
     penalty: Penalty,
     /// Changes were sent on this login, or before it, that the target may still carry out.
-    doubt: Option<u64>,
+    doubt: Option<Login>,
+}
+
+/// One login of a session among all.
+#[derive(Clone, Copy, Debug)]
+struct Login {
+    number: u64,
+    /// The nexus that it led into, counted.
+    nexus: u64,
 }
 
 /// A command as it is sent.
@@ -86,8 +94,12 @@ impl Path {
         self.session().is_some_and(Session::is_connected) && self.record().refused.is_none()
     }
 
-    pub(crate) fn logins(&self) -> u64 {
-        self.session().map_or(0, Session::logins)
+    /// The login that a command is sent on now.
+    fn login(&self) -> Login {
+        // In this order: a nexus is counted before the login that led into it.
+        let number = self.session().map_or(0, Session::logins);
+        let nexus = self.session().map_or(0, Session::moves);
+        Login { number, nexus }
     }
 
     /// Carries a command out here, whatever its status.
@@ -175,18 +187,20 @@ impl Path {
             .or_else(|| record.failure.clone())
     }
 
-    /// A change that was sent on this login, or before it, may still be carried out.
-    pub(crate) fn doubt(&self, login: u64) {
-        let mut record = self.record();
-        record.doubt = record.doubt.max(Some(login));
+    /// A change that was sent here so far may still be carried out.
+    pub(crate) fn doubt(&self) {
+        let login = self.login();
+        self.record().doubt = Some(login);
     }
 
-    /// True if the target may still carry out a change that was sent here. A later login ended the session of the
-    /// earlier one and all its tasks (RFC 7143 §6.3.5).
+    /// True if the target may still carry out a change that was sent here. A later login in the same nexus ended the
+    /// session of the earlier one and all its tasks (RFC 7143 §6.3.5).
     pub(crate) fn is_in_doubt(&self) -> bool {
-        let logins = self.logins();
+        let now = self.login();
         let mut record = self.record();
-        record.doubt = record.doubt.filter(|login| *login >= logins);
+        record.doubt = record
+            .doubt
+            .filter(|login| login.number >= now.number || login.nexus != now.nexus);
         record.doubt.is_some()
     }
 
@@ -207,6 +221,7 @@ impl Path {
         };
         PathStatus {
             address: self.address.clone(),
+            portal_group_tag: session.and_then(Session::portal_group_tag),
             access: record.access.state,
             state,
             logins: session.map_or(0, Session::logins),
