@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha3::Digest as _;
 
+use crate::bench::Bench;
 use crate::check::{Finding, violation};
 use crate::keys::Keys;
 use crate::login::{OPERATIONAL, SECURITY, Talk};
@@ -95,6 +96,17 @@ impl Challenge {
 
 /// Proves the suite to the target after the target chose CHAP; ends in the operational stage.
 pub(crate) async fn prove(talk: &mut Talk, account: &Credentials) -> Result<(), Finding> {
+    let (_, proof) = proof(talk, account).await?;
+    let answer = talk.ask(SECURITY, Some(OPERATIONAL), &proof).await?;
+    talk.expect_success(&answer)?;
+    if answer.moves_to(OPERATIONAL) {
+        return Ok(());
+    }
+    talk.insist().await
+}
+
+/// Lets the target choose an algorithm and challenge the suite: that algorithm, and the keys that answer.
+async fn proof(talk: &mut Talk, account: &Credentials) -> Result<(u8, Keys), Finding> {
     // MD5 first, which every target knows; one that does not allow it has a choice.
     let offer = Keys::of(&[("CHAP_A", "5,6,7,8")]);
     let answer = talk.ask(SECURITY, None, &offer).await?;
@@ -108,11 +120,41 @@ pub(crate) async fn prove(talk: &mut Talk, account: &Credentials) -> Result<(), 
     ) else {
         violation!("CHAP_A={} was not offered", challenge.algorithm);
     };
-    let proof = Keys::of(&[("CHAP_N", &account.user), ("CHAP_R", &hex(&response))]);
-    let answer = talk.ask(SECURITY, Some(OPERATIONAL), &proof).await?;
-    talk.expect_success(&answer)?;
-    if answer.moves_to(OPERATIONAL) {
-        return Ok(());
+    let keys = Keys::of(&[("CHAP_N", &account.user), ("CHAP_R", &hex(&response))]);
+    Ok((challenge.algorithm, keys))
+}
+
+/// How a target proves itself otherwise than the subject says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Misfit {
+    /// With another secret.
+    Secret,
+    /// Under this name.
+    Name(String),
+}
+
+/// Whether the target proves itself as the subject says, so that a mistake in that is not taken for the target's.
+/// Whatever else goes wrong is for the checks to find: then nothing is known.
+pub(crate) async fn misfit(bench: &Bench) -> Option<Misfit> {
+    let (own, its) = (bench.subject.chap.as_ref()?, bench.subject.mutual.as_ref()?);
+    let mut talk = bench.talk(bench.login()).await.ok()?;
+    let mut keys = talk.login.names();
+    keys.set("AuthMethod", "CHAP");
+    let chosen = talk.ask(SECURITY, None, &keys).await.ok()?;
+    chosen
+        .keys
+        .get("AuthMethod")
+        .filter(|method| *method == "CHAP")?;
+    let (algorithm, mut keys) = proof(&mut talk, own).await.ok()?;
+    let mut challenge = [0; 16];
+    getrandom::fill(&mut challenge).ok()?;
+    let [identifier, ..] = challenge;
+    keys.set("CHAP_I", &identifier.to_string());
+    keys.set("CHAP_C", &hex(&challenge));
+    let answer = talk.ask(SECURITY, Some(OPERATIONAL), &keys).await.ok()?;
+    let (name, proven) = (answer.keys.get("CHAP_N")?, answer.keys.get("CHAP_R")?);
+    if decode(proven) != respond(algorithm, identifier, &its.secret, &challenge) {
+        return Some(Misfit::Secret);
     }
-    talk.insist().await
+    (name != its.user).then(|| Misfit::Name(name.to_owned()))
 }

@@ -2,7 +2,9 @@
 //!
 //! It judges any target: every [`Check`] names the rule it is about, what it sends and what it expects, and when it
 //! fails shows the PDUs that it saw, decoded. Nothing here knows our own target or initiator: only the shape of bytes
-//! on the wire is shared with them (`iscsi_proto::wire`), so that a mistake of theirs cannot excuse itself.
+//! is shared with them (PDUs, `iscsi_proto::wire`; sense data, `iscsi_proto::scsi::SenseData`) and the names of
+//! statuses, so that a mistake of theirs cannot excuse itself: states, numbers, CHAP and what a command has to do are
+//! written here once more.
 //!
 //! A [`Subject`] says whom to judge and how to get in. [`probe()`] finds out what its disk is, or why it cannot be judged
 //! at all; a [`Run`] plays checks against it, each bounded in time and all of them together, and leaves out what

@@ -5,11 +5,13 @@ use std::fmt;
 use iscsi_proto::wire::{Header, Pdu};
 
 use crate::bench::{Bench, usual};
+use crate::chap::{Misfit, misfit};
 use crate::check::Finding;
 use crate::keys::Keys;
 use crate::login::Talk;
 use crate::run::printable;
 use crate::session::{Reply, Session, Task};
+use crate::stretch::is_write_protected;
 use crate::subject::Subject;
 use crate::wire::{CannotReach, Wire};
 
@@ -24,6 +26,8 @@ pub struct Facts {
     pub serial: String,
     /// Vendor, product and revision of the standard INQUIRY data.
     pub product: String,
+    /// Whether it is write protected.
+    pub read_only: bool,
 }
 
 /// Why a subject cannot be judged.
@@ -37,6 +41,10 @@ pub enum Unusable {
     Moved(String),
     /// The login does not come to an end; what happened instead.
     NoLogin(String),
+    /// The target proves itself, but with another secret than it was expected to have.
+    OtherSecret,
+    /// The target proves itself with the secret that was expected, but under this name.
+    OtherName(String),
     /// There is no such unit; these are there.
     NoUnit(Vec<u16>),
     /// The unit is of this peripheral device type, not a disk; these units are there.
@@ -56,6 +64,13 @@ impl fmt::Display for Unusable {
             ),
             Self::Moved(address) => write!(f, "the target has moved to {address}"),
             Self::NoLogin(why) => write!(f, "no login comes about: {why}"),
+            Self::OtherSecret => f.write_str(
+                "the secret that the target is to prove does not fit: its CHAP_R is made with another",
+            ),
+            Self::OtherName(name) => write!(
+                f,
+                "the name that the target is to prove does not fit: its CHAP_N is {name}"
+            ),
             Self::NoUnit(others) => {
                 write!(f, "the target has no such logical unit{}", listed(others))
             }
@@ -108,6 +123,11 @@ fn listed(units: &[u16]) -> String {
 pub async fn probe(subject: &Subject) -> Result<Facts, Unusable> {
     let bench = Bench::new(subject.clone(), Facts::default());
     let mut session = enter(&bench).await?;
+    match misfit(&bench).await {
+        None => {}
+        Some(Misfit::Secret) => return Err(Unusable::OtherSecret),
+        Some(Misfit::Name(name)) => return Err(Unusable::OtherName(printable(&name))),
+    }
     recognise(&mut session, subject.lun).await?;
     look(&mut session)
         .await
@@ -116,6 +136,8 @@ pub async fn probe(subject: &Subject) -> Result<Facts, Unusable> {
 
 /// So many times the patience is how long each answer of the first login may take.
 const FIRST_PATIENCES: u32 = 3;
+/// So many bytes are shown of what is no PDU.
+const MOST_SHOWN: usize = 40;
 
 async fn enter(bench: &Bench) -> Result<Session, Unusable> {
     let subject = &bench.subject;
@@ -125,12 +147,14 @@ async fn enter(bench: &Bench) -> Result<Session, Unusable> {
         .map_err(Unusable::NotReached)?;
     // The first login may have to wait for what a target fetches only then.
     wire.patience = subject.patience * FIRST_PATIENCES;
-    let login = async {
-        let mut talk = Talk::new(wire, bench.login(), subject);
-        talk.authenticate().await?;
-        talk.finish(usual(&[])).await
+    let mut talk = Talk::new(wire, bench.login(), subject);
+    let authenticated = talk.authenticate().await;
+    let beginning = beginning(talk.wire.untaken());
+    let login = match authenticated {
+        Ok(()) => talk.finish(usual(&[])).await,
+        Err(finding) => Err(finding),
     };
-    let finding = match login.await {
+    let finding = match login {
         Ok(mut session) => {
             session.wire.patience = subject.patience;
             return Ok(session);
@@ -144,7 +168,7 @@ async fn enter(bench: &Bench) -> Result<Session, Unusable> {
         ..
     }) = last
     else {
-        return Err(Unusable::NoLogin(reason(finding)));
+        return Err(Unusable::NoLogin(reason(finding) + &beginning));
     };
     let status = u16::from_be_bytes([answer.status_class, answer.status_detail]);
     let moved = Keys::parse(&data).unwrap_or_default();
@@ -153,6 +177,14 @@ async fn enter(bench: &Bench) -> Result<Session, Unusable> {
         (1, Some(address)) if address != subject.address => Unusable::Moved(printable(address)),
         _ => Unusable::Refused(status),
     })
+}
+
+/// What came in place of a PDU, as the end of a sentence: it may tell which service listens there.
+fn beginning(came: &[u8]) -> String {
+    match came.get(..MOST_SHOWN).unwrap_or(came) {
+        [] => String::new(),
+        first => format!("; what came begins with \"{}\"", first.escape_ascii()),
+    }
 }
 
 /// Finds out whether the unit is there and a disk. Neither INQUIRY nor REPORT LUNS meets a Unit Attention.
@@ -198,11 +230,14 @@ async fn look(session: &mut Session) -> Result<Facts, Finding> {
         .run(&Task::read(&[0x12, 1, 0x80, 0, 255], 255))
         .await?
         .data;
+    // A target that does not even answer this is for the checks to judge.
+    let read_only = is_write_protected(session).await.unwrap_or_default();
     Ok(Facts {
         block_bytes,
         blocks,
         serial: words(serial.get(4..).unwrap_or_default()),
         product: words(inquiry.get(8..36).unwrap_or_default()),
+        read_only,
     })
 }
 
@@ -232,7 +267,8 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(*four))
 }
 
-fn reason(finding: Finding) -> String {
+/// What a finding says, in a form that may be shown.
+pub(crate) fn reason(finding: Finding) -> String {
     let (Finding::Violation(why) | Finding::NotApplicable(why) | Finding::Unreachable(why)) =
         finding;
     printable(&why)

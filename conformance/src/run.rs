@@ -4,12 +4,12 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use crate::bench::Bench;
 use crate::check::{Check, Effect, Finding, Rule, Verdict};
-use crate::probe::Facts;
+use crate::probe::{Facts, reason};
 use crate::subject::Subject;
 use crate::wire::Transcript;
 
@@ -24,19 +24,28 @@ pub enum Outcome {
     Skipped,
     /// The rule is broken, and a waiver says why that is known.
     Waived,
+    /// The suite itself failed: nothing is known of the rule.
+    Error,
 }
 
 impl Outcome {
     /// Every outcome, in the order in which reports count them.
-    pub const ALL: [Self; 4] = [Self::Passed, Self::Failed, Self::Skipped, Self::Waived];
+    pub const ALL: [Self; 5] = [
+        Self::Passed,
+        Self::Failed,
+        Self::Skipped,
+        Self::Waived,
+        Self::Error,
+    ];
 
-    /// The outcome in a word: `passed`, `failed`, `skipped`, `waived`.
+    /// The outcome in a word: `passed`, `failed`, `skipped`, `waived`, `error`.
     pub fn word(self) -> &'static str {
         match self {
             Self::Passed => "passed",
             Self::Failed => "failed",
             Self::Skipped => "skipped",
             Self::Waived => "waived",
+            Self::Error => "error",
         }
     }
 }
@@ -48,9 +57,9 @@ pub struct Judged {
     pub rule: &'static Rule,
     /// What became of it.
     pub outcome: Outcome,
-    /// Why, unless it passed.
+    /// Why, unless it passed; and what became of the target afterwards, if it could not be reached then.
     pub detail: String,
-    /// The PDUs that went over the wire, decoded; empty unless the check failed.
+    /// The PDUs that went over the wire, decoded; empty unless the check failed, or the suite in it.
     pub transcript: Vec<String>,
     /// How long it took.
     pub seconds: f64,
@@ -69,17 +78,41 @@ impl Judged {
             Err(Finding::NotApplicable(why)) => (Outcome::Skipped, why),
             Err(Finding::Violation(why) | Finding::Unreachable(why)) => (Outcome::Failed, why),
         };
-        let lines = match outcome {
-            Outcome::Failed => transcript.show(),
-            _ => Vec::new(),
-        };
-        Self {
+        let mut judged = Self {
             rule,
             outcome,
             detail: printable(&detail),
-            transcript: lines.iter().map(|line| printable(line)).collect(),
+            transcript: Vec::new(),
             seconds,
+        };
+        if outcome == Outcome::Failed {
+            judged.show(transcript);
         }
+        judged
+    }
+
+    /// A check whose script ended in a panic.
+    fn broken(rule: &'static Rule, panic: &str, transcript: &Transcript, seconds: f64) -> Self {
+        let mut judged = Self {
+            outcome: Outcome::Error,
+            seconds,
+            ..Self::skipped(rule, printable(&format!("{OUR_FAULT}: {panic}")))
+        };
+        judged.show(transcript);
+        judged
+    }
+
+    fn show(&mut self, transcript: &Transcript) {
+        let lines = transcript.show();
+        self.transcript = lines.iter().map(|line| printable(line)).collect();
+    }
+
+    /// Adds what became of the target after the check.
+    fn note(&mut self, what: &str) {
+        if !self.detail.is_empty() {
+            self.detail += "; ";
+        }
+        self.detail += what;
     }
 
     /// A check that was not played.
@@ -135,8 +168,8 @@ pub struct Run<'a> {
     pub facts: &'a Facts,
     /// Whether checks are played that change the medium, or disturb whoever else uses the unit.
     pub destructive: bool,
-    /// The longest that one check may take, whatever its target does, and the longest that a target may be away after
-    /// a check that failed.
+    /// The longest that one check may take, whatever its target does, and the longest that a target may be away
+    /// between two checks.
     pub check_limit: Duration,
     /// The longest that all checks may take together.
     pub limit: Duration,
@@ -157,8 +190,9 @@ impl<'a> Run<'a> {
     /// Plays the checks until all are over, or `stop` says why it ends early. `each` is told of every one when it is
     /// over.
     ///
-    /// When a check fails, the target has to let an ordinary initiator in before the next one: a target that a check
-    /// ended is not accused of everything that comes after it.
+    /// Between two checks the target has to let an ordinary initiator in. So a target that a check ended, or that
+    /// somebody ended meanwhile, is not accused of everything that comes after: the run ends, and names the check
+    /// after which nobody was let in any more.
     pub async fn judge(
         &self,
         checks: &[&'static Check],
@@ -168,21 +202,27 @@ impl<'a> Run<'a> {
         let mut report = Report::default();
         let mut stop = std::pin::pin!(stop);
         let began = Instant::now();
-        for (at, check) in checks.iter().enumerate() {
+        // Where the check stands that was played last.
+        let mut last = None;
+        for check in checks {
             let left = self.limit.saturating_sub(began.elapsed());
-            let is_last = at + 1 == checks.len();
             let judged = match &report.broken_off {
                 Some(why) => Judged::skipped(&check.rule, why),
                 None if check.effect == Effect::Writes && !self.destructive => {
                     Judged::skipped(&check.rule, NEEDS_DESTRUCTIVE)
                 }
                 None => {
-                    let (judged, over) = tokio::select! {
-                        played = self.play_and_recover(check, left, is_last) => played,
-                        why = &mut stop => (Judged::skipped(&check.rule, &why), Some(why)),
+                    let before = last.and_then(|at: usize| report.judged.get_mut(at));
+                    let played = tokio::select! {
+                        played = self.reach_and_play(before, check, left) => played,
+                        why = &mut stop => Err(why),
                     };
-                    report.broken_off = over;
-                    judged
+                    last = Some(report.judged.len());
+                    played.unwrap_or_else(|why| {
+                        let judged = Judged::skipped(&check.rule, &why);
+                        report.broken_off = Some(why);
+                        judged
+                    })
                 }
             };
             each(&judged);
@@ -191,56 +231,54 @@ impl<'a> Run<'a> {
         report
     }
 
-    /// Plays a check, and if it failed waits until the target is there again; also why the run is over, if it is.
-    async fn play_and_recover(
+    /// Waits until the target is there after the check `before`, and plays the next; else why the run is over.
+    async fn reach_and_play(
         &self,
+        before: Option<&mut Judged>,
         check: &'static Check,
         left: Duration,
-        is_last: bool,
-    ) -> (Judged, Option<String>) {
+    ) -> Result<Judged, String> {
         let began = Instant::now();
-        let limit = self.check_limit;
-        let Some(mut judged) = self.play(check, limit.min(left), left <= limit).await else {
-            let why = format!(
-                "the limit of {} for the whole run was over",
-                spoken(self.limit)
-            );
-            return (Judged::skipped(&check.rule, &why), Some(why));
+        let over = || {
+            let limit = spoken(self.limit);
+            format!("the limit of {limit} for the whole run was over")
         };
-        if judged.outcome != Outcome::Failed || is_last {
-            return (judged, None);
+        if let Some(before) = before {
+            let limit = self.check_limit.min(left);
+            match self.until_reached(limit).await {
+                Ok(1) => {}
+                Ok(_) => before.note(&format!(
+                    "afterwards the target let no ordinary initiator in for {:.1} s",
+                    began.elapsed().as_secs_f64()
+                )),
+                // Nothing is known of the target.
+                Err(_) if left <= limit => return Err(over()),
+                Err(why) => {
+                    before.note("afterwards the target lets no ordinary initiator in any more");
+                    let name = before.rule.name;
+                    return Err(format!(
+                        "the target stopped answering after {name}, and lets no ordinary initiator in any more: {why}"
+                    ));
+                }
+            }
         }
         let left = left.saturating_sub(began.elapsed());
-        let away = Instant::now();
-        match timeout(limit.min(left), self.until_reached()).await {
-            Ok(1) => (judged, None),
-            Ok(_) => {
-                judged.detail += &format!(
-                    "; afterwards the target let no ordinary initiator in for {:.1} s",
-                    away.elapsed().as_secs_f64()
-                );
-                (judged, None)
-            }
-            // Nothing is known of the target: the next check finds the limit.
-            Err(_late) if left <= limit => (judged, None),
-            Err(_late) => {
-                judged.detail += "; afterwards the target lets no ordinary initiator in any more";
-                let why = format!(
-                    "the target lets no ordinary initiator in since {}",
-                    check.rule.name
-                );
-                (judged, Some(why))
-            }
-        }
+        let limit = self.check_limit;
+        let played = self.play(check, limit.min(left), left <= limit).await;
+        played.ok_or_else(over)
     }
 
-    /// Logs in as an ordinary initiator until that succeeds; at which attempt it did.
-    async fn until_reached(&self) -> usize {
+    /// Logs in as an ordinary initiator until that succeeds; at which attempt it did, or what came of the last.
+    async fn until_reached(&self, limit: Duration) -> Result<usize, String> {
+        let began = Instant::now();
         let mut attempts = 1;
+        let mut why = format!("no answer within {}", spoken(limit));
         loop {
             let bench = Bench::new(self.subject.clone(), self.facts.clone());
-            if bench.session().await.is_ok() {
-                return attempts;
+            match timeout(limit.saturating_sub(began.elapsed()), bench.session()).await {
+                Ok(Ok(_session)) => return Ok(attempts),
+                Ok(Err(finding)) => why = reason(finding),
+                Err(_late) => return Err(why),
             }
             attempts += 1;
             sleep(PAUSE).await;
@@ -261,19 +299,34 @@ impl<'a> Run<'a> {
         let mut task = JoinSet::new();
         let played = Arc::clone(&bench);
         task.spawn(async move { (check.script)(&played).await });
-        let verdict = match timeout(limit, task.join_next()).await {
+        let ended = timeout(limit, task.join_next()).await;
+        let seconds = began.elapsed().as_secs_f64();
+        let verdict = match ended {
             Ok(Some(Ok(verdict))) => verdict,
-            // Whatever the target did: a mistake of the suite is no violation.
-            Ok(Some(Err(_)) | None) => Err(Finding::NotApplicable(OUR_FAULT.to_owned())),
+            // Whatever the target did: a mistake of the suite is no violation, and must be seen.
+            Ok(ended) => {
+                let panic = ended.and_then(Result::err).map(said).unwrap_or_default();
+                let transcript = &bench.transcript;
+                return Some(Judged::broken(&check.rule, &panic, transcript, seconds));
+            }
             Err(_late) if is_all_that_is_left => return None,
             Err(_late) => {
                 let bound = format!("not over after {}", spoken(limit));
                 Err(Finding::Violation(bound))
             }
         };
-        let seconds = began.elapsed().as_secs_f64();
         Some(Judged::of(&check.rule, verdict, &bench.transcript, seconds))
     }
+}
+
+/// The message of a panic.
+fn said(ended: JoinError) -> String {
+    let Ok(panic) = ended.try_into_panic() else {
+        return String::new();
+    };
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or_default().to_owned()
 }
 
 /// What a peer may have had a hand in, as it may be shown on a terminal: without control characters, and not endless.
@@ -315,9 +368,11 @@ const MOST_CHARACTERS: usize = 2000;
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
+    use iscsi_target::{Export, Target, TargetOptions, Unit, UnitIdentity};
     use tokio::net::TcpListener;
+    use tokio_util::sync::{CancellationToken, DropGuard};
+    use vmthunder_volume::testing::MemVolume;
+    use vmthunder_volume::{BlockSize, Geometry};
 
     use super::*;
     use crate::check::Level;
@@ -353,30 +408,51 @@ mod tests {
         }
     }
 
-    fn subject(address: SocketAddr) -> Subject {
+    const NAME: &str = "iqn.2013-07.org.vmthunder:sound";
+
+    fn subject(listener: &TcpListener) -> Subject {
         Subject {
-            address: address.to_string(),
-            target: String::new(),
+            address: listener.local_addr().unwrap().to_string(),
+            target: NAME.to_owned(),
             lun: 0,
-            initiator: String::new(),
+            initiator: "iqn.2013-07.org.vmthunder:conformance".to_owned(),
             chap: None,
             mutual: None,
-            patience: Duration::from_millis(50),
+            patience: Duration::from_secs(10),
         }
     }
 
-    async fn outcomes(order: [usize; 4], check_limit: Duration, limit: Duration) -> Vec<String> {
+    async fn listen() -> TcpListener {
+        TcpListener::bind("127.0.0.1:0").await.unwrap()
+    }
+
+    /// A sound target, until what is returned is dropped.
+    fn serve(listener: TcpListener) -> DropGuard {
+        let geometry = Geometry::of_bytes(BlockSize::B512, 4096);
+        let identity = UnitIdentity::locally_assigned(1, "sound");
+        let unit = Unit::new(0, MemVolume::zeroed(geometry), identity);
+        let target = Target::new(TargetOptions::default());
+        let export = Export::new(NAME.parse().unwrap(), vec![unit]);
+        target.export(export).unwrap();
+        let stop = CancellationToken::new();
+        tokio::spawn(target.serve(listener, stop.clone()));
+        stop.drop_guard()
+    }
+
+    async fn outcomes(
+        subject: &Subject,
+        order: &[usize],
+        check_limit: Duration,
+        limit: Duration,
+    ) -> Vec<String> {
         let checks: &'static [Check; 4] = &CHECKS;
-        // Takes connections and does nothing with them.
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let subject = subject(listener.local_addr().unwrap());
         let facts = Facts::default();
         let run = Run {
             check_limit,
             limit,
-            ..Run::new(&subject, &facts)
+            ..Run::new(subject, &facts)
         };
-        let checks = order.map(|at| &checks[at]);
+        let checks: Vec<_> = order.iter().map(|at| &checks[*at]).collect();
         let report = run.judge(&checks, std::future::pending(), |_| {}).await;
         let shown = report.judged.iter().map(|judged| {
             let rule = judged.rule.name;
@@ -387,23 +463,30 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn a_script_that_panics_or_never_gives_way_does_not_end_the_run() {
+        let listener = listen().await;
+        let subject = subject(&listener);
+        let _ends = serve(listener);
         let limit = Duration::from_secs(1);
-        let said = outcomes([1, 0, 2, 3], limit, Duration::MAX).await;
+        let said = outcomes(&subject, &[1, 0, 2, 3], limit, Duration::MAX).await;
         assert_eq!(
             said,
             [
-                "b skipped the suite itself failed here, which says nothing about the target",
+                "b error the suite itself failed here, which says nothing about the target: a mistake",
                 "a passed ",
-                "c failed not over after 1 s; afterwards the target lets no ordinary initiator in any more",
-                "d skipped the target lets no ordinary initiator in since c",
+                "c failed not over after 1 s",
+                "d failed not over after 1 s",
             ]
         );
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn what_the_limit_of_the_run_leaves_out_is_skipped() {
+        let listener = listen().await;
+        let subject = subject(&listener);
+        let _ends = serve(listener);
         let limit = Duration::from_secs(1);
-        let said = outcomes([0, 3, 0, 1], Duration::from_secs(60), limit).await;
+        let order = [0, 3, 0, 1];
+        let said = outcomes(&subject, &order, Duration::from_secs(60), limit).await;
         let over = "skipped the limit of 1 s for the whole run was over";
         assert_eq!(
             said,
@@ -414,5 +497,45 @@ mod tests {
                 format!("b {over}"),
             ]
         );
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn a_target_that_is_gone_is_no_fault_of_the_check_that_comes_next() {
+        let listener = listen().await;
+        let subject = subject(&listener);
+        drop(listener);
+        let limit = Duration::from_secs(1);
+        let said = outcomes(&subject, &[0, 0, 3], limit, Duration::MAX).await;
+        let [first, others @ ..] = &said[..] else {
+            panic!("{said:?}");
+        };
+        assert_eq!(
+            first,
+            "a passed afterwards the target lets no ordinary initiator in any more"
+        );
+        for other in others {
+            let why = "skipped the target stopped answering after a, and lets no ordinary initiator in any more: cannot connect to";
+            assert!(other.contains(why), "{other}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn a_target_that_comes_back_is_judged_further() {
+        let listener = listen().await;
+        let subject = subject(&listener);
+        let serving = tokio::spawn(async move {
+            let (first, _) = listener.accept().await.unwrap();
+            drop(first);
+            serve(listener)
+        });
+        let limit = Duration::from_secs(60);
+        let said = outcomes(&subject, &[0, 0], limit, Duration::MAX).await;
+        let [first, second] = &said[..] else {
+            panic!("{said:?}");
+        };
+        let away = "a passed afterwards the target let no ordinary initiator in for";
+        assert!(first.starts_with(away), "{first}");
+        assert_eq!(second, "a passed ");
+        serving.await.unwrap();
     }
 }

@@ -55,7 +55,7 @@ pub(crate) fn unknown(asked: &str, names: &[&str]) -> UnknownCheck {
     }
     let mut near: Vec<(f64, &str)> = known
         .into_iter()
-        .map(|name| (strsim::jaro_winkler(&asked, name), name))
+        .map(|name| (likeness(&asked, name), name))
         .filter(|(likeness, _)| *likeness >= LIKE)
         .collect();
     near.sort_by(|(one, _), (other, _)| other.total_cmp(one));
@@ -64,6 +64,13 @@ pub(crate) fn unknown(asked: &str, names: &[&str]) -> UnknownCheck {
         name: asked,
         near: near.map(|(_, name)| name.to_owned()).collect(),
     }
+}
+
+/// How much a name is like what was asked for, from 0 to 1; a part of a name may be meant for the whole.
+fn likeness(asked: &str, name: &str) -> f64 {
+    let likeness = strsim::jaro_winkler(asked, name);
+    let is_part = asked.chars().count() >= LEAST_PART && name.contains(asked);
+    likeness.max(if is_part { LIKE } else { 0.0 })
 }
 
 fn near_misses(near: &[String]) -> String {
@@ -76,6 +83,8 @@ fn near_misses(near: &[String]) -> String {
 
 /// From here on two names are alike (Jaro and Winkler's measure, 1 for the same).
 const LIKE: f64 = 0.85;
+/// Fewer characters are in too many names.
+const LEAST_PART: usize = 3;
 /// The most names that are proposed.
 const MOST_NEAR: usize = 3;
 /// The longest name that is looked at and repeated.
@@ -128,5 +137,7 @@ mod tests {
         );
         let refused = selection(&["zzz"], &[]).examine(&NAMES).unwrap_err();
         assert_eq!(refused.to_string(), "no check is called zzz");
+        let refused = selection(&["twice"], &[]).examine(&NAMES).unwrap_err();
+        assert_eq!(refused.near, ["login.keys.twice"]);
     }
 }

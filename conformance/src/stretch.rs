@@ -133,13 +133,18 @@ pub(crate) fn same(found: &[u8], data: &[u8], what: &str) -> Verdict {
 
 /// Skips the check on a unit that says that it is write protected.
 pub(crate) async fn writable(session: &mut Session) -> Verdict {
-    // MODE SENSE (6), all pages, no block descriptors; the WP bit is bit 7 of byte 2 (SBC-3 §6.4.1).
-    let mode = Task::read(&[0x1a, 8, 0x3f, 0, 192], 192);
-    let reply = session.run(&mode).await?;
-    if reply.data.get(2).is_some_and(|byte| byte & 0x80 != 0) {
+    if is_write_protected(session).await? {
         skip!("the unit is write protected");
     }
     Ok(())
+}
+
+/// Whether a unit says that it is write protected.
+pub(crate) async fn is_write_protected(session: &mut Session) -> Result<bool, Finding> {
+    // MODE SENSE (6), all pages, no block descriptors; the WP bit is bit 7 of byte 2 (SBC-3 §6.4.1).
+    let mode = Task::read(&[0x1a, 8, 0x3f, 0, 192], 192);
+    let reply = session.run(&mode).await?;
+    Ok(reply.data.get(2).is_some_and(|byte| byte & 0x80 != 0))
 }
 
 /// How a command ended whose data broke a rule.

@@ -77,7 +77,7 @@ impl Waivers {
                     judged.detail = format!("{} (it failed: {})", waiver.reason, judged.detail);
                 }
                 Outcome::Passed => unneeded.push(waiver.check.clone()),
-                Outcome::Skipped | Outcome::Waived => {}
+                Outcome::Skipped | Outcome::Waived | Outcome::Error => {}
             }
         }
         unneeded

@@ -79,7 +79,9 @@ async fn sound_targets_fail_no_check_and_every_check_passes_on_one() {
                     let reason = format!("{kind:?}: {}", judged.detail);
                     reasons.entry(judged.rule.name).or_default().push(reason);
                 }
-                Outcome::Failed | Outcome::Waived => panic!("{kind:?} {judged:#?}"),
+                Outcome::Failed | Outcome::Waived | Outcome::Error => {
+                    panic!("{kind:?} {judged:#?}")
+                }
             }
         }
     }

@@ -125,8 +125,16 @@ fn checks_are_listed_and_chosen_by_name() {
     assert!(checks.iter().all(|check| check["name"] != "nop.echo"));
     let said = refuse(&["conformance", &url, "--only", "nop.ech"]);
     assert!(said.contains("did you mean nop.echo"), "{said}");
-    let said = refuse(&["conformance", &url, "--skip", "quux"]);
-    assert!(said.contains("no check is called quux"), "{said}");
+    for (name, part) in [
+        (
+            "quux",
+            "no check is called quux; `vmthunder conformance --list` shows them all",
+        ),
+        ("nop.answered", "nop.answered is for initiators"),
+    ] {
+        let said = refuse(&["conformance", &url, "--skip", name]);
+        assert!(said.contains(part), "{said}");
+    }
 }
 
 #[test]
@@ -152,8 +160,18 @@ fn why_nothing_can_be_judged_is_said() {
     let scene = Scene::new();
     let (_target, url) = target(&scene, &[]);
     let portal = url.split("/iqn").next().unwrap();
-    let nobody = format!("iscsi://{}/iqn.2026-11.org.example:x/0", free_address());
+    let nobody = format!("iscsi://{}/{NAME}/0", free_address());
     let name = url.strip_suffix("/0").unwrap();
+    // One file, written in two ways.
+    let same = scene.arg("./x");
+    let mail = TcpListener::bind("127.0.0.1:0").unwrap();
+    let other = format!("iscsi://{}/{NAME}/0", mail.local_addr().unwrap());
+    thread::spawn(move || {
+        let (mut client, _) = mail.accept()?;
+        // Whoever closes with bytes unread takes back what it wrote.
+        let _request = client.read(&mut [0; 4096])?;
+        client.write_all(b"220 mail.example ESMTP\r\n")
+    });
     for (args, parts) in [
         (&[nobody.as_str()][..], ["cannot connect to", "listening"]),
         (
@@ -173,7 +191,12 @@ fn why_nothing_can_be_judged_is_said() {
             ["cannot write to", "/nowhere"],
         ),
         (&[&url, "--patience", "0"], ["--patience", "seconds"]),
-        (&[&url, "--limit", "0"], ["--limit", "0"]),
+        (&[&url, "--limit", "0"], ["--limit", "whole minutes"]),
+        (
+            &[&url, "--html", &scene.arg("x"), "--junit", &same],
+            ["the same file", "give each its own"],
+        ),
+        (&[&other], ["is this an iSCSI portal", "220 mail"]),
     ] {
         let said = refuse(&[&["conformance", "--json"], args].concat());
         for part in parts {
@@ -202,9 +225,122 @@ fn chap_comes_from_a_file() {
     assert!(said.contains("0x0201") && said.contains("secret"), "{said}");
 }
 
+#[test]
+fn the_secrets_have_to_fit_before_a_target_is_accused() {
+    let scene = Scene::new();
+    let secret = scene.secret("secret", "correct horse battery\n");
+    let its = scene.secret("its", "a secret of the target\n");
+    let chap = ["--chap-secret-file", &secret, "--chap-user", "alice"];
+    let mutual = ["--mutual-user", "disks", "--mutual-secret-file", &its];
+    let (_target, url) = target(&scene, &[&chap[..], &mutual].concat());
+    let alice = url.replace("iscsi://", "iscsi://alice@");
+    let own = [
+        alice.as_str(),
+        "--chap-secret-file",
+        &secret,
+        "--only",
+        "chap.mutual",
+    ];
+    let (report, code) = judged(&[&own[..], &mutual].concat());
+    nothing_failed(&report, code);
+    assert_eq!(check(&report, "chap.mutual.response")["outcome"], "passed");
+
+    let wrong = scene.secret("wrong", "not the target's secret\n");
+    for (user, file, parts) in [
+        (
+            "disks",
+            &wrong,
+            ["its CHAP_R is made with another", "--mutual-secret-file"],
+        ),
+        (
+            "discs",
+            &its,
+            ["its CHAP_N is disks", "--mutual-user disks"],
+        ),
+        (
+            "disks",
+            &secret,
+            ["alice and of disks are the same", "§9.2.1"],
+        ),
+    ] {
+        let mutual = ["--mutual-user", user, "--mutual-secret-file", file];
+        let said = refuse(&[&["conformance"], &own[..], &mutual].concat());
+        for part in parts {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+    }
+}
+
+#[test]
+fn what_belongs_to_the_other_side_is_refused_with_the_way_out() {
+    let url = format!("iscsi://{}/{NAME}/0", free_address());
+    let here = ["--initiator", "--listen", "127.0.0.1:0"];
+    let judging = "say --initiator --listen HOST:PORT";
+    for (args, part) in [
+        (&[url.as_str(), "--command", "x {url}"][..], judging),
+        (&[&url, "--listen", "127.0.0.1:0"], judging),
+        (&["--discovery-command", "x {url}"], judging),
+        (&["--listen", "127.0.0.1:0"], judging),
+        (&["--initiator", "--yes"], "--yes is for judging a target"),
+        (&["--initiator", "--listen", "localhost"], "HOST:PORT"),
+        (&[&url, "--yes"], "--yes answers what --destructive asks"),
+        (&["--initiator"], "--listen HOST:PORT"),
+    ] {
+        let said = refuse(&[&["conformance"], args].concat());
+        assert!(said.contains(part), "{args:?}: {said}");
+    }
+    let iqn = ["--initiator", NAME, "--listen", "127.0.0.1:0"];
+    let said = refuse(&[&["conformance"], &iqn[..]].concat());
+    assert!(said.contains("say --initiator alone"), "{said}");
+    for (args, part) in [
+        (
+            &["--destructive"][..],
+            "--destructive is for judging a target",
+        ),
+        (&["--chap-secret-file", "x"], "--chap-secret-file is for"),
+        (&["--command", "true"], "not told where to log in"),
+        (
+            &["--command", "x {url}", "--discovery-command", "x {target}"],
+            "{portal}",
+        ),
+        (&["--discovery-command", "x {portal}"], "say --command, too"),
+        (&["--only", "nop.echo"], "nop.echo is for targets"),
+        (
+            &["--only", "quux"],
+            "`vmthunder conformance --initiator --list`",
+        ),
+    ] {
+        let said = refuse(&[&["conformance"], &here[..], args].concat());
+        assert!(said.contains(part), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn that_a_disk_is_write_protected_is_said_once() {
+    let scene = Scene::new();
+    let (_target, url) = target(&scene, &["--read-only"]);
+    let only = ["--only", "write,read", "--destructive", "--yes"];
+    let output = run(&[&["conformance", &url], &only[..]].concat());
+    let (said, table) = (output.stderr, output.stdout);
+    let (said, table) = (
+        String::from_utf8(said).unwrap(),
+        String::from_utf8(table).unwrap(),
+    );
+    assert_eq!(said.matches("write protected").count(), 1, "{said}");
+    assert!(table.contains("512 bytes, write protected"), "{table}");
+    assert_eq!(output.status.code(), Some(0), "{said}{table}");
+    let (report, _) = judged(&[&url, "--only", "nop.echo"]);
+    assert_eq!(report["read_only"], true);
+}
+
+/// A name that nobody has.
+const NAME: &str = "iqn.2026-11.org.example:x";
+
 /// What stands between the suite and a sound target.
 #[derive(Clone, Copy)]
 enum Fault {
+    /// Whoever comes after so many connections comes in vain.
+    Ends(usize),
     /// The data of a ping comes back changed.
     Ping,
     /// Pings are not answered.
@@ -223,7 +359,11 @@ fn broken(url: &str, fault: Fault) -> String {
     let portal = portal.to_owned();
     let broken = url.replace(&portal, &here);
     thread::spawn(move || {
-        for initiator in listener.incoming().map_while(Result::ok) {
+        let many = match fault {
+            Fault::Ends(many) => many,
+            Fault::Ping | Fault::NoPing => usize::MAX,
+        };
+        for initiator in listener.incoming().map_while(Result::ok).take(many) {
             let Ok(target) = TcpStream::connect(&portal) else {
                 return;
             };
@@ -251,6 +391,7 @@ fn relay(mut target: TcpStream, mut initiator: TcpStream, fault: Fault) -> Optio
             match fault {
                 Fault::Ping => *byte ^= 1,
                 Fault::NoPing => continue,
+                Fault::Ends(_) => {}
             }
         }
         initiator.write_all(&[&head[..], &data].concat()).ok()?;
@@ -321,6 +462,36 @@ fn check_that_passed(report: &Value) -> String {
 }
 
 #[test]
+fn a_target_that_is_gone_is_said_to_be_gone_and_accused_of_nothing() {
+    let scene = Scene::new();
+    let (_target, url) = target(&scene, &[]);
+    // One connection finds out what the disk is, the other is the check's.
+    let url = broken(&url, Fault::Ends(2));
+    let args = [
+        "conformance",
+        &url,
+        "--only",
+        "nop.echo,nop.empty",
+        "--json",
+    ];
+    let output = run(&args);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let gone = "the target stopped answering after nop.echo, and lets no ordinary initiator in any more: cannot connect to";
+    assert!(
+        report["broken_off"].as_str().unwrap().starts_with(gone),
+        "{report:#}"
+    );
+    assert_eq!(check(&report, "nop.echo")["outcome"], "passed");
+    assert_eq!(check(&report, "nop.empty")["outcome"], "skipped");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        errors.contains("not all was judged") && errors.contains(gone),
+        "{errors}"
+    );
+}
+
+#[test]
 fn an_interrupted_run_says_what_it_found_so_far() {
     let scene = Scene::new();
     let (_target, url) = target(&scene, &[]);
@@ -372,7 +543,7 @@ fn an_initiator_that_is_a_program_is_judged() {
     assert_eq!(check(&report, "nop.answered")["outcome"], "passed");
 
     // Nobody comes of a program that does not log in, and nobody who is not there fails.
-    let (report, code) = judged(&[&listen[..], &["--command", "true"]].concat());
+    let (report, code) = judged(&[&listen[..], &["--command", "true {url}"]].concat());
     assert_eq!(code, Some(2), "{report:#}");
     assert_eq!(check(&report, "nop.answered")["outcome"], "skipped");
     refuse(&["conformance", "--initiator", "--listen", "nowhere"]);

@@ -23,7 +23,7 @@ pub fn html(about: &About, report: &Report) -> String {
             }
             body {
                 (head(about, report))
-                (overview(&families))
+                (overview(report, &families))
                 (filter(report))
                 main {
                     @for family in &families { (section(family)) }
@@ -43,7 +43,7 @@ fn head(about: &About, report: &Report) -> Markup {
             h1 { "iSCSI conformance" }
             p.subject { "The " (about.peer.word()) " " code { (about.subject) } }
             div.tiles {
-                @for outcome in Outcome::ALL {
+                @for outcome in report.outcomes() {
                     div.tile.(outcome.word()) {
                         b { (report.count(outcome)) } span { (outcome.word()) }
                     }
@@ -54,6 +54,7 @@ fn head(about: &About, report: &Report) -> Markup {
                     dt { "product" } dd { (facts.product) }
                     dt { "serial number" } dd { (facts.serial) }
                     dt { "size" } dd { (facts.blocks) " blocks of " (facts.block_bytes) " bytes" }
+                    @if facts.read_only { dt { "writing" } dd { "write protected" } }
                 }
                 dt { "begun" } dd { (timestamp(about.started)) }
                 dt { "took" } dd { (format!("{:.1} s", about.took.as_secs_f64())) }
@@ -71,14 +72,14 @@ fn head(about: &About, report: &Report) -> Markup {
     }
 }
 
-fn overview(families: &[Family<'_>]) -> Markup {
+fn overview(report: &Report, families: &[Family<'_>]) -> Markup {
     page! {
         div.scroll {
             table {
                 thead {
                     tr {
                         th { "family" }
-                        @for outcome in Outcome::ALL { th.number { (outcome.word()) } }
+                        @for outcome in report.outcomes() { th.number { (outcome.word()) } }
                         th.share {}
                     }
                 }
@@ -86,7 +87,7 @@ fn overview(families: &[Family<'_>]) -> Markup {
                     @for family in families {
                         tr {
                             td { a href={ "#" (family.name) } { (family.name) } }
-                            @for outcome in Outcome::ALL {
+                            @for outcome in report.outcomes() {
                                 @let count = family.count(outcome);
                                 td.number.(outcome.word()).zero[count == 0] { (count) }
                             }
@@ -118,7 +119,7 @@ fn filter(report: &Report) -> Markup {
     page! {
         form.filter hidden role="search" {
             input type="search" placeholder="name, section, words" aria-label="Filter";
-            @for outcome in Outcome::ALL {
+            @for outcome in report.outcomes() {
                 @let count = report.count(outcome);
                 label.(outcome.word()) {
                     input type="checkbox" value=(outcome.word()) checked disabled[count == 0];
@@ -141,7 +142,7 @@ fn section(family: &Family<'_>) -> Markup {
 
 fn check(judged: &Judged) -> Markup {
     let rule = judged.rule;
-    let failed = judged.outcome == Outcome::Failed;
+    let failed = matches!(judged.outcome, Outcome::Failed | Outcome::Error);
     page! {
         details.check.(judged.outcome.word()) id=(rule.name) data-outcome=(judged.outcome.word()) open[failed] {
             summary {

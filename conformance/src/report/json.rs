@@ -14,6 +14,7 @@ struct Shown<'a> {
     serial: Option<&'a str>,
     blocks: Option<u64>,
     block_bytes: Option<u32>,
+    read_only: Option<bool>,
     destructive: bool,
     started: String,
     seconds: f64,
@@ -29,6 +30,7 @@ struct Counts {
     failed: usize,
     skipped: usize,
     waived: usize,
+    error: usize,
 }
 
 #[derive(Serialize)]
@@ -55,6 +57,7 @@ pub fn json(about: &About, report: &Report) -> String {
         serial: facts.map(|facts| facts.serial.as_str()),
         blocks: facts.map(|facts| facts.blocks),
         block_bytes: facts.map(|facts| facts.block_bytes),
+        read_only: facts.map(|facts| facts.read_only),
         destructive: about.destructive,
         started: timestamp(about.started),
         seconds: about.took.as_secs_f64(),
@@ -63,6 +66,7 @@ pub fn json(about: &About, report: &Report) -> String {
             failed: report.count(Outcome::Failed),
             skipped: report.count(Outcome::Skipped),
             waived: report.count(Outcome::Waived),
+            error: report.count(Outcome::Error),
         },
         broken_off: report.broken_off.as_deref(),
         unneeded_waivers: &about.unneeded_waivers,

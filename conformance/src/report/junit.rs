@@ -35,8 +35,11 @@ fn case(family: &Family<'_>, judged: &Judged) -> TestCase {
     let rule = judged.rule;
     let status = match judged.outcome {
         Outcome::Passed => TestCaseStatus::success(),
-        Outcome::Failed => {
-            let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+        Outcome::Failed | Outcome::Error => {
+            let mut status = TestCaseStatus::non_success(match judged.outcome {
+                Outcome::Error => NonSuccessKind::Error,
+                _ => NonSuccessKind::Failure,
+            });
             status.set_message(judged.detail.as_str());
             status.set_type(rule.level.word());
             let pdus = judged.transcript.join("\n");
@@ -60,6 +63,7 @@ fn case(family: &Family<'_>, judged: &Judged) -> TestCase {
     case.set_classname(family.name);
     case.set_time(duration(judged.seconds));
     case.add_property(("section", rule.section));
+    case.add_property(("level", rule.level.word()));
     case
 }
 

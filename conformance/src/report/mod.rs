@@ -90,6 +90,13 @@ impl Report {
         families
     }
 
+    /// The outcomes that have a place in every report: an error of the suite itself only where there is one.
+    pub fn outcomes(&self) -> impl Iterator<Item = Outcome> + Clone {
+        let errors = self.count(Outcome::Error) > 0;
+        let all = Outcome::ALL.into_iter();
+        all.filter(move |outcome| errors || *outcome != Outcome::Error)
+    }
+
     /// The outcomes in a sentence: `3 passed, 1 failed (a SHOULD), 2 skipped`.
     pub fn summary(&self) -> String {
         let failed = self.judged.iter().filter(|judged| {

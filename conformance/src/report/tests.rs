@@ -59,6 +59,7 @@ fn about() -> About {
             blocks: 2048,
             serial: "S <1>".to_owned(),
             product: "VENDOR & SONS".to_owned(),
+            read_only: false,
         }),
         destructive: true,
         started: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
@@ -115,6 +116,12 @@ fn junit_has_a_suite_for_each_family() {
         message.as_ref().unwrap().as_str(),
         report().judged[1].detail
     );
+    let level = |at: usize| {
+        let mut properties = read.test_suites[0].test_cases[at].properties.iter();
+        let level = properties.find(|property| property.name.as_str() == "level");
+        level.unwrap().value.as_str().to_owned()
+    };
+    assert_eq!([level(0), level(1)], ["MUST", "SHOULD"]);
     let description = description.as_ref().unwrap();
     assert!(description.contains("expects: another & thing"));
     assert!(description.contains("NOP-Out <b>"));
@@ -145,4 +152,25 @@ fn the_summary_counts_and_names_families() {
     );
     let names: Vec<_> = report.families().iter().map(|family| family.name).collect();
     assert_eq!(names, ["login", "nop", "write"]);
+}
+
+#[test]
+fn an_error_of_the_suite_stands_in_every_report() {
+    let sound = report();
+    for text in [json(&about(), &sound), html(&about(), &sound)] {
+        assert!(
+            !text.contains("\"error\"") || text.contains("\"error\": 0"),
+            "{text}"
+        );
+    }
+    let mut report = sound;
+    report.judged[1].outcome = Outcome::Error;
+    assert_eq!(report.summary(), "1 passed, 1 failed, 1 skipped, 1 error");
+    let object: serde_json::Value = serde_json::from_str(&json(&about(), &report)).unwrap();
+    assert_eq!(object["counts"]["error"], 1);
+    assert_eq!(object["checks"][1]["outcome"], "error");
+    let read = junit(&about(), &report).unwrap();
+    let read = quick_junit::Report::deserialize_from_str(&read).unwrap();
+    assert_eq!((read.failures, read.errors), (1, 1));
+    assert!(html(&about(), &report).contains("data-outcome=\"error\" open"));
 }

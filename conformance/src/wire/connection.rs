@@ -101,6 +101,11 @@ impl Wire {
         self.input.extend_from_slice(&later);
     }
 
+    /// Bytes that came and are no PDU, or none yet.
+    pub(crate) fn untaken(&self) -> &[u8] {
+        &self.input
+    }
+
     /// `HOST:PORT` of this side.
     pub(crate) fn local_address(&self) -> String {
         let address = self.stream.local_addr();

@@ -1,6 +1,5 @@
 //! `vmthunder conformance`, as it is written.
 
-use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,14 +20,14 @@ use super::SecretArgs;
 #[command(after_help = HELP, after_long_help = LONG_HELP)]
 pub(crate) struct ConformanceArgs {
     /// The target that is judged, and one of its disks: `iscsi://[USER[%SECRET]@]HOST[:PORT]/TARGET[/LUN]`
-    #[arg(required_unless_present_any = ["list", "listen", "initiator"])]
+    #[arg(required_unless_present_any = ["list", "initiator", "listen", "command", "discovery_command", "advertise"])]
     pub(crate) url: Option<String>,
     /// Also play the checks that write to the disk, or disturb whoever else uses it. Shows which disk that is, and asks
     /// for its serial number.
-    #[arg(long, requires = "url")]
+    #[arg(long)]
     pub(crate) destructive: bool,
     /// Do not ask before `--destructive`.
-    #[arg(long, requires = "destructive")]
+    #[arg(long)]
     pub(crate) yes: bool,
 
     #[command(flatten)]
@@ -54,26 +53,29 @@ pub(crate) struct ConformanceArgs {
 #[command(next_help_heading = "Judging an initiator")]
 pub(crate) struct InitiatorArgs {
     /// Where initiators find the suite; port 0 lets the system choose.
-    #[arg(
-        long,
-        value_name = "ADDR",
-        requires = "initiator",
-        conflicts_with = "url"
-    )]
+    #[arg(long, value_name = "HOST:PORT", value_parser = listen)]
     pub(crate) listen: Option<String>,
-    /// What to run for each check: a program that logs in to `{url}`, reads and writes its disk, and ends. `{portal}`
-    /// and `{target}` are replaced, too; quotes are understood, no other signs of a shell. Without it the suite waits
-    /// for whoever comes, until nobody came for a minute.
-    #[arg(long, value_name = "COMMAND", requires = "listen", value_parser = words)]
+    /// What to run for each check: a program that logs in to `{url}`, reads and writes its disk, and ends. Without it
+    /// the suite waits for whoever comes, until nobody came for a minute.
+    ///
+    /// `{url}` stands for `iscsi://HOST:PORT/TARGET/0`, `{portal}` for `HOST:PORT`, `{target}` for the target's name,
+    /// which is another one for each check. Put the whole command into single quotes: the suite splits it into words
+    /// as a shell does, quotes included, but knows no pipes and no variables; for those run a script, or
+    /// `sh -c "..." {url}`, to which the URL is `$0`.
+    ///
+    /// It should read and write at least 1 MiB, for what it does not do is not judged. The disk has 16 MiB in blocks of
+    /// 512 bytes, and is as new for each check: it reads as a pattern, which is the same every time, and keeps what is
+    /// written. Exit code 0 says that all went well, for example that what was read is what had been written.
+    #[arg(long, value_name = "COMMAND", value_parser = visitor)]
     pub(crate) command: Option<Words>,
-    /// The host under which initiators see the suite, if it is another one than ADDR has: they are told it in
-    /// redirections and lists of targets.
-    #[arg(long, value_name = "HOST", requires = "listen")]
-    pub(crate) advertise: Option<String>,
     /// What to run for the checks of discovery: a program that asks `{portal}` for its targets. Without it they are
-    /// skipped.
-    #[arg(long, value_name = "COMMAND", requires = "command", value_parser = words)]
+    /// skipped. Written like `--command`; there is no `{target}`, and `{url}` stands for `iscsi://HOST:PORT`.
+    #[arg(long, value_name = "COMMAND", value_parser = discoverer)]
     pub(crate) discovery_command: Option<Words>,
+    /// The host under which initiators see the suite, if it is another one than `--listen` has: they are told it in
+    /// redirections and lists of targets.
+    #[arg(long, value_name = "HOST")]
+    pub(crate) advertise: Option<String>,
 }
 
 /// A program and its arguments.
@@ -109,14 +111,14 @@ pub(crate) struct BoundArgs {
     #[arg(long, value_name = "SECONDS", value_parser = patience)]
     pub(crate) patience: Option<f64>,
     /// How long the whole run may take; what was not played by then is skipped.
-    #[arg(long, value_name = "MINUTES", default_value = "15")]
-    limit: NonZeroU16,
+    #[arg(long, value_name = "MINUTES", default_value = "15", value_parser = minutes)]
+    limit: u16,
 }
 
 impl BoundArgs {
     /// How long the whole run may take.
     pub(crate) fn limit(&self) -> Duration {
-        Duration::from_secs(60 * u64::from(self.limit.get()))
+        Duration::from_secs(60 * u64::from(self.limit))
     }
 }
 
@@ -136,7 +138,7 @@ pub(crate) struct ReportArgs {
 }
 
 const HELP: &str = "\
-Exit codes: 0 nothing failed, 1 something failed, 2 the suite could not run, or was interrupted.";
+Exit codes: 0 nothing failed, 1 something failed, 2 the suite could not run to its end, or an error of its own was found.";
 
 const LONG_HELP: &str = "\
 Outcomes:
@@ -144,6 +146,7 @@ Outcomes:
   failed   the rule is broken
   skipped  the target does not offer what the rule is about, or the check was not to be played
   waived   the rule is broken, and --waivers says why that is known
+  error    the suite itself failed, which says nothing about the target: please report it
 
 Examples:
   Judge a disk that is in use:
@@ -160,16 +163,71 @@ Examples:
   Live with what is known:
     printf '[[waiver]]\\ncheck = \"nop.echo\"\\nreason = \"fixed in 2.1\"\\n' > known.toml
     vmthunder conformance URL --waivers known.toml
-  Judge an initiator that is a program, or whoever comes:
-    vmthunder conformance --initiator --listen 127.0.0.1:0 --command 'qemu-img compare {url} pattern.raw'
+  Judge an initiator that is a program, with a disk's worth of noise for it to write and to find again:
+    head -c 16M /dev/urandom > noise.raw
+    vmthunder conformance --initiator --listen 127.0.0.1:0 \\
+      --command 'sh -c \"qemu-img convert -n -f raw -O raw noise.raw $0 && qemu-img compare -f raw -F raw noise.raw $0\" {url}' \\
+      --discovery-command 'vmthunder iscsi discover {url}'
+  Judge one that only reads; the pattern it should find comes from any initiator that is trusted:
+    vmthunder conformance --initiator --listen 127.0.0.1:0 \\
+      --only nop.answered --command 'sh -c \"vmthunder iscsi read $0 > pattern.raw\" {url}'
+    vmthunder conformance --initiator --listen 127.0.0.1:0 \\
+      --command 'qemu-img compare -f raw -F raw pattern.raw {url}'
+  Judge whoever comes:
     vmthunder conformance --initiator --listen 192.0.2.1:3260
 
-Exit codes: 0 nothing failed, 1 something failed, 2 the suite could not run, or was interrupted.";
+Exit codes: 0 nothing failed, 1 something failed, 2 the suite could not run to its end, or an error of its own was found.";
 
 fn trimmed(text: &str) -> Result<String, String> {
     match text.trim() {
         "" => Err("a check's name, or its beginning up to a dot".to_owned()),
         name => Ok(name.to_owned()),
+    }
+}
+
+fn listen(text: &str) -> Result<String, String> {
+    let parts = text.rsplit_once(':');
+    match parts.map(|(host, port)| (host, port.parse::<u16>())) {
+        Some((host, Ok(_))) if !host.is_empty() => Ok(text.to_owned()),
+        _ => Err(
+            "HOST:PORT, for example 127.0.0.1:3260, with port 0 for any that is free".to_owned(),
+        ),
+    }
+}
+
+fn visitor(text: &str) -> Result<Words, String> {
+    let placeholders = ["{url}", "{portal}", "{target}"];
+    finds_the_suite(
+        words(text)?,
+        &placeholders,
+        "{url} (iscsi://HOST:PORT/TARGET/0), or {portal} (HOST:PORT) and {target} (the target's name)",
+    )
+}
+
+fn discoverer(text: &str) -> Result<Words, String> {
+    let placeholders = ["{url}", "{portal}"];
+    finds_the_suite(
+        words(text)?,
+        &placeholders,
+        "{portal} (HOST:PORT) or {url} (iscsi://HOST:PORT)",
+    )
+}
+
+/// Refuses a command that is not told where to log in.
+fn finds_the_suite(words: Words, placeholders: &[&str], means: &str) -> Result<Words, String> {
+    let is_told = |word: &String| placeholders.iter().any(|holder| word.contains(holder));
+    match words.0.iter().any(is_told) {
+        true => Ok(words),
+        false => Err(format!(
+            "the program is not told where to log in: write {means} where it takes that"
+        )),
+    }
+}
+
+fn minutes(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        Ok(minutes @ 1..) => Ok(minutes),
+        _ => Err(format!("whole minutes, from 1 to {}", u16::MAX)),
     }
 }
 

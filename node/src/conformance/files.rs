@@ -1,5 +1,6 @@
 //! Reports as files: opened before anything is played, so that no verdict is lost to a wrong path.
 
+use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -25,10 +26,18 @@ struct Begun {
 impl Files {
     /// Begins every file that is asked for.
     pub(super) fn begin(args: &ReportArgs) -> Result<Self> {
-        Ok(Self {
+        let files = Self {
             junit: args.junit.as_deref().map(Begun::at).transpose()?,
             html: args.html.as_deref().map(Begun::at).transpose()?,
-        })
+        };
+        if let (Some(junit), Some(html)) = (&files.junit, &files.html) {
+            ensure!(
+                junit.place()? != html.place()?,
+                "--junit and --html are the same file, {}: give each its own",
+                html.path.display()
+            );
+        }
+        Ok(files)
     }
 
     /// Writes them, each whole or not at all.
@@ -46,16 +55,20 @@ impl Files {
 impl Begun {
     fn at(path: &Path) -> Result<Self> {
         ensure!(!path.is_dir(), "{} is a folder", path.display());
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
+        let folder = folder(path);
         let file = tempfile::Builder::new()
             .permissions(std::fs::Permissions::from_mode(0o644))
             .tempfile_in(folder)
             .with_context(|| format!("cannot write to {}", folder.display()))?;
         let path = path.to_owned();
         Ok(Self { file, path })
+    }
+
+    /// The same for every way in which the path may be written.
+    fn place(&self) -> Result<(PathBuf, Option<&OsStr>)> {
+        let folder = folder(&self.path).canonicalize();
+        let folder = folder.with_context(|| format!("cannot write to {}", self.path.display()))?;
+        Ok((folder, self.path.file_name()))
     }
 
     fn end(mut self, text: &str) -> Result<()> {
@@ -67,5 +80,13 @@ impl Begun {
             .persist(&path)
             .with_context(|| format!("cannot write {}", path.display()))?;
         Ok(())
+    }
+}
+
+/// The folder that a file is in.
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
     }
 }

@@ -16,7 +16,7 @@ use crate::conformance::{Progress, chosen, interrupted, publish, show};
 pub(super) async fn judge(args: &ConformanceArgs) -> Result<bool> {
     let mut drills = drills();
     let names: Vec<_> = drills.iter().map(|drill| drill.rule.name).collect();
-    let (selection, waivers) = chosen(&args.choice, &names)?;
+    let (selection, waivers) = chosen(&args.choice, Peer::Initiator, &names)?;
     drills.retain(|drill| selection.wants(drill.rule.name));
     if args.choice.list {
         let listed: Vec<_> = drills.iter().map(|drill| (&drill.rule, None)).collect();
@@ -24,7 +24,7 @@ pub(super) async fn judge(args: &ConformanceArgs) -> Result<bool> {
         return Ok(true);
     }
     let address = args.visit.listen.as_deref().context(
-        "--initiator alone judges an initiator: say where it finds the suite, --listen ADDR; beside a URL it names the suite",
+        "--initiator alone judges an initiator: say where it finds the suite, --listen HOST:PORT; beside a URL it names the suite",
     )?;
     let files = Files::begin(&args.reports)?;
     let listener = Listener::bind(address)

@@ -4,15 +4,19 @@ mod consent;
 mod files;
 mod initiator;
 mod show;
+mod side;
 mod subject;
 
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use indicatif::{ProgressBar, ProgressStyle};
+use iscsi_conformance::initiator::drills;
 use iscsi_conformance::report::{About, Peer, json};
-use iscsi_conformance::{Facts, Judged, Outcome, Report, Run, Selection, Waivers, all};
+use iscsi_conformance::{
+    Facts, Judged, Outcome, Report, Run, Selection, UnknownCheck, WaiverError, Waivers, all,
+};
 
 use crate::args::{ChoiceArgs, ConformanceArgs, ReportArgs};
 use crate::conformance::files::Files;
@@ -22,16 +26,16 @@ use crate::serve::end;
 
 /// Carries the command out; false if something failed.
 pub(crate) async fn run(args: ConformanceArgs) -> Result<bool> {
-    match (&args.url, &args.initiator) {
-        (None, Some(_)) => initiator::judge(&args).await,
-        _ => target(&args).await,
+    match side::judged(&args)? {
+        Peer::Initiator => initiator::judge(&args).await,
+        Peer::Target => target(&args).await,
     }
 }
 
 async fn target(args: &ConformanceArgs) -> Result<bool> {
     let mut checks = all();
     let names: Vec<_> = checks.iter().map(|check| check.rule.name).collect();
-    let (selection, waivers) = chosen(&args.choice, &names)?;
+    let (selection, waivers) = chosen(&args.choice, Peer::Target, &names)?;
     checks.retain(|check| selection.wants(check.rule.name));
     if args.choice.list {
         let listed = checks.iter().map(|check| (&check.rule, Some(check.effect)));
@@ -74,29 +78,65 @@ async fn ready(args: &ConformanceArgs) -> Result<(Whom, Facts)> {
     let whom = Whom::of(args).await?;
     let facts = whom.facts(args).await?;
     if args.destructive {
+        if facts.read_only {
+            eprintln!("{WRITE_PROTECTED}");
+        }
         consent::ask(&facts, &whom.url.to_string(), args.yes).await?;
     }
     Ok((whom, facts))
 }
 
-/// Which checks are wanted, and the waivers; `names` are those of all checks.
-fn chosen(args: &ChoiceArgs, names: &[&str]) -> Result<(Selection, Waivers)> {
+/// Which checks are wanted, and the waivers; `names` are those of all checks of this side.
+fn chosen(args: &ChoiceArgs, peer: Peer, names: &[&str]) -> Result<(Selection, Waivers)> {
     let selection = Selection {
         only: args.only.clone(),
         skip: args.skip.clone(),
     };
-    selection.examine(names)?;
+    let examined = selection.examine(names);
+    examined.map_err(|unknown| no_such_check(&unknown, peer))?;
     let waivers = match &args.waivers {
-        Some(file) => read_waivers(file, names)?,
+        Some(file) => read_waivers(file, peer, names)?,
         None => Waivers::default(),
     };
     Ok((selection, waivers))
 }
 
-fn read_waivers(file: &Path, names: &[&str]) -> Result<Waivers> {
+fn read_waivers(file: &Path, peer: Peer, names: &[&str]) -> Result<Waivers> {
     let text =
         std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    Waivers::parse(&text, names).with_context(|| file.display().to_string())
+    let read = Waivers::parse(&text, names).map_err(|error| match error {
+        WaiverError::Unknown(unknown) => no_such_check(&unknown, peer),
+        other => other.into(),
+    });
+    read.with_context(|| file.display().to_string())
+}
+
+/// Where the names are, and which side the other ones are about.
+fn no_such_check(unknown: &UnknownCheck, peer: Peer) -> Error {
+    let (side, other, names): (_, _, Vec<_>) = match peer {
+        Peer::Target => {
+            let drills = drills();
+            let names = drills.iter().map(|drill| drill.rule.name);
+            ("", "initiators, which --initiator judges", names.collect())
+        }
+        Peer::Initiator => {
+            let names = all().into_iter().map(|check| check.rule.name);
+            (
+                " --initiator",
+                "targets, which a URL names",
+                names.collect(),
+            )
+        }
+    };
+    let there = Selection {
+        only: vec![unknown.name.clone()],
+        skip: Vec::new(),
+    };
+    if there.examine(&names).is_ok() {
+        return anyhow!("{} is for {other}", unknown.name);
+    }
+    let colon = if unknown.near.is_empty() { ";" } else { "" };
+    anyhow!("{unknown}{colon} `vmthunder conformance{side} --list` shows them all")
 }
 
 /// Ends when the program is told to.
@@ -131,10 +171,26 @@ fn publish(
     if report.broken_off.as_deref() == Some(INTERRUPTED) {
         bail!("interrupted; the checks that were not played by then count as skipped");
     }
+    let errors = names(&report, Outcome::Error);
+    if !errors.is_empty() {
+        bail!(
+            "the suite itself failed in {}: please report it with what is said about it above",
+            errors.join(", ")
+        );
+    }
     if report.count(Outcome::Skipped) == report.judged.len() {
         bail!("nothing was judged: {}", why_nothing(about.peer, &report));
     }
-    Ok(report.count(Outcome::Failed) == 0)
+    match (report.count(Outcome::Failed), &report.broken_off) {
+        (0, Some(why)) => bail!("nothing failed, but not all was judged: {why}"),
+        (failed, _) => Ok(failed == 0),
+    }
+}
+
+fn names(report: &Report, outcome: Outcome) -> Vec<&'static str> {
+    let judged = report.judged.iter();
+    let judged = judged.filter(|judged| judged.outcome == outcome);
+    judged.map(|judged| judged.rule.name).collect()
 }
 
 /// Why every check was skipped.
@@ -171,7 +227,55 @@ impl Progress {
     }
 }
 
+/// What is said once about a disk that cannot be written.
+const WRITE_PROTECTED: &str = "note: the disk is write protected, so the checks that must write to it are skipped; what else --destructive allows (writes that are to be refused, reservations, resets) is played";
 /// Why a run ends that the user interrupts.
 const INTERRUPTED: &str = "interrupted";
 /// How often the clock beside the bar moves.
 const TICK: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_suite_ends_the_program_with_code_2_and_all_reports_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let junit = folder.path().join("report.xml");
+        let args = ReportArgs {
+            json: false,
+            junit: Some(junit.clone()),
+            html: None,
+        };
+        let checks = all();
+        let mut judged = checks
+            .iter()
+            .map(|check| Judged::skipped(&check.rule, "no"));
+        let mut first = judged.next().unwrap();
+        first.outcome = Outcome::Error;
+        let name = first.rule.name;
+        let report = Report {
+            judged: std::iter::once(first).chain(judged).collect(),
+            broken_off: None,
+        };
+        let about = About {
+            peer: Peer::Target,
+            subject: String::new(),
+            facts: None,
+            destructive: false,
+            started: SystemTime::UNIX_EPOCH,
+            took: Duration::ZERO,
+            unneeded_waivers: Vec::new(),
+        };
+        let files = Files::begin(&args).unwrap();
+        // What is an error ends with code 2.
+        let error = publish(about, report, &Waivers::default(), &args, files).unwrap_err();
+        let said = error.to_string();
+        assert!(
+            said.contains("the suite itself failed") && said.contains(name),
+            "{said}"
+        );
+        let text = std::fs::read_to_string(junit).unwrap();
+        assert!(text.contains("<error") && text.contains(name), "{text}");
+    }
+}

@@ -28,12 +28,7 @@ impl Whom {
         let url = login::parse(text)?;
         let initiator = match &args.initiator {
             Some(Some(name)) => name.clone(),
-            None => names::initiator(NAME),
-            Some(None) => {
-                return Err(anyhow!(
-                    "beside a URL, --initiator names the suite: --initiator IQN; to judge an initiator, leave out the URL and say --listen ADDR"
-                ));
-            }
+            Some(None) | None => names::initiator(NAME),
         };
         let (chap, mutual) = credentials(args, &url)?;
         let mut whom = Self {
@@ -80,7 +75,23 @@ impl Whom {
                 said += "; if it asks for CHAP, name the user in the URL, iscsi://USER@HOST..., and its secret by --chap-secret-file FILE";
             }
             Unusable::Refused(0x0201) => {
-                said += "; are the user and the secret those that it knows?";
+                let _ = write!(
+                    said,
+                    "; it does not know the user of the URL, or the secret of that user {} does not fit",
+                    args.secrets.chap_secret_file.as_ref().map_or_else(
+                        || "in the URL".to_owned(),
+                        |file| format!("in {}", file.display())
+                    )
+                );
+            }
+            Unusable::OtherSecret => {
+                said += "; does the file of --mutual-secret-file hold the secret that the target proves itself with? The user's own secret fits";
+            }
+            Unusable::OtherName(name) => {
+                let _ = write!(
+                    said,
+                    "; the secrets fit: if the name is right, say --mutual-user {name}"
+                );
             }
             Unusable::Refused(0x0202) => {
                 let _ = write!(
@@ -95,7 +106,10 @@ impl Whom {
                 said +=
                     "; which one is meant stands behind the target's name: iscsi://HOST/TARGET/LUN";
             }
-            Unusable::NoLogin(_) | Unusable::NotReady(_) | Unusable::Refused(_) => {}
+            Unusable::NoLogin(_) => {
+                said += "; is this an iSCSI portal? Most listen on port 3260";
+            }
+            Unusable::NotReady(_) | Unusable::Refused(_) => {}
         }
         anyhow!(said)
     }
@@ -169,6 +183,14 @@ fn credentials(
         mutual.is_none() || chap.is_some(),
         "the target proves itself only to an initiator that does so: name a user in the URL"
     );
+    if let (Some(chap), Some(mutual)) = (&chap, &mutual) {
+        ensure!(
+            chap.secret != mutual.secret,
+            "the secrets of {} and of {} are the same, which RFC 7143 §9.2.1 forbids: what one side sends as its proof would do for the other; give the target a secret of its own",
+            chap.user,
+            mutual.user
+        );
+    }
     Ok((chap, mutual))
 }
 
