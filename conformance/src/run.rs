@@ -273,16 +273,17 @@ impl<'a> Run<'a> {
         let began = Instant::now();
         let mut attempts = 1;
         let mut why = format!("no answer within {}", spoken(limit));
-        loop {
+        while let Some(left) = limit.checked_sub(began.elapsed()) {
             let bench = Bench::new(self.subject.clone(), self.facts.clone());
-            match timeout(limit.saturating_sub(began.elapsed()), bench.session()).await {
+            match timeout(left, bench.session()).await {
                 Ok(Ok(_session)) => return Ok(attempts),
                 Ok(Err(finding)) => why = reason(finding),
-                Err(_late) => return Err(why),
+                Err(_late) => break,
             }
             attempts += 1;
             sleep(PAUSE).await;
         }
+        Err(why)
     }
 
     /// Plays a check; none if the time was over that the whole run had left.

@@ -318,7 +318,10 @@ fn what_belongs_to_the_other_side_is_refused_with_the_way_out() {
 #[test]
 fn that_a_disk_is_write_protected_is_said_once() {
     let scene = Scene::new();
-    let (_target, url) = target(&scene, &["--read-only"]);
+    let disk = std::fs::File::create(scene.path("disk.raw")).unwrap();
+    disk.set_len(1 << 24).unwrap();
+    let quiet = ["--log", "error", "--read-only"];
+    let (_target, url) = Running::target(&[&[scene.arg("disk.raw").as_str()], &quiet[..]].concat());
     let only = ["--only", "write,read", "--destructive", "--yes"];
     let output = run(&[&["conformance", &url], &only[..]].concat());
     let (said, table) = (output.stderr, output.stdout);

@@ -138,7 +138,7 @@ pub(crate) struct ReportArgs {
 }
 
 const HELP: &str = "\
-Exit codes: 0 nothing failed, 1 something failed, 2 the suite could not run to its end, or an error of its own was found.";
+Exit codes: 0 nothing failed, 1 something failed, 2 the suite could not run to its end, or has an error.";
 
 const LONG_HELP: &str = "\
 Outcomes:
@@ -163,10 +163,11 @@ Examples:
   Live with what is known:
     printf '[[waiver]]\\ncheck = \"nop.echo\"\\nreason = \"fixed in 2.1\"\\n' > known.toml
     vmthunder conformance URL --waivers known.toml
-  Judge an initiator that is a program, with a disk's worth of noise for it to write and to find again:
+  Judge an initiator that is a program, with a disk full of noise to write and to find again:
     head -c 16M /dev/urandom > noise.raw
     vmthunder conformance --initiator --listen 127.0.0.1:0 \\
-      --command 'sh -c \"qemu-img convert -n -f raw -O raw noise.raw $0 && qemu-img compare -f raw -F raw noise.raw $0\" {url}' \\
+      --command 'sh -c \"qemu-img convert -n -f raw -O raw noise.raw $0 &&
+        qemu-img compare -f raw -F raw noise.raw $0\" {url}' \\
       --discovery-command 'vmthunder iscsi discover {url}'
   Judge one that only reads; the pattern it should find comes from any initiator that is trusted:
     vmthunder conformance --initiator --listen 127.0.0.1:0 \\
@@ -176,7 +177,7 @@ Examples:
   Judge whoever comes:
     vmthunder conformance --initiator --listen 192.0.2.1:3260
 
-Exit codes: 0 nothing failed, 1 something failed, 2 the suite could not run to its end, or an error of its own was found.";
+Exit codes: 0 nothing failed, 1 something failed, 2 the suite could not run to its end, or has an error.";
 
 fn trimmed(text: &str) -> Result<String, String> {
     match text.trim() {

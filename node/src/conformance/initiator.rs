@@ -120,7 +120,12 @@ fn invite(listener: &Listener, visitor: &Visitor) {
 
 fn subject(args: &InitiatorArgs, listener: &Listener) -> String {
     match &args.command {
-        Some(command) => command.0.join(" "),
+        Some(command) => {
+            let words = command.0.iter().map(String::as_str);
+            let line = shlex::try_join(words).unwrap_or_else(|_| command.0.join(" "));
+            // In one line, as all subjects.
+            line.split_whitespace().collect::<Vec<_>>().join(" ")
+        }
         None => format!("whoever came to {}", listener.address()),
     }
 }
