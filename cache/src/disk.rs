@@ -7,7 +7,9 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{FallocateFlags, FlockOperation, SeekFrom, fallocate, flock, fstatfs, seek};
+use rustix::fs::{
+    Advice, FallocateFlags, FlockOperation, SeekFrom, fadvise, fallocate, flock, fstatfs, seek,
+};
 use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev2};
 
 /// Bytes that stay, in a file or in a test's memory. Everything but the two `_now` verbs may wait.
@@ -29,6 +31,10 @@ pub(crate) trait Disk: Send + Sync + fmt::Debug + 'static {
 
     /// Makes what was written survive the loss of power.
     fn sync(&self) -> io::Result<()>;
+
+    /// Forgets what the page cache holds beside media, so that what is read next is what lasts. Bytes that wait to be
+    /// written stay.
+    fn drop_pages(&self) -> io::Result<()>;
 
     /// Sets the size; new bytes are zeros.
     fn set_size(&self, bytes: u64) -> io::Result<()>;
@@ -156,6 +162,10 @@ impl Disk for FileDisk {
 
     fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
+    }
+
+    fn drop_pages(&self) -> io::Result<()> {
+        Ok(fadvise(&self.file, 0, None, Advice::DontNeed)?)
     }
 
     fn set_size(&self, bytes: u64) -> io::Result<()> {

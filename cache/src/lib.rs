@@ -11,8 +11,11 @@
 #![deny(clippy::big_endian_bytes, clippy::host_endian_bytes)]
 
 mod cache;
+#[cfg(test)]
+mod crash;
 mod disk;
 mod evict;
+mod fault;
 mod fill;
 pub mod flight;
 mod format;

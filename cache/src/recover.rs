@@ -48,6 +48,10 @@ pub(crate) fn open(disk: &dyn Disk, wanted: Layout, boot: BootId) -> Result<Open
         }
         Found::Foreign => return Err(StoreError::NotAStore),
     };
+    if !clean {
+        // What is hashed from now on is what lasts, should an earlier program have died of a disk that fails.
+        disk.drop_pages()?;
+    }
     write_mark(disk, false, boot)?;
     Ok(Opened {
         layout: wanted,

@@ -10,6 +10,9 @@
 //! written again; a reader that finds it raised drops what it read.
 
 #[cfg(test)]
+#[path = "store_crash.rs"]
+pub(crate) mod crash;
+#[cfg(test)]
 #[path = "store_tests.rs"]
 mod tests;
 
@@ -23,6 +26,7 @@ use bytes::Bytes;
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::disk::{BootId, Disk, FileDisk};
+use crate::fault::{self, Fault};
 use crate::fill::{FillQueue, Offer};
 use crate::format::{Entry, Layout, RawEntry, SLOT_BYTES, data_hash};
 use crate::images::Images;
@@ -164,9 +168,15 @@ impl Store {
             lagging: AtomicBool::new(false),
             counters: StoreCounters::default(),
         };
+        let trusted = opened.clean
+            || fault::made(Fault::OpenTrusts)
+            || fault::made(Fault::EntryFirstAndTrusted);
         recover::scan(store.disk.as_ref(), store.layout, |slot, entry| {
-            store.found(slot, entry, opened.clean);
+            store.found(slot, entry, trusted);
         })?;
+        // A twin that stayed would be found first one day, when it is the rotten one. What cannot be cleared now is
+        // before its slot is used.
+        store.clear_stale().ok();
         Ok(Arc::new(store))
     }
 
@@ -337,7 +347,12 @@ impl Store {
         bytes: &[u8],
     ) -> Result<(), (io::Error, bool)> {
         let entry_at = self.layout.entry_offset(slot);
-        if stale {
+        if fault::made(Fault::EntryFirstAndTrusted) {
+            let raw = entry.raw();
+            self.disk
+                .write_at(entry_at, raw.as_bytes())
+                .map_err(|error| (error, true))?;
+        } else if stale && !fault::made(Fault::OldEntryStays) {
             self.disk
                 .write_at(entry_at, RawEntry::EMPTY.as_bytes())
                 .map_err(|error| (error, true))?;
@@ -419,7 +434,9 @@ impl Store {
             }
         }
         outcome?;
-        self.disk.sync()?;
+        if !fault::made(Fault::ForgetWithoutSync) {
+            self.disk.sync()?;
+        }
         Ok(dropped)
     }
 
@@ -427,6 +444,9 @@ impl Store {
     /// before. The index does not know it, but the next open would.
     fn clear_stale(&self) -> io::Result<()> {
         for (index, shelf) in (0..).zip(&self.shelves) {
+            if fault::made(Fault::ForgetLeavesTwins) {
+                break;
+            }
             let stale = lock(shelf).stale();
             for local in stale {
                 let slot = local * self.shelf_count() + index;
@@ -446,8 +466,19 @@ impl Store {
             return Ok(());
         }
         writer.closed = true;
+        if fault::made(Fault::CloseWithoutSync) {
+            return Ok(());
+        }
         self.disk.sync()?;
-        recover::write_mark(self.disk.as_ref(), true, self.boot)
+        let trusted = self
+            .shelves
+            .iter()
+            .all(|shelf| lock(shelf).counts().unverified == 0);
+        if trusted || fault::made(Fault::CloseTrustsUnverified) {
+            return recover::write_mark(self.disk.as_ref(), true, self.boot);
+        }
+        // The mark stays "open": what an unclean stop left and nobody has hashed since is no better for this stop.
+        Ok(())
     }
 
     /// Takes what the table says of a slot into the index.

@@ -1,9 +1,8 @@
-//! The store against a disk that loses its power at every step in turn.
+//! The store's promises one by one; its crash runs are in a file of their own.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use proptest::prelude::{Strategy, any, prop, prop_oneof, proptest};
 
 use super::{Found, Store, StoreError};
 use crate::ImageKey;
@@ -21,30 +20,23 @@ enum Step {
     Fill(u8, u32),
     Forget(u8),
     Close,
-    Kill,
-    PowerLoss,
 }
 
 /// A node: a store, and what its images hold. The last extent of an image is short.
 struct Node {
     machine: Arc<Machine>,
     disk: Arc<CrashDisk>,
-    boot: u8,
     store: Option<Arc<Store>>,
     versions: [u8; 3],
 }
 
 impl Node {
-    fn new(cut: Option<u64>) -> Self {
+    fn new() -> Self {
         let machine = Machine::new();
-        if let Some(steps) = cut {
-            machine.cut_after(steps);
-        }
         let disk = CrashDisk::new(&machine);
         let mut node = Self {
             machine,
             disk,
-            boot: 1,
             store: None,
             versions: [0; 3],
         };
@@ -54,22 +46,16 @@ impl Node {
 
     fn open(&mut self) {
         let disk: Arc<dyn Disk> = Arc::clone(&self.disk) as _;
-        match Store::assemble(disk, BYTES, BootId([self.boot; 16])) {
+        match Store::assemble(disk, BYTES, BootId([1; 16])) {
             Ok(store) => self.store = Some(store),
             Err(error) => assert!(self.machine.is_off(), "{error}"),
         }
     }
 
-    fn restart(&mut self, power_loss: Option<u64>) {
+    fn restart(&mut self) {
         self.store = None;
         self.machine = Machine::new();
-        self.disk = match power_loss {
-            Some(seed) => {
-                self.boot += 1;
-                self.disk.after_power_loss(&self.machine, seed)
-            }
-            None => self.disk.after_kill(&self.machine),
-        };
+        self.disk = self.disk.after_kill(&self.machine);
         self.open();
         self.check();
     }
@@ -109,7 +95,7 @@ impl Node {
         held
     }
 
-    fn step(&mut self, step: &Step, seed: u64) {
+    fn step(&mut self, step: &Step) {
         let Some(store) = self.store.clone() else {
             return;
         };
@@ -129,8 +115,6 @@ impl Node {
             Step::Close => {
                 store.close_now().ok();
             }
-            Step::Kill => self.restart(None),
-            Step::PowerLoss => self.restart(Some(seed)),
         }
     }
 }
@@ -139,69 +123,12 @@ fn key_of(image: u8) -> ImageKey {
     ImageKey([image + 1; 32])
 }
 
-/// Runs the steps with the power going off after `cut` changes. True if it did.
-fn run(steps: &[Step], cut: Option<u64>, kill: bool, seed: u64) -> bool {
-    let mut node = Node::new(cut);
-    let mut cut_happened = node.machine.is_off();
-    for step in steps {
-        if node.machine.is_off() {
-            break;
-        }
-        node.step(step, seed);
-        cut_happened |= node.machine.is_off();
-    }
-    node.restart((!kill).then_some(seed));
-    // And once more, because recovery writes too.
-    node.restart(Some(seed ^ 0x5555));
-    cut_happened
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = prop_oneof![
-        12 => (0..3_u8, 0..8_u32).prop_map(|(image, extent)| Step::Fill(image, extent)),
-        2 => (0..3_u8).prop_map(Step::Forget),
-        1 => prop::sample::select(vec![Step::Close, Step::Kill, Step::PowerLoss]),
-    ];
-    prop::collection::vec(step, 0..40)
-}
-
-#[test]
-fn the_power_may_go_at_every_step() {
-    let fill = |image, extent| Step::Fill(image, extent);
-    let mut story: Vec<Step> = (0..4).map(|extent| fill(0, extent)).collect();
-    story.extend([
-        fill(1, 7),
-        fill(1, 2),
-        fill(2, 0),
-        Step::Forget(1),
-        fill(1, 7),
-        fill(2, 3),
-        fill(2, 4),
-    ]);
-    story.push(Step::Close);
-    for kill in [false, true] {
-        for seed in [3, 99, 1 << 40] {
-            let cuts = (0..10_000)
-                .take_while(|cut| run(&story, Some(*cut), kill, seed))
-                .count();
-            assert!(cuts > 20, "{cuts}");
-        }
-    }
-}
-
-proptest! {
-    #[test]
-    fn never_serves_what_is_not_the_images(steps in steps(), cut in prop::option::of(0..150_u64), kill in any::<bool>(), seed in any::<u64>()) {
-        run(&steps, cut, kill, seed);
-    }
-}
-
 #[test]
 fn a_restart_is_warm_and_a_clean_one_believes() {
-    let mut node = Node::new(None);
-    (0..4).for_each(|extent| node.step(&Step::Fill(0, extent), 0));
-    node.step(&Step::Close, 0);
-    node.restart(None);
+    let mut node = Node::new();
+    (0..4).for_each(|extent| node.step(&Step::Fill(0, extent)));
+    node.step(&Step::Close);
+    node.restart();
     assert_eq!(node.check(), 4);
     assert_eq!(node.store.as_ref().unwrap().stats().unverified, 0);
     let disk: Arc<dyn Disk> = node.disk.after_kill(&Machine::new());
@@ -215,11 +142,11 @@ fn a_restart_is_warm_and_a_clean_one_believes() {
 
 #[test]
 fn a_damaged_slot_is_dropped_after_an_unclean_stop() {
-    let mut node = Node::new(None);
-    (0..5).for_each(|extent| node.step(&Step::Fill(0, extent), 0));
+    let mut node = Node::new();
+    (0..5).for_each(|extent| node.step(&Step::Fill(0, extent)));
     let second = Layout::within(BYTES).unwrap().slot_offset(1);
     node.disk.damage(second + 70);
-    node.restart(None);
+    node.restart();
     let store = node.store.as_ref().unwrap();
     assert_eq!(
         (
@@ -243,8 +170,8 @@ fn a_damaged_slot_is_dropped_after_an_unclean_stop() {
 
 #[test]
 fn a_forgotten_image_does_not_come_back_as_its_own_twin() {
-    let mut node = Node::new(None);
-    node.step(&Step::Fill(0, 1), 0);
+    let mut node = Node::new();
+    node.step(&Step::Fill(0, 1));
     // As after a loss of power: the cleared entry of an earlier slot is back, and its data with it.
     let layout = Layout::within(BYTES).unwrap();
     let mut entry = [0; 64];
@@ -255,46 +182,46 @@ fn a_forgotten_image_does_not_come_back_as_its_own_twin() {
     node.disk
         .write_at(layout.slot_offset(3), &node.content(0, 1))
         .unwrap();
-    node.restart(None);
+    node.restart();
     assert_eq!(node.check(), 1);
-    node.step(&Step::Forget(0), 0);
-    node.restart(None);
+    node.step(&Step::Forget(0));
+    node.restart();
     assert_eq!(node.check(), 0);
 }
 
 #[test]
 fn a_damaged_entry_costs_only_its_slot() {
-    let mut node = Node::new(None);
-    (0..5).for_each(|extent| node.step(&Step::Fill(0, extent), 0));
+    let mut node = Node::new();
+    (0..5).for_each(|extent| node.step(&Step::Fill(0, extent)));
     node.disk.damage(TABLE_OFFSET + 2 * ENTRY_BYTES + 33);
-    node.restart(None);
+    node.restart();
     assert_eq!(node.check(), 4);
 }
 
 #[test]
 fn a_full_disk_drops_fills_and_takes_them_again_later() {
-    let mut node = Node::new(None);
+    let mut node = Node::new();
     node.machine.leave_pages(Some(20));
-    (0..3).for_each(|extent| node.step(&Step::Fill(0, extent), 0));
+    (0..3).for_each(|extent| node.step(&Step::Fill(0, extent)));
     let store = node.store.clone().unwrap();
     assert_eq!((store.stats().resident, store.stats().fill_errors), (1, 2));
     assert_eq!(node.check(), 1);
     node.machine.leave_pages(None);
-    (0..3).for_each(|extent| node.step(&Step::Fill(0, extent), 0));
+    (0..3).for_each(|extent| node.step(&Step::Fill(0, extent)));
     assert_eq!(node.check(), 3);
 }
 
 #[test]
 fn a_fill_that_failed_half_way_is_not_believed_after_a_clean_stop() {
     for steps in 0..3 {
-        let mut node = Node::new(None);
-        (0..5).for_each(|extent| node.step(&Step::Fill(0, extent), 0));
+        let mut node = Node::new();
+        (0..5).for_each(|extent| node.step(&Step::Fill(0, extent)));
         node.machine.cut_after(steps);
-        node.step(&Step::Fill(1, 0), 0);
+        node.step(&Step::Fill(1, 0));
         assert_eq!(node.store.as_ref().unwrap().stats().fill_errors, 1);
         node.machine.cut_after(1000);
-        node.step(&Step::Close, 0);
-        node.restart(None);
+        node.step(&Step::Close);
+        node.restart();
         let store = node.store.as_ref().unwrap();
         assert_eq!((store.stats().unverified, store.stats().corrupt), (0, 0));
     }
@@ -318,7 +245,7 @@ fn what_is_not_a_store_is_left_alone() {
 
 #[test]
 fn another_size_is_laid_out_anew() {
-    let node = Node::new(None);
+    let node = Node::new();
     let disk: Arc<dyn Disk> = node.disk.after_kill(&Machine::new());
     let store = Store::assemble(disk, 2 * BYTES, BootId([1; 16])).unwrap();
     assert_eq!((store.stats().resident, store.stats().slots > 5), (0, true));
@@ -339,8 +266,8 @@ fn a_store_that_finds_no_room_gives_back_what_it_took() {
 /// The bytes of docs/cache-format.md, spelled out.
 #[test]
 fn the_format_is_what_the_document_says() {
-    let mut node = Node::new(None);
-    node.step(&Step::Fill(2, 7), 0);
+    let mut node = Node::new();
+    node.step(&Step::Fill(2, 7));
     let mut head = [0; 44];
     node.disk.read_at(0, &mut head).unwrap();
     assert_eq!(&head[..16], b"VMTCACHE\x01\0\0\0\0\0\x01\0");

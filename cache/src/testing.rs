@@ -1,7 +1,9 @@
-//! A disk in memory whose machine can lose its power, die, run full or fail to sync.
+//! A disk in memory whose machine can lose its power, die, run full, fail to write or fail to sync.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::disk::Disk;
@@ -10,13 +12,25 @@ use crate::disk::Disk;
 #[derive(Debug, Default)]
 pub(crate) struct Machine {
     power: Mutex<Power>,
+    journal: Mutex<Option<Vec<(usize, Event)>>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Power {
     steps_left: Option<u64>,
     pages_left: Option<u64>,
+    writes_left: Option<u64>,
+    writes_broken: u64,
     syncs_fail: bool,
+    during_sync: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl fmt::Debug for Power {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Power")
+            .field("steps_left", &self.steps_left)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Machine {
@@ -39,8 +53,43 @@ impl Machine {
         lock(&self.power).pages_left = pages;
     }
 
+    /// After so many more writes they fail; of every other the first half arrives.
+    pub(crate) fn leave_writes(&self, writes: Option<u64>) {
+        lock(&self.power).writes_left = writes;
+    }
+
+    /// A sync that fails forgets what it could not bring to media, as kernels do.
     pub(crate) fn fail_syncs(&self, fail: bool) {
         lock(&self.power).syncs_fail = fail;
+    }
+
+    /// Does something while the next sync is under way, too late to be covered by it.
+    pub(crate) fn during_sync(&self, what: impl FnOnce() + Send + 'static) {
+        lock(&self.power).during_sync = Some(Box::new(what));
+    }
+
+    /// Does what was to be done during a sync.
+    pub(crate) fn meanwhile(&self) {
+        let what = lock(&self.power).during_sync.take();
+        if let Some(what) = what {
+            what();
+        }
+    }
+
+    /// Writes down what is done to the disks from now on.
+    pub(crate) fn start_journal(&self) {
+        *lock(&self.journal) = Some(Vec::new());
+    }
+
+    /// What was done, in order, each with the number of its disk.
+    pub(crate) fn take_journal(&self) -> Vec<(usize, Event)> {
+        lock(&self.journal).take().unwrap_or_default()
+    }
+
+    fn note(&self, disk: usize, event: &Event) {
+        if let Some(journal) = lock(&self.journal).as_mut() {
+            journal.push((disk, event.clone()));
+        }
     }
 
     fn step(&self) -> io::Result<()> {
@@ -52,6 +101,26 @@ impl Machine {
                 Ok(())
             }
             None => Ok(()),
+        }
+    }
+
+    /// How much of a write is done.
+    fn take_write(&self, bytes: usize) -> usize {
+        let mut power = lock(&self.power);
+        match &mut power.writes_left {
+            Some(0) => {
+                power.writes_broken += 1;
+                if power.writes_broken.is_multiple_of(2) {
+                    bytes / 1024 * 512
+                } else {
+                    0
+                }
+            }
+            Some(left) => {
+                *left -= 1;
+                bytes
+            }
+            None => bytes,
         }
     }
 
@@ -71,96 +140,165 @@ impl Machine {
 #[derive(Debug)]
 pub(crate) struct CrashDisk {
     machine: Arc<Machine>,
+    number: usize,
     image: Mutex<Image>,
 }
 
+/// The bytes of a file: as programs read them, as they are on media, and what lies between.
 #[derive(Clone, Debug, Default)]
-struct Image {
+pub(crate) struct Image {
     live: Vec<u8>,
     stored: BTreeSet<u64>,
     durable: Vec<u8>,
-    pending: Vec<Change>,
+    pending: Vec<Event>,
 }
 
+/// Something done to a disk.
 #[derive(Clone, Debug)]
-enum Change {
-    Write(u64, Vec<u8>),
+pub(crate) enum Event {
+    Write(u64, Arc<[u8]>),
     Size(u64),
+    Punch(u64, u64),
+    Sync,
+    /// A sync failed: of what was not on media some sectors are now, and the rest is forgotten.
+    FailedSync,
+    /// What programs read is what is on media, or still on its way.
+    PagesDropped,
 }
 
-impl CrashDisk {
-    pub(crate) fn new(machine: &Arc<Machine>) -> Arc<Self> {
-        Arc::new(Self {
-            machine: Arc::clone(machine),
-            image: Mutex::default(),
-        })
+/// What of the unsynced changes has arrived when the power goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Arrival {
+    Nothing,
+    Everything,
+    /// Each sector by itself: writes torn inside, and overtaken by later ones.
+    Sectors(u64),
+    /// The newest changes, none of the older.
+    Newest(u64),
+    /// The oldest changes, and a part of the next.
+    Oldest(u64),
+}
+
+impl Image {
+    /// The file after something more was done to it.
+    pub(crate) fn apply(&mut self, event: &Event) {
+        match event {
+            Event::Write(offset, bytes) => {
+                put(&mut self.live, *offset, bytes);
+                self.stored.extend(pages(*offset, bytes.len() as u64));
+            }
+            Event::Punch(offset, length) => {
+                put(&mut self.live, *offset, &vec![0; index(*length)]);
+                let punched = offset.div_ceil(4096)..(offset + length) / 4096;
+                self.stored.retain(|page| !punched.contains(page));
+            }
+            Event::Size(size) => {
+                self.live.resize(index(*size), 0);
+                self.stored.retain(|page| page * 4096 < *size);
+            }
+            Event::Sync => {
+                self.durable = self.arrived(Arrival::Everything);
+                return self.pending.clear();
+            }
+            Event::FailedSync => {
+                self.durable = self.arrived(Arrival::Sectors(self.pending.len() as u64));
+                return self.pending.clear();
+            }
+            Event::PagesDropped => {
+                self.live = self.arrived(Arrival::Everything);
+                return;
+            }
+        }
+        self.pending.push(event.clone());
     }
 
-    /// The disk as the next program of the same run of the machine finds it.
-    pub(crate) fn after_kill(&self, machine: &Arc<Machine>) -> Arc<Self> {
-        let image = lock(&self.image).clone();
-        Arc::new(Self {
-            machine: Arc::clone(machine),
-            image: Mutex::new(image),
-        })
+    /// The file after the power came back.
+    pub(crate) fn after_power_loss(&self, arrival: Arrival) -> Self {
+        let bytes = self.arrived(arrival);
+        Self {
+            stored: (0..bytes.len() as u64 / 4096 + 1).collect(),
+            live: bytes.clone(),
+            durable: bytes,
+            pending: Vec::new(),
+        }
     }
 
-    /// The disk after the power came back: of what was not synced each sector may have arrived or not.
-    pub(crate) fn after_power_loss(&self, machine: &Arc<Machine>, mut seed: u64) -> Arc<Self> {
-        let image = lock(&self.image);
-        let mut bytes = image.durable.clone();
-        let mut coin = || {
-            seed = seed
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            seed >> 63 == 1
-        };
-        for change in &image.pending {
-            match change {
-                Change::Size(size) if coin() => bytes.resize(index(*size), 0),
-                Change::Size(_) => {}
-                Change::Write(offset, written) => {
+    fn arrived(&self, arrival: Arrival) -> Vec<u8> {
+        let mut bytes = self.durable.clone();
+        let mut dice = Dice(match arrival {
+            Arrival::Nothing | Arrival::Everything => 0,
+            Arrival::Sectors(seed) | Arrival::Newest(seed) | Arrival::Oldest(seed) => seed,
+        });
+        let border = index(dice.below(self.pending.len() as u64 + 1));
+        for (at, event) in self.pending.iter().enumerate() {
+            let mut arrives = || match arrival {
+                Arrival::Nothing => false,
+                Arrival::Everything => true,
+                Arrival::Sectors(_) => dice.below(2) == 1,
+                Arrival::Newest(_) => at >= border,
+                Arrival::Oldest(_) => at < border || (at == border && dice.below(2) == 1),
+            };
+            match event {
+                Event::Write(offset, written) => {
                     for (at, sector) in (*offset..).step_by(512).zip(written.chunks(512)) {
-                        if coin() {
+                        if arrives() {
                             put(&mut bytes, at, sector);
                         }
                     }
                 }
+                Event::Punch(offset, length) if arrives() => {
+                    put(&mut bytes, *offset, &vec![0; index(*length)]);
+                }
+                Event::Size(size) if arrives() => bytes.resize(index(*size), 0),
+                _ => {}
             }
         }
-        let stored = (0..bytes.len() as u64 / 4096 + 1).collect();
-        let image = Image {
-            live: bytes.clone(),
-            stored,
-            durable: bytes,
-            pending: Vec::new(),
-        };
+        bytes
+    }
+}
+
+impl CrashDisk {
+    pub(crate) fn new(machine: &Arc<Machine>) -> Arc<Self> {
+        Self::holding(machine, 0, Image::default())
+    }
+
+    /// A disk of that number in its machine's journal.
+    pub(crate) fn holding(machine: &Arc<Machine>, number: usize, image: Image) -> Arc<Self> {
         Arc::new(Self {
             machine: Arc::clone(machine),
+            number,
             image: Mutex::new(image),
         })
+    }
+
+    /// The file as it is.
+    pub(crate) fn image(&self) -> Image {
+        lock(&self.image).clone()
+    }
+
+    /// The disk as the next program of the same run of the machine finds it.
+    pub(crate) fn after_kill(&self, machine: &Arc<Machine>) -> Arc<Self> {
+        Self::holding(machine, self.number, self.image())
+    }
+
+    /// The disk after the power came back: of what was not synced each sector may have arrived or not.
+    pub(crate) fn after_power_loss(&self, machine: &Arc<Machine>, seed: u64) -> Arc<Self> {
+        let image = lock(&self.image).after_power_loss(Arrival::Sectors(seed));
+        Self::holding(machine, self.number, image)
     }
 
     /// Turns a byte over, on media too.
     pub(crate) fn damage(&self, offset: u64) {
         let mut image = lock(&self.image);
+        image.apply(&Event::Sync);
         let at = index(offset);
         image.live[at] ^= 0xff;
-        if let Some(byte) = image.durable.get_mut(at) {
-            *byte ^= 0xff;
-        }
+        image.durable[at] ^= 0xff;
     }
 
-    fn change(&self, change: Change) {
-        let mut image = lock(&self.image);
-        match &change {
-            Change::Write(offset, bytes) => put(&mut image.live, *offset, bytes),
-            Change::Size(size) => {
-                image.live.resize(index(*size), 0);
-                image.stored.retain(|page| page * 4096 < *size);
-            }
-        }
-        image.pending.push(change);
+    fn change(&self, event: &Event) {
+        self.machine.note(self.number, event);
+        lock(&self.image).apply(event);
     }
 }
 
@@ -182,17 +320,21 @@ impl Disk for CrashDisk {
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.machine.step()?;
-        let pages = offset / 4096..(offset + bytes.len() as u64).div_ceil(4096);
+        let done = self.machine.take_write(bytes.len());
+        if done < bytes.len() {
+            if done > 0 {
+                self.change(&Event::Write(offset, bytes[..done].into()));
+            }
+            return Err(io::Error::other("write failed"));
+        }
         let fresh = {
             let image = lock(&self.image);
-            pages
-                .clone()
+            pages(offset, bytes.len() as u64)
                 .filter(|page| !image.stored.contains(page))
                 .count() as u64
         };
         self.machine.take_pages(fresh)?;
-        lock(&self.image).stored.extend(pages);
-        self.change(Change::Write(offset, bytes.to_vec()));
+        self.change(&Event::Write(offset, bytes.into()));
         Ok(())
     }
 
@@ -202,18 +344,27 @@ impl Disk for CrashDisk {
 
     fn sync(&self) -> io::Result<()> {
         self.machine.step()?;
-        if lock(&self.machine.power).syncs_fail {
+        let fails = lock(&self.machine.power).syncs_fail;
+        self.change(if fails {
+            &Event::FailedSync
+        } else {
+            &Event::Sync
+        });
+        self.machine.meanwhile();
+        if fails {
             return Err(io::Error::other("sync failed"));
         }
-        let mut image = lock(&self.image);
-        image.durable = image.live.clone();
-        image.pending.clear();
+        Ok(())
+    }
+
+    fn drop_pages(&self) -> io::Result<()> {
+        self.change(&Event::PagesDropped);
         Ok(())
     }
 
     fn set_size(&self, bytes: u64) -> io::Result<()> {
         self.machine.step()?;
-        self.change(Change::Size(bytes));
+        self.change(&Event::Size(bytes));
         Ok(())
     }
 
@@ -231,11 +382,7 @@ impl Disk for CrashDisk {
 
     fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
         self.machine.step()?;
-        self.change(Change::Write(offset, vec![0; index(length)]));
-        let pages = offset / 4096..(offset + length) / 4096;
-        lock(&self.image)
-            .stored
-            .retain(|page| !pages.contains(page));
+        self.change(&Event::Punch(offset, length));
         Ok(())
     }
 
@@ -246,12 +393,34 @@ impl Disk for CrashDisk {
     }
 }
 
+/// Numbers from a seed (SplitMix64).
+#[derive(Clone, Debug)]
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    pub(crate) fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Less than `end`, which is not zero.
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        self.roll() % end
+    }
+}
+
 fn put(bytes: &mut Vec<u8>, offset: u64, written: &[u8]) {
     let (from, to) = (index(offset), index(offset) + written.len());
     if bytes.len() < to {
         bytes.resize(to, 0);
     }
     bytes[from..to].copy_from_slice(written);
+}
+
+fn pages(offset: u64, length: u64) -> Range<u64> {
+    offset / 4096..(offset + length).div_ceil(4096)
 }
 
 fn index(offset: u64) -> usize {

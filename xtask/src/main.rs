@@ -17,6 +17,7 @@ mod packages;
 mod repo;
 mod rfc;
 mod secret;
+mod soak;
 mod step;
 mod suite;
 mod tally;
@@ -80,6 +81,9 @@ enum Command {
     Package,
     /// Throw bytes at the protocol, the sessions and the units until a promise breaks; needs nightly and cargo-fuzz.
     Fuzz(fuzz::Fuzz),
+    /// Look for trouble for as long as you like to wait.
+    #[command(subcommand)]
+    Soak(soak::Soak),
     /// Chores that are too slow, or need too much, for every test run: see lab/README.md.
     #[command(subcommand)]
     Lab(lab::Lab),
@@ -116,6 +120,15 @@ fn main() -> Result<ExitCode> {
         // Whoever reads JSON reads nothing else.
         Command::Fuzz(asked) if asked.json => fuzz::run(&repo, &asked)?,
         Command::Fuzz(asked) => step::alone(|| fuzz::run(&repo, &asked)),
+        // What a soak found is its own last line.
+        Command::Soak(what) => {
+            let sound = soak::run(&repo, &what)?;
+            return Ok(if sound {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            });
+        }
         Command::Lab(chore) => step::alone(|| lab::run(&repo, &chore)),
     };
     Ok(if tally.failed == 0 {

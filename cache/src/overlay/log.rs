@@ -11,6 +11,7 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use super::format::{LOG_START, RECORD_BYTES, RawLogHeader, RawRecord, Record};
 use crate::disk::{BootId, Disk};
+use crate::fault::{self, Fault};
 
 /// The log of an open overlay.
 #[derive(Debug)]
@@ -38,14 +39,12 @@ impl Log {
         mut take: impl FnMut(Record) -> bool,
     ) -> io::Result<Self> {
         let size = disk.size()?;
-        let mut header = RawLogHeader::new_zeroed();
-        if size >= LOG_START {
-            disk.read_at(0, header.as_mut_bytes())?;
-        }
-        let Some((start, first)) = header.parse(boot) else {
+        let Some((start, first)) = beginning(disk.as_ref(), boot)? else {
             // Void. What an older log left could have any number, so it goes altogether.
-            disk.set_size(0)?;
-            disk.set_size(LOG_START)?;
+            if !fault::made(Fault::LogNotEmptied) {
+                disk.set_size(0)?;
+                disk.set_size(LOG_START)?;
+            }
             let log = Self {
                 disk,
                 boot,
@@ -85,6 +84,11 @@ impl Log {
             }
         }
         Ok(log)
+    }
+
+    /// True if the log speaks for this run of the machine.
+    pub(super) fn speaks(disk: &dyn Disk, boot: BootId) -> io::Result<bool> {
+        Ok(beginning(disk, boot)?.is_some())
     }
 
     /// Adds a record. After an error it is not there.
@@ -141,6 +145,15 @@ impl Log {
         self.disk
             .write_at(0, RawLogHeader::new(self.boot, start, sequence).as_bytes())
     }
+}
+
+/// Where the first record stands and its number, if the log speaks for this run of the machine.
+fn beginning(disk: &dyn Disk, boot: BootId) -> io::Result<Option<(u64, u64)>> {
+    let mut header = RawLogHeader::new_zeroed();
+    if disk.size()? >= LOG_START {
+        disk.read_at(0, header.as_mut_bytes())?;
+    }
+    Ok(header.parse(boot))
 }
 
 const PIECE_RECORDS: usize = 4096;

@@ -25,6 +25,8 @@
 //! Concurrent writes to the same blocks end in some order, as on any disk. Data goes before the mask in each of
 //! them, and masks only ever say *own* where data of one of them stands.
 
+#[cfg(test)]
+pub(crate) mod crash;
 mod files;
 mod format;
 mod log;

@@ -11,9 +11,10 @@ use zerocopy::IntoBytes;
 use super::OverlayError;
 use super::files::Files;
 use super::format::{Change, Header, MAP_START, Record, SECTOR_BYTES, UNIT_BYTES};
-use super::log::Log;
-use super::masks::{Masks, PAGE_BYTES, RAW_PAGE_BYTES, Source, blank_page};
+use super::log::{Log, Position};
+use super::masks::{Masks, PAGE_BYTES, RAW_PAGE_BYTES, RawPage, Source, blank_page};
 use crate::disk::BootId;
+use crate::fault::{self, Fault};
 
 /// An open overlay without its base.
 #[derive(Debug)]
@@ -44,6 +45,11 @@ impl State {
         let header = files.header()?;
         let geometry = Geometry::of_bytes(header.block_size, header.bytes);
         let mut masks = Masks::new(header.base_bytes, header.block_size == BlockSize::B4096);
+        if !Log::speaks(files.recent.as_ref(), boot)? && !fault::made(Fault::PagesBelieved) {
+            // Perhaps because a sync failed: the page cache may hold what the kernel will never write again.
+            files.data.drop_pages()?;
+            files.map.drop_pages()?;
+        }
         load(&files, &header, &mut masks)?;
         let log = Log::open(Arc::clone(&files.recent), boot, |record| {
             let span = Span::new(
@@ -61,7 +67,7 @@ impl State {
             geometry,
             sectors: Mutex::new(Sectors { masks, log }),
             // What a program before this one wrote may not be on media: the first flush is never idle.
-            changes: AtomicU64::new(1),
+            changes: AtomicU64::new(u64::from(!fault::made(Fault::OpenCountsAsFlushed))),
             flushed: Arc::default(),
             fenced: AtomicBool::new(false),
         };
@@ -108,7 +114,7 @@ impl State {
         let own = |state: &Self| state.first_run(span) == Some((Source::Own, span));
         // Looked at again afterwards: a trim that came between has made the blocks zeros, and must be undone.
         let done = own(self) && self.files.data.write_now(offset, bytes) && own(self);
-        if done {
+        if done && !fault::made(Fault::InPlaceNotCounted) {
             self.changes.fetch_add(1, Ordering::AcqRel);
         }
         done
@@ -117,8 +123,12 @@ impl State {
     /// Writes blocks: the data first, then the masks that name it.
     pub(super) fn write_wait(&self, offset: u64, bytes: &Bytes) -> Result<()> {
         self.check_fence()?;
+        let span = Span::new(offset, bytes.len() as u64);
+        if fault::made(Fault::RecordBeforeData) {
+            self.change(span, Change::Own)?;
+        }
         self.files.data.write_at(offset, bytes)?;
-        self.change(Span::new(offset, bytes.len() as u64), Change::Own)
+        self.change(span, Change::Own)
     }
 
     /// Makes blocks zeros, and gives their space back as far as it goes.
@@ -151,33 +161,62 @@ impl State {
             return Ok(());
         }
         let covered = self.changes();
+        if fault::made(Fault::MasksAfterSync) {
+            self.sync_data()?;
+        }
         let (pages, position) = {
             let mut sectors = self.lock();
             (sectors.masks.take_dirty(), sectors.log.position())
         };
-        // The masks were taken before: all that they name has been written, and reaches media now.
-        self.files.data.sync().map_err(|error| self.fence(error))?;
-        if !pages.is_empty() {
-            for (page, masks) in &pages {
-                if let Err(error) = self
-                    .files
-                    .map
-                    .write_at(MAP_START + page * RAW_PAGE_BYTES, masks.as_bytes())
-                {
-                    self.lock()
-                        .masks
-                        .mark_dirty(pages.iter().map(|(page, _)| *page));
-                    return Err(error.into());
-                }
-            }
-            self.files.map.sync().map_err(|error| self.fence(error))?;
+        let late = fault::made(Fault::MapBeforeData);
+        if !late && !fault::made(Fault::MasksAfterSync) {
+            // The masks were taken before: all that they name has been written, and reaches media now.
+            self.sync_data()?;
         }
+        if fault::made(Fault::LogForgottenEarly) {
+            self.shorten_log(position);
+        }
+        self.write_masks(&pages, *flushed == 0)?;
+        if late {
+            self.sync_data()?;
+        }
+        self.shorten_log(position);
+        *flushed = covered;
+        Ok(())
+    }
+
+    fn sync_data(&self) -> Result<()> {
+        if fault::made(Fault::DataNotSynced) {
+            return Ok(());
+        }
+        self.files.data.sync().map_err(|error| self.fence(error))
+    }
+
+    /// Brings pages of masks to media. `first` since the overlay was opened: an earlier program may have written some
+    /// and died before it synced them.
+    fn write_masks(&self, pages: &[(u64, Box<RawPage>)], first: bool) -> Result<()> {
+        for (page, masks) in pages {
+            let at = MAP_START + page * RAW_PAGE_BYTES;
+            if let Err(error) = self.files.map.write_at(at, masks.as_bytes()) {
+                if !fault::made(Fault::DirtyForgotten) {
+                    let unwritten = pages.iter().map(|(page, _)| *page);
+                    self.lock().masks.mark_dirty(unwritten);
+                }
+                return Err(error.into());
+            }
+        }
+        let idle = pages.is_empty() && (!first || fault::made(Fault::OpenMapTrusted));
+        if idle || fault::made(Fault::MapNotSynced) {
+            return Ok(());
+        }
+        self.files.map.sync().map_err(|error| self.fence(error))
+    }
+
+    fn shorten_log(&self, position: Position) {
         if let Err(error) = self.lock().log.forget_before(position) {
             // A log that is longer than it need be repeats what the map says already.
             tracing::debug!(%error, "overlay log not shortened");
         }
-        *flushed = covered;
-        Ok(())
     }
 
     fn change(&self, span: Span, change: Change) -> Result<()> {
@@ -193,7 +232,9 @@ impl State {
             };
             let mut state = self.lock();
             if state.masks.differs(record) {
-                state.log.append(record)?;
+                if !fault::made(Fault::NoRecord) {
+                    state.log.append(record)?;
+                }
                 state.masks.apply(record);
             }
             at = part.end();
@@ -215,6 +256,9 @@ impl State {
     fn fence(&self, error: io::Error) -> Error {
         self.fenced.store(true, Ordering::Release);
         tracing::error!(%error, "overlay fenced: a flush failed");
+        if fault::made(Fault::LogNotVoided) {
+            return error.into();
+        }
         if let Err(error) = self.lock().log.void() {
             tracing::error!(%error, "overlay log could not be made void");
         }
@@ -255,4 +299,4 @@ fn load(
 /// How much one record of the log covers at most: the lock is let go in between.
 const CHANGE_BYTES: u64 = 1 << 30;
 /// Bytes of records after which the overlay flushes by itself.
-const LOG_LIMIT: u64 = 16 * 1024 * 1024;
+const LOG_LIMIT: u64 = if cfg!(test) { 20 * 32 } else { 16 << 20 };

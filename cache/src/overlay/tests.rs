@@ -244,30 +244,6 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     runtime.block_on(async { tokio::time::timeout(limit, future).await.unwrap() })
 }
 
-#[test]
-fn power_or_program_may_go_at_every_step() {
-    let story = [
-        Step::Write(0, 3),
-        Step::Write(10, 20),
-        Step::Flush,
-        Step::Write(2, 2),
-        Step::Trim(12, 14),
-        Step::Write(15, 1),
-        Step::Flush,
-        Step::Write(40, 30),
-        Step::Trim(60, 20),
-        Step::Write(0, 1),
-    ];
-    for kill in [false, true] {
-        for seed in [1, 5, 1 << 33] {
-            let cuts = (0..1000)
-                .take_while(|cut| block_on(run(&story, Some(*cut), kill, seed)))
-                .count();
-            assert!(cuts > 15, "{cuts}");
-        }
-    }
-}
-
 proptest! {
     #[test]
     fn behaves_like_a_disk(steps in steps(), cut in prop::option::of(0..120_u64), kill in any::<bool>(), seed in any::<u64>()) {
