@@ -3,6 +3,7 @@
 //! A target may send what it likes: nothing here panics on it, and nothing grows beyond the limits of
 //! [`InitiatorConfig`] and the constants of these files. What breaks the protocol ends the session (RFC 7143 §7.7).
 
+mod escalation;
 mod exchange;
 mod full_feature;
 mod numbering;
@@ -14,6 +15,8 @@ mod transmit;
 #[cfg(test)]
 mod bench;
 #[cfg(test)]
+mod escalation_tests;
+#[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]
 mod pdus;
@@ -23,7 +26,7 @@ mod rules_tests;
 mod tests;
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
@@ -123,7 +126,19 @@ impl InitiatorSession {
 
     /// Sends a command as soon as the target's command window allows it; `Completed` ends it.
     pub fn submit(&mut self, now: Instant, request: Request) -> Result<RequestId, SubmitError> {
-        self.request(|full, id| full.submit(now, id, request))
+        let timeout = self.config.command_timeout;
+        self.submit_within(now, request, timeout)
+    }
+
+    /// The same with a time limit of its own instead of the configured one; `None` for none.
+    pub fn submit_within(
+        &mut self,
+        now: Instant,
+        request: Request,
+        timeout: Option<Duration>,
+    ) -> Result<RequestId, SubmitError> {
+        let deadline = timeout.and_then(|timeout| now.checked_add(timeout));
+        self.request(|full, id| full.submit(deadline, id, request))
     }
 
     /// Aborts a command. `Completed` still ends it, perhaps with an answer that was quicker.
@@ -290,7 +305,7 @@ impl InitiatorSession {
             Phase::Closed => return,
             Phase::LoggingIn { .. } => {}
             Phase::FullFeature(mut full) => {
-                full.give_back_unsent();
+                full.give_back();
                 self.stats = full.stats;
                 self.events.append(&mut full.events);
             }

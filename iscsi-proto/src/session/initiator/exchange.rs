@@ -20,7 +20,8 @@ pub struct InitiatorConfig {
     pub login_timeout: Duration,
     /// How long a command may take before it is aborted, counted from its submission; `None` for ever.
     pub command_timeout: Option<Duration>,
-    /// How long a task management function or a logout may take; then the session is given up.
+    /// How long a task management function or a logout may take. A command that took too long is aborted; if that is
+    /// refused or takes too long, its unit is reset; if that fails as well, the session is given up.
     pub management_timeout: Duration,
     /// Silence after which the target is pinged; `None` for never.
     pub ping_interval: Option<Duration>,
@@ -123,8 +124,8 @@ pub enum InitiatorEvent {
     },
     /// The target wants the session to end. No command is sent any more; the session logs out by itself.
     LogoutRequested,
-    /// The session is over. Commands that were not sent ended as [`Outcome::Unsent`] before; what became of other
-    /// requests that were not ended nobody knows.
+    /// The session is over. Commands that were not sent ended as [`Outcome::Unsent`] before, those that took too long as
+    /// [`Outcome::Lapsed`]; what became of other requests that were not ended nobody knows.
     Ended(SessionEnd),
 }
 
@@ -135,7 +136,7 @@ pub enum Outcome {
     Answered(Completion),
     /// It was aborted, by `abort` or by a reset of its unit.
     Aborted,
-    /// It took too long and was aborted.
+    /// It took too long and was aborted, or its unit was reset.
     TimedOut,
     /// The target rejected its PDU (RFC 7143 §11.17.1).
     Rejected(u8),
@@ -145,6 +146,8 @@ pub enum Outcome {
     Damaged,
     /// The session ended before it was sent: the target never saw it.
     Unsent,
+    /// It took too long, and the session ended before the target had aborted it.
+    Lapsed,
 }
 
 /// What a target answered to a command.
@@ -265,7 +268,7 @@ pub enum ProtocolError {
     /// A Reject that names no PDU.
     #[error("a malformed Reject")]
     MalformedReject,
-    /// The target refused to abort a command that took too long.
+    /// The target refused to end a command that took too long, even by a reset of its unit.
     #[error("the target refused an abort")]
     AbortRefused,
 }

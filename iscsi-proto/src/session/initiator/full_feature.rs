@@ -137,7 +137,7 @@ impl FullFeature {
     /// Takes a command on.
     pub(super) fn submit(
         &mut self,
-        now: Instant,
+        deadline: Option<Instant>,
         id: RequestId,
         request: Request,
     ) -> Result<(), SubmitError> {
@@ -161,10 +161,7 @@ impl FullFeature {
         if !self.numbers.is_open() || !self.waiting.is_empty() {
             self.stats.window_stalls += 1;
         }
-        let tag = self.add(
-            Work::Command(command),
-            self.limits.command_timeout.map(|timeout| now + timeout),
-        );
+        let tag = self.add(Work::Command(command), deadline);
         self.waiting.push_back(tag);
         Ok(())
     }
@@ -188,7 +185,7 @@ impl FullFeature {
         self.manage(
             now,
             Work::Reset(ResetTask {
-                request: id,
+                request: Some(id),
                 lun,
                 cmd_sn: None,
             }),
@@ -316,17 +313,23 @@ impl FullFeature {
         }
     }
 
-    /// The session is over: tells which commands the target never saw, oldest first.
-    pub(super) fn give_back_unsent(&mut self) {
-        for tag in std::mem::take(&mut self.waiting) {
-            if let Some(Task {
-                work: Work::Command(command),
-                ..
-            }) = self.tasks.remove(&tag)
-            {
-                self.complete(command.request, Outcome::Unsent);
+    /// The session is over: tells which commands the target never saw, and which it did not end in time.
+    pub(super) fn give_back(&mut self) {
+        let told = |task: &Task| match &task.work {
+            Work::Command(command) if command.cmd_sn.is_none() => {
+                Some((command.request, Outcome::Unsent))
             }
+            Work::Command(command) if command.ending == Ending::TimedOut => {
+                Some((command.request, Outcome::Lapsed))
+            }
+            _ => None,
+        };
+        let mut told: Vec<_> = self.tasks.values().filter_map(told).collect();
+        told.sort_by_key(|(request, _)| *request);
+        for (request, outcome) in told {
+            self.complete(request, outcome);
         }
+        self.tasks.clear();
     }
 
     /// Queues a task management function.
@@ -434,6 +437,7 @@ impl FullFeature {
                     self.stats.timeouts += 1;
                     self.abort_tag(now, tag, Ending::TimedOut);
                 }
+                Some(Work::Abort(_)) => self.abort_lapsed(now, tag)?,
                 Some(_) => return Err(SessionEnd::Silent),
                 None => {}
             }

@@ -33,7 +33,7 @@ impl FullFeature {
             Header::ReadyToTransfer(header) => Ok(self.take_r2t(header)?),
             Header::NopIn(header) => Ok(self.take_nop(header)?),
             Header::TextResponse(header) => Ok(self.take_text(header, &pdu.data)?),
-            Header::TaskManagementResponse(header) => Ok(self.take_management(header)?),
+            Header::TaskManagementResponse(header) => Ok(self.take_management(now, header)?),
             Header::AsyncMessage(header) => self.take_async(now, header, &pdu.data),
             Header::Reject(header) => self.take_reject(now, header, &pdu.data),
             Header::LogoutResponse(_) => Err(self.take_logout()),
@@ -200,19 +200,27 @@ impl FullFeature {
         self.text_ended(tag);
     }
 
-    fn take_management(&mut self, header: &TaskManagementResponse) -> Result<(), ProtocolError> {
+    fn take_management(
+        &mut self,
+        now: Instant,
+        header: &TaskManagementResponse,
+    ) -> Result<(), ProtocolError> {
         let tag = header.initiator_task_tag.get();
+        if let Some(Work::Lapsed) = self.tasks.get(&tag).map(|task| &task.work) {
+            self.tasks.remove(&tag);
+            return Ok(());
+        }
         if self.management_running != Some(tag) || self.urgent.contains(&tag) {
             return Err(ProtocolError::UnknownTask);
         }
         self.management_running = None;
         let answer = ManagementAnswer::from_code(header.response);
         let outcome = match self.tasks.remove(&tag).map(|task| task.work) {
-            Some(Work::Abort(of)) => self.finish_abort(of, answer),
-            Some(Work::Reset(reset)) => {
-                self.finish_reset(&reset, answer);
+            Some(Work::Abort(of)) => {
+                self.finish_abort(now, of, answer);
                 Ok(())
             }
+            Some(Work::Reset(reset)) => self.finish_reset(&reset, answer),
             Some(Work::Plug(_)) => match answer {
                 Some(ManagementAnswer::Complete | ManagementAnswer::NoTask) => Ok(()),
                 _ => Err(ProtocolError::AbortRefused),
@@ -224,56 +232,59 @@ impl FullFeature {
     }
 
     /// The command is gone, or it never was there, or it goes on because the target will not abort it.
-    fn finish_abort(
-        &mut self,
-        of: u32,
-        answer: Option<ManagementAnswer>,
-    ) -> Result<(), ProtocolError> {
+    fn finish_abort(&mut self, now: Instant, of: u32, answer: Option<ManagementAnswer>) {
         let Some(Task {
             work: Work::Command(command),
             ..
         }) = self.tasks.get_mut(&of)
         else {
-            return Ok(());
+            return;
         };
-        let (request, ending) = (command.request, command.ending);
+        let (request, lun, ending) = (command.request, command.lun, command.ending);
         match (answer, ending) {
             (Some(ManagementAnswer::Complete | ManagementAnswer::NoTask), _) => {
                 self.tasks.remove(&of);
                 self.forget_data(of);
                 self.complete(request, ended(ending));
             }
-            (_, Ending::TimedOut) => return Err(ProtocolError::AbortRefused),
+            (_, Ending::TimedOut) => self.escalate(now, lun),
             _ => command.ending = Ending::Running,
+        }
+    }
+
+    fn finish_reset(
+        &mut self,
+        reset: &ResetTask,
+        answer: Option<ManagementAnswer>,
+    ) -> Result<(), ProtocolError> {
+        if answer == Some(ManagementAnswer::Complete) {
+            for (tag, request, outcome) in self.lost_by_reset(reset) {
+                self.tasks.remove(&tag);
+                self.forget_data(tag);
+                self.complete(request, outcome);
+            }
+        }
+        match reset.request {
+            Some(request) => self
+                .events
+                .push_back(InitiatorEvent::Managed { request, answer }),
+            None if answer == Some(ManagementAnswer::Complete) => {}
+            None => return Err(ProtocolError::AbortRefused),
         }
         Ok(())
     }
 
-    fn finish_reset(&mut self, reset: &ResetTask, answer: Option<ManagementAnswer>) {
-        if answer == Some(ManagementAnswer::Complete) {
-            for (tag, request) in self.lost_by_reset(reset) {
-                self.tasks.remove(&tag);
-                self.forget_data(tag);
-                self.complete(request, Outcome::Aborted);
-            }
-        }
-        self.events.push_back(InitiatorEvent::Managed {
-            request: reset.request,
-            answer,
-        });
-    }
-
     /// The commands of the unit that were sent before the reset, oldest first.
-    fn lost_by_reset(&self, reset: &ResetTask) -> Vec<(u32, RequestId)> {
+    fn lost_by_reset(&self, reset: &ResetTask) -> Vec<(u32, RequestId, Outcome)> {
         let before = |sent: Option<Serial>| matches!((sent, reset.cmd_sn), (Some(sent), Some(reset)) if sent.lt(reset));
         let lost = |(tag, task): (&u32, &Task)| match &task.work {
             Work::Command(command) if command.lun == reset.lun && before(command.cmd_sn) => {
-                Some((*tag, command.request))
+                Some((*tag, command.request, ended(command.ending)))
             }
             _ => None,
         };
         let mut lost: Vec<_> = self.tasks.iter().filter_map(lost).collect();
-        lost.sort_by_key(|(_, request)| *request);
+        lost.sort_by_key(|(_, request, _)| *request);
         lost
     }
 
@@ -365,9 +376,9 @@ impl FullFeature {
             }
             (
                 Header::TaskManagementRequest(_),
-                Some(Work::Abort(_) | Work::Plug(_) | Work::Reset(_)),
+                Some(Work::Abort(_) | Work::Lapsed | Work::Plug(_) | Work::Reset(_)),
             ) => {
-                self.reject_management(tag)?;
+                self.reject_management(now, tag)?;
             }
             (Header::LogoutRequest(_), Some(Work::Logout)) => return Err(self.end_of_logout()),
             (Header::NopOut(_), Some(Work::Ping)) => {
@@ -379,13 +390,13 @@ impl FullFeature {
         Ok(())
     }
 
-    fn reject_management(&mut self, tag: u32) -> Result<(), ProtocolError> {
+    fn reject_management(&mut self, now: Instant, tag: u32) -> Result<(), ProtocolError> {
         let header = TaskManagementResponse {
             initiator_task_tag: tag.into(),
             response: ManagementAnswer::Rejected.code(),
             ..Default::default()
         };
-        self.take_management(&header)
+        self.take_management(now, &header)
     }
 
     fn take_logout(&self) -> SessionEnd {

@@ -24,6 +24,8 @@ pub(super) enum Work {
     Reset(ResetTask),
     /// ABORT TASK for the command with this tag.
     Abort(u32),
+    /// ABORT TASK that was not answered in time; what it was for is ended by other means.
+    Lapsed,
     /// ABORT TASK for a command that is over: the target rejected it and still waits for its number.
     Plug(Rejected),
     Text(TextTask),
@@ -73,7 +75,8 @@ pub(super) struct Rejected {
 /// LOGICAL UNIT RESET.
 #[derive(Debug)]
 pub(super) struct ResetTask {
-    pub(super) request: RequestId,
+    /// The request; `None` for a reset that ends a command which could not be aborted.
+    pub(super) request: Option<RequestId>,
     pub(super) lun: Lun,
     /// The number of the first command behind the reset, once it was sent: those before it are lost.
     pub(super) cmd_sn: Option<Serial>,
