@@ -62,6 +62,7 @@ impl Dialer {
         let config = InitiatorConfig {
             login_timeout: options.login_timeout,
             command_timeout: options.command_timeout,
+            management_timeout: options.management_timeout,
             ping_interval: options.ping_interval,
             ping_timeout: options.ping_timeout,
             queue_limit: options.queue_limit.saturating_add(OWN_REQUESTS),

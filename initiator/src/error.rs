@@ -112,6 +112,10 @@ pub enum Error {
         /// What its sense data says, if it has any.
         sense: Option<Sense>,
     },
+    /// The unit: it was reset or switched on before this flush, and its cache is volatile: what it acknowledged since the
+    /// flush before may be gone. Only with [`CacheLoss::FailFlush`](crate::CacheLoss::FailFlush), and once.
+    #[error("the unit may have lost what it acknowledged before this flush")]
+    CacheLost,
     /// The unit: its answer cannot be understood, or is too short.
     #[error("the unit's answer is malformed")]
     Malformed,

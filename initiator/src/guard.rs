@@ -8,13 +8,13 @@ use iscsi_proto::session::{
 };
 use iscsi_proto::wire::lun::Lun;
 
-use crate::Error;
 use crate::connection::{Connection, now};
 use crate::identity::{
     CAPACITY_10_BYTES, CAPACITY_16, CAPACITY_BYTES, INQUIRY_BYTES, Identity, MAX_TRIES, asks_again,
-    capacity_10, capacity_16, designators, page_command, result_of,
+    attention, capacity_10, capacity_16, designators, page_command, result_of,
 };
 use crate::link::Link;
+use crate::{Error, Resize};
 
 /// The watch over a unit.
 #[derive(Clone, Debug, Default)]
@@ -64,10 +64,14 @@ impl Guard {
     }
 
     /// The unit said what it is.
-    pub(crate) fn compare(&mut self, found: Identity) -> Result<(), Error> {
+    pub(crate) fn compare(&mut self, found: Identity, resize: Resize) -> Result<(), Error> {
         *self = match std::mem::take(self) {
             Self::Unknown => Self::Same(found),
-            Self::Same(known) | Self::Doubted(known) if known == found => Self::Same(known),
+            Self::Same(known) | Self::Doubted(known)
+                if known == found || resize == Resize::Follow && found.is_resized(&known) =>
+            {
+                Self::Same(found)
+            }
             _ => Self::Changed,
         };
         self.identity().map(|_| ())
@@ -106,7 +110,7 @@ impl Link {
     }
 
     /// Carries one own command out.
-    async fn ask(
+    pub(crate) async fn ask(
         &mut self,
         connection: &mut Connection,
         lun: Lun,
@@ -120,6 +124,9 @@ impl Link {
                 Err(error) => return Ok(Err(error)),
             };
             tries += 1;
+            if let Some(sense) = attention(&outcome) {
+                self.hear_attention(lun, sense);
+            }
             if !asks_again(&outcome) || tries >= MAX_TRIES {
                 return Ok(result_of(outcome));
             }
@@ -180,14 +187,17 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 #[cfg(test)]
 mod tests {
+    use iscsi_proto::scsi::vpd::Designator;
+
     use super::{Guard, Trust};
+    use crate::Resize;
     use crate::identity::Identity;
 
     fn unit(blocks: u64) -> Identity {
         Identity {
             blocks,
             block_bytes: 512,
-            designators: Vec::new(),
+            designators: vec![Designator::naa([0x30; 8])],
         }
     }
 
@@ -195,14 +205,42 @@ mod tests {
     fn a_unit_that_changed_once_is_never_trusted_again() {
         let mut guard = Guard::default();
         assert_eq!(guard.trust(), Trust::Doubted);
-        assert!(guard.compare(unit(8)).is_ok());
+        assert!(guard.compare(unit(8), Resize::Fence).is_ok());
         guard.doubt();
         assert_eq!(guard.trust(), Trust::Doubted);
-        assert!(guard.compare(unit(8)).is_ok());
+        assert!(guard.compare(unit(8), Resize::Fence).is_ok());
         assert_eq!(guard.trust(), Trust::Same);
-        assert!(guard.compare(unit(9)).is_err());
-        assert!(guard.compare(unit(8)).is_err());
+        assert!(guard.compare(unit(9), Resize::Fence).is_err());
+        assert!(guard.compare(unit(8), Resize::Fence).is_err());
         guard.doubt();
         assert_eq!(guard.trust(), Trust::Changed);
+    }
+
+    #[test]
+    fn a_resized_unit_is_the_same_if_it_has_a_name_and_can_be_addressed() {
+        let follows = |known: Identity, found: Identity| {
+            let mut guard = Guard::default();
+            guard.compare(known, Resize::Follow).is_ok()
+                && guard.compare(found, Resize::Follow).is_ok()
+        };
+        assert!(follows(unit(8), unit(9)));
+        assert!(follows(unit(9), unit(8)));
+        let nameless = |blocks| Identity {
+            designators: Vec::new(),
+            ..unit(blocks)
+        };
+        assert!(follows(nameless(8), nameless(8)));
+        assert!(!follows(nameless(8), nameless(9)));
+        let other = Identity {
+            designators: vec![Designator::naa([0x31; 8])],
+            ..unit(9)
+        };
+        assert!(!follows(unit(8), other));
+        let coarse = Identity {
+            block_bytes: 4096,
+            ..unit(1)
+        };
+        assert!(!follows(unit(8), coarse));
+        assert!(!follows(unit(8), unit(u64::MAX)));
     }
 }

@@ -27,6 +27,15 @@ impl Identity {
             designators,
         }
     }
+
+    /// True if this is a unit of another size, but the same otherwise.
+    pub(crate) fn is_resized(&self, known: &Self) -> bool {
+        // A byte address of a larger unit would not fit into 64 bits.
+        self.blocks <= u64::MAX / u64::from(self.block_bytes.max(1))
+            && self.block_bytes == known.block_bytes
+            && self.designators == known.designators
+            && !self.designators.is_empty()
+    }
 }
 
 /// How to ask for the capacity; units of the last century know only READ CAPACITY(10).
@@ -114,7 +123,7 @@ pub(crate) fn result_of(outcome: Outcome) -> Result<Completion, Error> {
     match outcome {
         Outcome::Answered(completion) => Ok(completion),
         Outcome::Aborted => Err(Error::Aborted),
-        Outcome::TimedOut => Err(Error::TimedOut),
+        Outcome::TimedOut | Outcome::Lapsed => Err(Error::TimedOut),
         Outcome::Rejected(reason) => Err(Error::Rejected(reason)),
         Outcome::TargetFailure(response) => Err(Error::TargetFailure(response)),
         Outcome::Damaged => Err(Error::Damaged),
@@ -122,19 +131,19 @@ pub(crate) fn result_of(outcome: Outcome) -> Result<Completion, Error> {
     }
 }
 
-/// True if the outcome asks for another try: a Unit Attention, or data that was damaged on the way.
+/// True if a question of our own asks for another try: a Unit Attention, or data that was damaged on the way.
 pub(crate) fn asks_again(outcome: &Outcome) -> bool {
     attention(outcome).is_some() || matches!(outcome, Outcome::Damaged)
 }
 
-/// The sense data with which the unit reports a Unit Attention instead of carrying the command out.
-pub(crate) fn attention(outcome: &Outcome) -> Option<&[u8]> {
+/// What a unit reports instead of carrying a command out.
+pub(crate) fn attention(outcome: &Outcome) -> Option<Sense> {
     match outcome {
         Outcome::Answered(Completion {
             status: Status::CHECK_CONDITION,
             sense,
             ..
-        }) if Sense::parse(sense).is_some_and(|sense| sense.key == UNIT_ATTENTION) => Some(sense),
+        }) => Sense::parse(sense).filter(|sense| sense.key == UNIT_ATTENTION),
         _ => None,
     }
 }

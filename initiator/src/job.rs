@@ -1,5 +1,9 @@
 //! A command on its way, and what may be done with it when the connection is lost.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
 use iscsi_proto::scsi::Command;
 use iscsi_proto::session::{Completion, Request};
 use iscsi_proto::wire::lun::Lun;
@@ -8,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::Error;
 use crate::identity::Identity;
+use crate::status::Status;
 
 /// What users ask of the task that owns a session.
 #[derive(Debug)]
@@ -15,14 +20,32 @@ pub(crate) enum Order {
     /// Carry a command out.
     Run(Job),
     /// Find out what a unit is, and guard it from then on.
-    Attach {
-        lun: Lun,
-        reply: oneshot::Sender<Result<Identity, Error>>,
-    },
+    Attach { lun: Lun, reply: AttachReply },
     /// Reset a unit.
     Reset { lun: Lun, reply: ResetReply },
     /// Log out.
     Close(oneshot::Sender<()>),
+}
+
+/// Whom it is told to what a unit is, and how many blocks it has from time to time.
+pub(crate) type AttachReply = oneshot::Sender<Result<(Identity, UnitSize), Error>>;
+
+/// The number of blocks of a unit, as it was reported last.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct UnitSize(Arc<AtomicU64>);
+
+impl UnitSize {
+    pub(crate) fn of(blocks: u64) -> Self {
+        Self(Arc::new(AtomicU64::new(blocks)))
+    }
+
+    pub(crate) fn set(&self, blocks: u64) {
+        self.0.store(blocks, Ordering::Release);
+    }
+
+    pub(crate) fn blocks(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 /// Whom the end of a reset is told to.
@@ -33,28 +56,48 @@ pub(crate) type ResetReply = oneshot::Sender<Result<(), Error>>;
 pub(crate) struct Job {
     pub(crate) request: Request,
     pub(crate) repeat: Repeat,
+    pub(crate) terms: Terms,
     /// How often the target gave an answer that asks for another try.
     pub(crate) tries: u8,
-    /// It was sent on a connection that is lost: nobody knows whether it was carried out.
+    /// How often the unit had no time for it, and since when.
+    pub(crate) pauses: u32,
+    pub(crate) busy_since: Option<Instant>,
+    /// The changes that its session had seen acknowledged when it was sent.
+    pub(crate) sent_after: u64,
+    /// It was sent on a connection that is lost, or was aborted: nobody knows whether it was carried out.
     pub(crate) in_doubt: bool,
     /// When the connection was lost for the first time since it came.
     pub(crate) first_loss: Option<Instant>,
-    reply: oneshot::Sender<Result<Completion, Error>>,
+    reply: Reply,
     /// Its place in the session's queue.
     _place: OwnedSemaphorePermit,
+}
+
+/// On what terms a command is carried out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    /// It may be repeated after a pause when the unit has no time for it.
+    pub(crate) waits: bool,
+    /// How long it may take on one connection.
+    pub(crate) timeout: Option<Duration>,
 }
 
 impl Job {
     pub(crate) fn new(
         request: Request,
         repeat: Repeat,
-        reply: oneshot::Sender<Result<Completion, Error>>,
+        terms: Terms,
+        reply: Reply,
         place: OwnedSemaphorePermit,
     ) -> Self {
         Self {
             request,
             repeat,
+            terms,
             tries: 0,
+            pauses: 0,
+            busy_since: None,
+            sent_after: 0,
             in_doubt: false,
             first_loss: None,
             reply,
@@ -64,8 +107,7 @@ impl Job {
 
     /// Answers; nobody may be waiting any more.
     pub(crate) fn answer(self, result: Result<Completion, Error>) {
-        // A dropped future is no error: its command ends without harm.
-        let _ = self.reply.send(result);
+        self.reply.send(result);
     }
 
     /// Gives up: `reason` holds only if the command was certainly not carried out, or changes nothing.
@@ -84,7 +126,89 @@ impl Job {
 
     /// True if nobody waits any more.
     pub(crate) fn is_abandoned(&self) -> bool {
-        self.reply.is_closed()
+        self.reply.is_unheard()
+    }
+}
+
+/// Whom the end of a command is told to, and the other end of that.
+pub(crate) fn replies(status: &Arc<Status>) -> (Reply, Pending) {
+    let (sender, receiver) = oneshot::channel();
+    let reply = Reply {
+        sender: Some(sender),
+        status: Arc::clone(status),
+    };
+    let pending = Pending {
+        answer: Some(receiver),
+        status: Some(Arc::clone(status)),
+    };
+    (reply, pending)
+}
+
+/// Whom the end of a command is told to. Exactly one of both ends notices that nobody waits any more.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    sender: Option<oneshot::Sender<Result<Completion, Error>>>,
+    status: Arc<Status>,
+}
+
+impl Reply {
+    fn send(mut self, result: Result<Completion, Error>) {
+        if let Some(sender) = self.sender.take()
+            && sender.send(result).is_err()
+        {
+            self.status.forget_abandoned();
+        }
+    }
+
+    fn is_unheard(&self) -> bool {
+        self.sender.as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if self.sender.as_ref().is_some_and(oneshot::Sender::is_closed) {
+            self.status.forget_abandoned();
+        }
+    }
+}
+
+/// A command that was submitted.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    answer: Option<oneshot::Receiver<Result<Completion, Error>>>,
+    /// Who counts those that nobody waits for.
+    status: Option<Arc<Status>>,
+}
+
+impl Pending {
+    /// A command that no session knows.
+    pub(crate) fn of(answer: oneshot::Receiver<Result<Completion, Error>>) -> Self {
+        Self {
+            answer: Some(answer),
+            status: None,
+        }
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn end(mut self) -> Result<Completion, Error> {
+        let Some(answer) = &mut self.answer else {
+            return Err(Error::Closed);
+        };
+        let result = answer.await;
+        self.answer = None;
+        result.map_err(|_| Error::Closed)?
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some(mut answer) = self.answer.take() {
+            answer.close();
+            if let (Some(status), Err(_)) = (&self.status, answer.try_recv()) {
+                status.abandon();
+            }
+        }
     }
 }
 
@@ -153,6 +277,12 @@ impl Repeat {
         let (first, end) = self.changed();
         let (other_first, other_end) = other.changed();
         first.max(other_first) < end.min(other_end)
+    }
+
+    /// True if it may change blocks.
+    pub(crate) fn alters(self) -> bool {
+        let (first, end) = self.changed();
+        first < end
     }
 
     /// The blocks that it changes, up to but without the last.

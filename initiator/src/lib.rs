@@ -58,6 +58,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod caches;
 mod commands;
 mod connection;
 mod dial;
@@ -93,7 +94,7 @@ pub use iscsi_proto::session::{
 };
 pub use iscsi_proto::url::{IscsiUrl, UrlError};
 pub use iscsi_proto::wire::lun::Lun;
-pub use options::{Credentials, Options, Outage, Reconnect};
+pub use options::{CacheLoss, Credentials, Options, Outage, Reconnect, Resize};
 pub use paths::{PathPolicy, PathState, PathStatus, find_portals};
 pub use remote::Remote;
 pub use session::Session;

@@ -4,25 +4,26 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
+use iscsi_proto::scsi::Sense;
 use iscsi_proto::session::{InitiatorEvent, RequestId, SessionEnd};
 use iscsi_proto::wire::lun::Lun;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::caches::CacheWatch;
 use crate::connection::{Connection, now};
 use crate::dial::Dialer;
 use crate::guard::{Guard, Trust};
-use crate::identity::Identity;
-use crate::job::{Job, Order, ResetReply};
+use crate::job::{AttachReply, Job, Order, ResetReply, UnitSize};
 use crate::nexus::{Nexus, Strays};
 use crate::status::Status;
-use crate::{Error, Reconnect};
+use crate::{Error, Options};
 
 /// The task that owns a session.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) dialer: Dialer,
-    pub(crate) policy: Reconnect,
+    pub(crate) options: Options,
     pub(crate) status: Arc<Status>,
     pub(crate) orders: mpsc::UnboundedReceiver<Order>,
     /// All commands that were not answered, oldest first.
@@ -30,6 +31,8 @@ pub(crate) struct Link {
     pub(crate) next_job: u64,
     /// Those of them that wait to be sent, for the first time or again.
     pub(crate) queue: BTreeSet<u64>,
+    /// Those of them that the unit had no time for, and when they are sent again.
+    pub(crate) resting: BTreeSet<(Instant, u64)>,
     /// Those of them that were sent on this connection.
     pub(crate) sent: HashMap<RequestId, u64>,
     /// The nexus of this connection, or of the last one.
@@ -37,8 +40,15 @@ pub(crate) struct Link {
     /// The units that changes of lost connections may still reach.
     pub(crate) strays: HashMap<Lun, Strays>,
     pub(crate) guards: HashMap<Lun, Guard>,
+    /// The sizes of guarded units, for all who attached to them.
+    pub(crate) sizes: HashMap<Lun, UnitSize>,
+    pub(crate) caches: HashMap<Lun, CacheWatch>,
+    /// Changes that were acknowledged.
+    pub(crate) changes: u64,
+    /// Commands that nobody waits for any more, as far as they were looked for.
+    pub(crate) seen_abandoned: u64,
     /// Who waits to learn what a unit is.
-    pub(crate) attaching: Vec<(Lun, oneshot::Sender<Result<Identity, Error>>)>,
+    pub(crate) attaching: Vec<(Lun, AttachReply)>,
     /// Resets that wait to be sent, and those that were sent on this connection.
     pub(crate) resets: VecDeque<(Lun, ResetReply)>,
     pub(crate) resetting: HashMap<RequestId, (Lun, ResetReply)>,
@@ -50,22 +60,27 @@ pub(crate) struct Link {
 impl Link {
     pub(crate) fn new(
         dialer: Dialer,
-        policy: Reconnect,
+        options: Options,
         status: Arc<Status>,
         orders: mpsc::UnboundedReceiver<Order>,
     ) -> Self {
         Self {
             dialer,
-            policy,
+            options,
             status,
             orders,
             jobs: BTreeMap::new(),
             next_job: 0,
             queue: BTreeSet::new(),
+            resting: BTreeSet::new(),
             sent: HashMap::new(),
             nexus: None,
             strays: HashMap::new(),
             guards: HashMap::new(),
+            sizes: HashMap::new(),
+            caches: HashMap::new(),
+            changes: 0,
+            seen_abandoned: 0,
             attaching: Vec::new(),
             resets: VecDeque::new(),
             resetting: HashMap::new(),
@@ -93,7 +108,7 @@ impl Link {
             tracing::warn!(address = self.dialer.reached(), reason = %end, "connection to the target lost");
             let asked = self.pause_asked(&end);
             self.after_loss(end);
-            short_lives = if born.elapsed() < self.policy.longest_delay {
+            short_lives = if born.elapsed() < self.options.reconnect.longest_delay {
                 short_lives + 1
             } else {
                 0
@@ -129,8 +144,13 @@ impl Link {
         }
         self.answer_attaching(connection).await?;
         self.submit_resets(connection);
+        self.withdraw_abandoned(connection);
+        self.wake_rested();
         while let Some(lun) = self.submit_queue(connection) {
             self.fence_strays(connection, lun).await?;
+            if self.caches.get(&lun).is_some_and(CacheWatch::is_suspect) {
+                self.examine_cache(connection, lun).await?;
+            }
             let doubted = self
                 .guards
                 .get(&lun)
@@ -145,10 +165,12 @@ impl Link {
 
     /// Waits for the connection or for an order.
     async fn wait(&mut self, connection: &mut Connection) {
+        let rested = self.resting.first().map(|(due, _)| *due);
         tokio::select! {
             biased;
             () = connection.progress() => {}
             order = self.orders.recv(), if !self.deserted => self.accept_or_desert(order),
+            () = until(rested) => {}
         }
     }
 
@@ -163,10 +185,10 @@ impl Link {
     pub(crate) fn take_event(&mut self, event: InitiatorEvent) -> Result<(), SessionEnd> {
         match event {
             InitiatorEvent::Completed { request, outcome } => self.complete(request, outcome),
-            InitiatorEvent::UnitReport { lun, sense } => {
-                self.status.attention(&sense);
-                self.doubt(lun);
-            }
+            InitiatorEvent::UnitReport { lun, sense } => match Sense::parse(&sense) {
+                Some(sense) => self.hear_attention(lun, sense),
+                None => self.doubt(lun),
+            },
             InitiatorEvent::Ended(end) => return Err(end),
             InitiatorEvent::LogoutRequested => {
                 tracing::debug!(
@@ -195,6 +217,11 @@ impl Link {
                             .get(&lun)
                             .map_or(Err(Error::Changed), Guard::identity)
                     });
+                    let identity = identity.map(|identity| {
+                        let size = self.sizes.entry(lun).or_default();
+                        size.set(identity.blocks);
+                        (identity, size.clone())
+                    });
                     let _ = reply.send(identity);
                 }
                 Err(end) => {
@@ -215,11 +242,14 @@ impl Link {
         let identity = self.ask_identity(connection, lun).await?;
         let guard = self.guards.entry(lun).or_default();
         let verified = match identity {
-            Ok(identity) => guard.compare(identity),
+            Ok(identity) => guard.compare(identity, self.options.resize),
             Err(error) => return Ok(Err(error)),
         };
         if matches!(verified, Err(Error::Changed)) {
             tracing::error!(address = self.dialer.reached(), %lun, "the unit is not the one that it was: fenced");
+        }
+        if let (Ok(identity), Some(size)) = (guard.identity(), self.sizes.get(&lun)) {
+            size.set(identity.blocks);
         }
         Ok(verified)
     }
@@ -228,5 +258,13 @@ impl Link {
         if let Some(guard) = self.guards.get_mut(&lun) {
             guard.doubt();
         }
+    }
+}
+
+/// Waits until then; for ever if there is no such time.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }

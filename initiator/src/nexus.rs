@@ -55,6 +55,13 @@ impl Link {
         self.nexus = Some(nexus);
     }
 
+    /// A change was sent that this nexus may still carry out.
+    pub(crate) fn note_stray(&mut self, lun: Lun) {
+        if let Some(nexus) = &self.nexus {
+            self.strays.entry(lun).or_default().add(nexus.clone());
+        }
+    }
+
     /// Ends what other nexuses may still do to a unit, or gives up the changes that would have to be repeated.
     pub(crate) async fn fence_strays(
         &mut self,

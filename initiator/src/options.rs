@@ -22,7 +22,12 @@ pub struct Options {
     /// How long the login phase may take.
     pub login_timeout: Duration,
     /// How long a command may take on one connection before it is aborted; `None` for ever.
+    /// [`Session::with_command_timeout`](crate::Session::with_command_timeout) sets it for some commands only. A target
+    /// that refuses the abort, or does not answer it, has the unit reset, and if that fails as well the session is
+    /// dropped and made again; commands of others that a reset hits are repeated where that does no harm.
     pub command_timeout: Option<Duration>,
+    /// How long the target may take for an abort, a reset or a logout.
+    pub management_timeout: Duration,
     /// Silence after which the target is pinged; `None` for never.
     pub ping_interval: Option<Duration>,
     /// How long the target may take to answer a ping before the connection counts as lost.
@@ -33,6 +38,14 @@ pub struct Options {
     pub data_digest: DigestChoice,
     /// What happens when the connection is lost.
     pub reconnect: Reconnect,
+    /// Whether commands that the unit has no time for (BUSY, TASK SET FULL) are repeated after growing pauses, as long as
+    /// `reconnect.outage` lets them wait, and with [`Outage::Fail`] a few times. Only those of class `Demand` are: the
+    /// others are told at once.
+    pub repeats_busy: bool,
+    /// What a unit is that has another size than before.
+    pub resize: Resize,
+    /// What follows when a unit may have lost what it acknowledged.
+    pub cache_loss: CacheLoss,
     /// Commands of one session that may be under way; more wait, or are refused for class `Peer`.
     pub queue_limit: usize,
     /// How commands are spread over the paths of a unit that has several.
@@ -50,11 +63,15 @@ impl Options {
             connect_timeout: Duration::from_secs(5),
             login_timeout: Duration::from_secs(10),
             command_timeout: Some(Duration::from_secs(60)),
+            management_timeout: Duration::from_secs(15),
             ping_interval: Some(Duration::from_secs(5)),
             ping_timeout: Duration::from_secs(5),
             header_digest: DigestChoice::None,
             data_digest: DigestChoice::None,
             reconnect: Reconnect::default(),
+            repeats_busy: true,
+            resize: Resize::Fence,
+            cache_loss: CacheLoss::Report,
             queue_limit: 256,
             path_policy: PathPolicy::default(),
             parts_in_flight: 4,
@@ -87,6 +104,32 @@ impl Options {
         });
         Ok(self)
     }
+}
+
+/// What a unit is that has another size than before, but the same designators and blocks of the same length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resize {
+    /// Another unit: it answers nothing but [`Error::Changed`] from then on. For those who keep what they were told:
+    /// a cache, a manifest or an overlay is laid over a unit that nobody resizes.
+    Fence,
+    /// The same unit: [`Remote`](crate::Remote) tells its new size as soon as the unit reported it, and what lies beyond
+    /// the end is out of range. A unit without designators is fenced all the same: nobody can tell it from another; and
+    /// so is one with several paths, each of which would learn of it at another time.
+    Follow,
+}
+
+/// What follows when a unit with a volatile write cache reports that it was switched on or reset (Unit Attention 29h,
+/// but 29/02, 29/03 and 29/07) after it acknowledged changes and before it acknowledged a flush that was sent behind them.
+/// Those changes may be gone. Or nothing is gone: many targets report 29/00 to every new session, so after every lost
+/// connection too. Either way [`Session::cache_losses`](crate::Session::cache_losses) counts it and the log names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheLoss {
+    /// Nothing more: a flush that succeeds says that what the unit still has is safe.
+    Report,
+    /// The next flush fails once with [`Error::CacheLost`] and is not sent: a flush that succeeds says that everything
+    /// that was acknowledged since the one before is safe. For those who can write it again, and would rather do that
+    /// once too often.
+    FailFlush,
 }
 
 /// What an initiator proves itself with, and what it wants the target to prove (CHAP, RFC 7143 §12.1.3).
@@ -160,13 +203,16 @@ impl Reconnect {
     /// The pause after attempt number `attempt`, counted from 0. Half of it is random, so that a crowd does not come
     /// back at once.
     pub(crate) fn delay(&self, attempt: u32) -> Duration {
-        let doubled = self
-            .first_delay
-            .saturating_mul(1 << attempt.min(MOST_DOUBLINGS));
-        let half = doubled.min(self.longest_delay) / 2;
-        let random = getrandom::u32().unwrap_or(u32::MAX);
-        half + half.mul_f64(f64::from(random) / f64::from(u32::MAX))
+        pause(self.first_delay, self.longest_delay, attempt)
     }
+}
+
+/// A pause that doubles with every attempt up to a limit; half of it is random.
+pub(crate) fn pause(first: Duration, longest: Duration, attempt: u32) -> Duration {
+    let doubled = first.saturating_mul(1 << attempt.min(MOST_DOUBLINGS));
+    let half = doubled.min(longest) / 2;
+    let random = getrandom::u32().unwrap_or(u32::MAX);
+    half + half.mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 
 impl Default for Reconnect {

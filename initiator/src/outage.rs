@@ -18,29 +18,30 @@ impl Link {
         let reason = Error::Ended(end);
         self.status.failed(reason.clone());
         self.lose_resets();
+        let rested = std::mem::take(&mut self.resting);
+        self.queue
+            .extend(rested.into_iter().map(|(_, number)| number));
         let sent: BTreeSet<u64> = self.sent.drain().map(|(_, number)| number).collect();
         for number in sent {
             let Some(job) = self.jobs.get_mut(&number) else {
                 continue;
             };
             job.in_doubt = true;
-            if let (Some(nexus), true) = (&self.nexus, job.repeat != Repeat::Always) {
-                self.strays
-                    .entry(job.request.lun)
-                    .or_default()
-                    .add(nexus.clone());
-            }
+            let (lun, harmless) = (job.request.lun, job.repeat == Repeat::Always);
             if job.repeat.is_never() {
                 self.answer(number, Err(Error::Interrupted));
             } else {
                 self.queue.insert(number);
+            }
+            if !harmless {
+                self.note_stray(lun);
             }
         }
         for guard in self.guards.values_mut() {
             guard.doubt();
         }
         let reason = Error::Unreachable(Arc::new(reason));
-        match self.policy.outage {
+        match self.options.reconnect.outage {
             Outage::Wait => {}
             Outage::Deadline(patience) => self.give_up_older(patience, &reason),
             Outage::Fail => self.give_up_all(&reason),
@@ -68,13 +69,16 @@ impl Link {
     /// Tries until the target is back. Commands wait as long as the policy allows, then fail; `None` if nobody is
     /// left to try for.
     pub(crate) async fn reconnect(&mut self, pause: Duration) -> Option<Connection> {
-        let mut patience = match self.policy.outage {
+        let mut patience = match self.options.reconnect.outage {
             Outage::Wait => Patience::Endless,
             Outage::Deadline(patience) => Patience::Until(Instant::now() + patience),
             Outage::Fail => Patience::Lost,
         };
         let status = Arc::clone(&self.status);
-        let attempts = self.dialer.clone().redial(self.policy, pause, status);
+        let attempts = self
+            .dialer
+            .clone()
+            .redial(self.options.reconnect, pause, status);
         tokio::pin!(attempts);
         let (connection, dialer) = loop {
             if self.is_over() {
@@ -114,7 +118,7 @@ impl Link {
     pub(crate) fn pause_after(&self, asked: Duration, short_lives: u32) -> Duration {
         match short_lives {
             0 | 1 => asked,
-            more => asked.max(self.policy.delay(more - 2)),
+            more => asked.max(self.options.reconnect.delay(more - 2)),
         }
     }
 
@@ -132,6 +136,7 @@ impl Link {
     /// Everything that waits for the target ends.
     pub(crate) fn give_up_all(&mut self, reason: &Error) {
         self.queue.clear();
+        self.resting.clear();
         for job in std::mem::take(&mut self.jobs).into_values() {
             job.give_up(reason);
         }

@@ -12,9 +12,8 @@ use vmthunder_volume::{Allocation, BlockSize, Class, Geometry, Span, Volume, joi
 
 use crate::commands::Allowed;
 use crate::identity::{Identity, good, good_or_unknown};
-use crate::job::Repeat;
+use crate::job::{Pending, Repeat, UnitSize};
 use crate::paths::{PathStatus, Paths};
-use crate::session::Pending;
 use crate::{Error, Session};
 
 /// A logical unit of a session as a volume. Reads and writes are cut to what the unit takes at once, and several
@@ -22,7 +21,8 @@ use crate::{Error, Session};
 #[derive(Clone, Debug)]
 pub struct Remote {
     paths: Paths,
-    geometry: Geometry,
+    block_size: BlockSize,
+    size: UnitSize,
     designators: Vec<Designator>,
     read_only: bool,
     /// Bytes of one command, a whole number of blocks.
@@ -41,15 +41,18 @@ struct UnmapLimits {
 impl Remote {
     /// Asks a unit what it is. From then on it must stay that.
     pub async fn attach(session: Session, lun: Lun) -> Result<Self, Error> {
-        let identity = session.attach(lun).await?;
-        Self::over(Paths::one(session, lun), identity).await
+        let (identity, size) = session.attach(lun).await?;
+        Self::over(Paths::one(session, lun), identity, size).await
     }
 
     /// The unit that these paths lead to.
-    pub(crate) async fn over(paths: Paths, identity: Identity) -> Result<Self, Error> {
+    pub(crate) async fn over(
+        paths: Paths,
+        identity: Identity,
+        size: UnitSize,
+    ) -> Result<Self, Error> {
         let block_size = BlockSize::from_bytes(identity.block_bytes)
             .ok_or(Error::BlockSize(identity.block_bytes))?;
-        let geometry = Geometry::new(block_size, identity.blocks);
         // A byte address of such a unit would not fit into 64 bits.
         if identity.blocks > u64::MAX / u64::from(identity.block_bytes) {
             return Err(Error::Malformed);
@@ -72,7 +75,8 @@ impl Remote {
             reports_allocation: provisioning.thin || provisioning.unmap,
             designators: identity.designators,
             paths,
-            geometry,
+            block_size,
+            size,
             read_only,
         })
     }
@@ -104,7 +108,7 @@ impl Remote {
 
     /// The first block of a span, and its blocks; spans of one command are short.
     pub(crate) fn blocks(&self, span: Span) -> (u64, u32) {
-        let size = u64::from(self.geometry.block_size().bytes());
+        let size = u64::from(self.block_size.bytes());
         (
             span.offset() / size,
             u32::try_from(span.length() / size).unwrap_or(u32::MAX),
@@ -201,7 +205,7 @@ impl Remote {
     }
 
     async fn unmap_parts(&self, span: Span, limits: UnmapLimits) -> Result<(), Error> {
-        let size = u64::from(self.geometry.block_size().bytes());
+        let size = u64::from(self.block_size.bytes());
         for part in cut(span, u64::from(limits.blocks) * size) {
             let list = unmap::build(&[self.blocks(part)]);
             let parameter_length = u16::try_from(list.len()).unwrap_or(u16::MAX);
@@ -230,7 +234,7 @@ impl Remote {
             return Ok((Allocation::Mapped, span));
         };
         let runs = lba_status::parse(&bytes).ok_or(Error::Malformed)?;
-        let size = u64::from(self.geometry.block_size().bytes());
+        let size = u64::from(self.block_size.bytes());
         match runs.first() {
             Some(run) if run.lba <= lba && run.lba.saturating_add(run.blocks.into()) > lba => {
                 let end = run
@@ -249,17 +253,19 @@ impl Remote {
 }
 
 impl Volume for Remote {
+    /// The size changes when the unit is resized and the session follows that ([`Resize`](crate::Resize)).
     fn geometry(&self) -> Geometry {
-        self.geometry
+        Geometry::new(self.block_size, self.size.blocks())
     }
 
     async fn read(&self, span: Span, class: Class) -> volume::Result<Bytes> {
-        self.geometry.check(span)?;
+        self.geometry().check(span)?;
         Ok(self.read_parts(span, class).await?)
     }
 
     async fn write(&self, offset: u64, bytes: Bytes) -> volume::Result<()> {
-        self.geometry.check(Span::new(offset, bytes.len() as u64))?;
+        self.geometry()
+            .check(Span::new(offset, bytes.len() as u64))?;
         match self.read_only {
             true => Err(volume::Error::ReadOnly),
             false => Ok(self.write_parts(offset, &bytes, Caching::default()).await?),
@@ -277,7 +283,7 @@ impl Volume for Remote {
     }
 
     async fn trim(&self, span: Span) -> volume::Result<()> {
-        self.geometry.check(span)?;
+        self.geometry().check(span)?;
         match (self.read_only, self.unmap) {
             (true, _) => Err(volume::Error::ReadOnly),
             (_, None) => Err(volume::Error::Unsupported),
@@ -286,7 +292,7 @@ impl Volume for Remote {
     }
 
     async fn allocation(&self, span: Span) -> volume::Result<(Allocation, Span)> {
-        self.geometry.check(span)?;
+        self.geometry().check(span)?;
         match self.reports_allocation && !span.is_empty() {
             true => Ok(self.first_run(span).await?),
             false => Ok((Allocation::Mapped, span)),

@@ -1,6 +1,7 @@
 //! A handle on one target.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use iscsi_proto::name::IscsiName;
@@ -19,7 +20,7 @@ use crate::identity::{
     CAPACITY_10_BYTES, CAPACITY_16, CAPACITY_BYTES, INQUIRY_BYTES, Identity, capacity_10,
     capacity_16, designators, good, good_or_unknown, inquiry_command, page_command,
 };
-use crate::job::{Job, Order, Repeat};
+use crate::job::{Job, Order, Pending, Repeat, Terms, UnitSize, replies};
 use crate::link::Link;
 use crate::status::{Standing, Status};
 use crate::{Error, Options};
@@ -33,6 +34,8 @@ pub struct Session {
     status: Arc<Status>,
     parts_in_flight: usize,
     dialer: Arc<Dialer>,
+    repeats_busy: bool,
+    command_timeout: Option<Duration>,
 }
 
 impl Session {
@@ -67,7 +70,7 @@ impl Session {
         let (orders, receiver) = mpsc::unbounded_channel();
         let way = Arc::new(dialer.clone());
         let status = Arc::new(Status::new());
-        let link = Link::new(dialer, options.reconnect, Arc::clone(&status), receiver);
+        let link = Link::new(dialer, options.clone(), Arc::clone(&status), receiver);
         tokio::spawn(link.run(connection));
         let queue_limit = options.queue_limit.clamp(1, Semaphore::MAX_PERMITS);
         Ok(Self {
@@ -77,6 +80,8 @@ impl Session {
             status,
             parts_in_flight: options.parts_in_flight.max(1),
             dialer: way,
+            repeats_busy: options.repeats_busy,
+            command_timeout: options.command_timeout,
         })
     }
 
@@ -145,6 +150,22 @@ impl Session {
     /// True unless the connection is lost and not yet made again.
     pub fn is_connected(&self) -> bool {
         self.status.is_connected()
+    }
+
+    /// Another handle on this session, whose commands may take so long on one connection instead of
+    /// [`Options::command_timeout`]; `None` for ever.
+    #[must_use]
+    pub fn with_command_timeout(&self, timeout: Option<Duration>) -> Self {
+        Self {
+            command_timeout: timeout,
+            ..self.clone()
+        }
+    }
+
+    /// How often a unit with a volatile cache was reset or switched on while changes were acknowledged and not flushed
+    /// ([`CacheLoss`](crate::CacheLoss)).
+    pub fn cache_losses(&self) -> u64 {
+        self.status.cache_losses()
     }
 
     /// Waits until the session is connected; [`Error::Closed`] if it never will be.
@@ -217,7 +238,7 @@ impl Session {
     }
 
     /// Finds out what a unit is; from then on it must stay that.
-    pub(crate) async fn attach(&self, lun: Lun) -> Result<Identity, Error> {
+    pub(crate) async fn attach(&self, lun: Lun) -> Result<(Identity, UnitSize), Error> {
         let (reply, identity) = oneshot::channel();
         self.orders
             .send(Order::Attach { lun, reply })
@@ -247,13 +268,17 @@ impl Session {
         class: Class,
     ) -> Result<Pending, Error> {
         let place = self.place(class).await?;
-        let (reply, answer) = oneshot::channel();
+        let (reply, pending) = replies(&self.status);
         let request = Request { lun, cdb, transfer };
-        let job = Job::new(request, repeat, reply, place);
+        let terms = Terms {
+            waits: self.repeats_busy && class == Class::Demand,
+            timeout: self.command_timeout,
+        };
+        let job = Job::new(request, repeat, terms, reply, place);
         self.orders
             .send(Order::Run(job))
             .map_err(|_| Error::Closed)?;
-        Ok(Pending(answer))
+        Ok(pending)
     }
 
     async fn ask(&self, lun: Lun, command: &Command, length: u32) -> Result<Completion, Error> {
@@ -271,17 +296,6 @@ impl Session {
                 places.acquire_owned().await.map_err(|_| Error::Closed)
             }
         }
-    }
-}
-
-/// A command that was submitted.
-#[derive(Debug)]
-pub(crate) struct Pending(pub(crate) oneshot::Receiver<Result<Completion, Error>>);
-
-impl Pending {
-    /// Waits for its end.
-    pub(crate) async fn end(self) -> Result<Completion, Error> {
-        self.0.await.map_err(|_| Error::Closed)?
     }
 }
 

@@ -12,6 +12,10 @@ use crate::Error;
 #[derive(Debug)]
 pub(crate) struct Status {
     logins: AtomicU64,
+    cache_losses: AtomicU64,
+    /// Commands under way that nobody waits for any more, and all that there ever were.
+    abandoned: AtomicU64,
+    ever_abandoned: AtomicU64,
     standing: watch::Sender<Standing>,
     /// The portal group that the target named at the last login.
     portal_group_tag: Mutex<Option<u16>>,
@@ -37,6 +41,9 @@ impl Status {
     pub(crate) fn new() -> Self {
         Self {
             logins: AtomicU64::new(0),
+            cache_losses: AtomicU64::new(0),
+            abandoned: AtomicU64::new(0),
+            ever_abandoned: AtomicU64::new(0),
             standing: watch::Sender::new(Standing::Connected),
             portal_group_tag: Mutex::default(),
             moves: AtomicU64::new(0),
@@ -78,10 +85,8 @@ impl Status {
     }
 
     /// A unit reports something by itself.
-    pub(crate) fn attention(&self, sense: &[u8]) {
-        if let Some(Sense::ACCESS_STATE_CHANGED | Sense::IMPLICIT_TRANSITION_FAILED) =
-            Sense::parse(sense)
-        {
+    pub(crate) fn attention(&self, sense: Sense) {
+        if let Sense::ACCESS_STATE_CHANGED | Sense::IMPLICIT_TRANSITION_FAILED = sense {
             self.access_changes.send_modify(|changes| *changes += 1);
         }
     }
@@ -96,6 +101,35 @@ impl Status {
 
     pub(crate) fn logins(&self) -> u64 {
         self.logins.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn cache_lost(&self) {
+        self.cache_losses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn cache_losses(&self) -> u64 {
+        self.cache_losses.load(Ordering::Relaxed)
+    }
+
+    /// Nobody waits for a command any more.
+    pub(crate) fn abandon(&self) {
+        self.abandoned.fetch_add(1, Ordering::SeqCst);
+        self.ever_abandoned.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// A command ended that nobody waited for.
+    pub(crate) fn forget_abandoned(&self) {
+        self.abandoned.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Commands under way that nobody waits for.
+    pub(crate) fn abandoned(&self) -> u64 {
+        self.abandoned.load(Ordering::SeqCst)
+    }
+
+    /// All such commands since the session began.
+    pub(crate) fn ever_abandoned(&self) -> u64 {
+        self.ever_abandoned.load(Ordering::SeqCst)
     }
 
     pub(crate) fn is_connected(&self) -> bool {

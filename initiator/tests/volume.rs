@@ -149,7 +149,11 @@ async fn a_target_that_does_not_exist_is_refused() {
 async fn errors_of_the_unit_keep_their_meaning() {
     let disk = disk(BlockSize::B512, MIB);
     let served = serve(Arc::clone(&disk)).await;
-    let remote = soon(attach(&served.address, options())).await;
+    let impatient = Options {
+        repeats_busy: false,
+        ..options()
+    };
+    let remote = soon(attach(&served.address, impatient)).await;
     let cases = [
         (VolumeError::Busy, "busy"),
         (VolumeError::Corrupt, "corrupt"),

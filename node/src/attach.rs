@@ -75,7 +75,11 @@ pub(crate) async fn attach(
                 .as_ref()
                 .context("a node with an origin has a cache")?;
             let name = names::initiator(around.node.as_str());
-            let options = with_secret(name, url, secret_file.as_deref())?;
+            let options = Options {
+                // Whoever waits for a busy origin waits above the flights of the cache.
+                repeats_busy: false,
+                ..with_secret(name, url, secret_file.as_deref())?
+            };
             let origin = Origin::reach(url, &options).await?;
             let header = origin.manifest(manifest.as_deref(), root.as_ref()).await?;
             match header {

@@ -255,6 +255,8 @@ impl Line {
             connect_timeout: self.options.connect_timeout,
             login_timeout: self.options.connect_timeout,
             command_timeout: Some(self.options.request_timeout),
+            // A busy peer is no place to wait: there are others, and the origin.
+            repeats_busy: false,
             reconnect: Reconnect {
                 outage: Outage::Deadline(self.options.request_timeout),
                 ..Reconnect::default()

@@ -13,7 +13,8 @@ use super::path::Path;
 use super::set::PathSet;
 use super::unit::UnitName;
 use crate::identity::Identity;
-use crate::{Error, Options, Outage, Remote, Session, discover};
+use crate::job::UnitSize;
+use crate::{Error, Options, Outage, Remote, Resize, Session, discover};
 
 impl Remote {
     /// The logical unit that all these URLs lead to, as one volume: one path for each URL, through as many portals and
@@ -60,6 +61,8 @@ async fn connect_all(urls: &[IscsiUrl], options: Options) -> Result<Remote, Erro
     let mut options = options;
     // What a session cannot do now another one may: the set of paths decides.
     options.reconnect.outage = Outage::Fail;
+    // Each path would learn of it at another time.
+    options.resize = Resize::Fence;
     let paths: Vec<Path> = urls
         .iter()
         .map(|url| Path::new(url.address(), lun_of(url)))
@@ -81,7 +84,8 @@ async fn connect_all(urls: &[IscsiUrl], options: Options) -> Result<Remote, Erro
         set,
         _over: Some(over),
     };
-    Remote::over(paths, identity).await
+    let size = UnitSize::of(identity.blocks);
+    Remote::over(paths, identity, size).await
 }
 
 /// Makes all sessions at once and compares their units.

@@ -61,8 +61,7 @@ pub use choice::PathPolicy;
 pub use connect::find_portals;
 
 use crate::identity::{INQUIRY_BYTES, good_or_unknown, page_command};
-use crate::job::Repeat;
-use crate::session::Pending;
+use crate::job::{Pending, Repeat};
 use crate::{Error, Session};
 use operation::Operation;
 use path::{Path, Shipment};

@@ -14,8 +14,7 @@ use super::path::{Path, Shipment};
 use super::ranges::Turn;
 use super::set::PathSet;
 use crate::identity::good;
-use crate::job::Repeat;
-use crate::session::Pending;
+use crate::job::{Pending, Repeat};
 use crate::{Error, Outage};
 
 /// One command, from its submission to its end.
@@ -63,7 +62,7 @@ impl Operation {
             shipment,
         };
         tokio::spawn(operation.run(reply));
-        Pending(answer)
+        Pending::of(answer)
     }
 
     async fn run(self, mut reply: oneshot::Sender<Result<Completion, Error>>) {

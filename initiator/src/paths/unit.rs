@@ -24,7 +24,7 @@ impl UnitName {
     /// Attaches to a unit and learns its name; from then on it must stay what it is. A unit without any name is refused:
     /// nothing would tell it from another one of its size.
     pub(crate) async fn attach(session: &Session, lun: Lun) -> Result<(Self, Identity), Error> {
-        let identity = session.attach(lun).await?;
+        let (identity, _) = session.attach(lun).await?;
         let mut name = Self::new(&identity);
         if name.designators.is_empty() {
             let page = session.vital_page(lun, vpd::UNIT_SERIAL_NUMBER).await?;

@@ -91,6 +91,11 @@ impl Actor {
         self.0.lock().expect("no panic")
     }
 
+    /// Goes on with another script.
+    pub(crate) fn direct(&self, script: impl FnMut(Cue) -> Vec<Act> + Send + 'static) {
+        self.stage().script = Some(Box::new(script));
+    }
+
     /// Opens a portal of a portal group.
     pub(crate) async fn portal(&self, portal_group_tag: u16) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");

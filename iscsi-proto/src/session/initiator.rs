@@ -148,6 +148,14 @@ impl InitiatorSession {
         }
     }
 
+    /// Takes a command back that was not sent yet; true if it was there. No `Completed` follows.
+    pub fn withdraw(&mut self, request: RequestId) -> bool {
+        match &mut self.phase {
+            Phase::FullFeature(full) => full.withdraw(request),
+            _ => false,
+        }
+    }
+
     /// Resets a logical unit; `Managed` ends it. Its commands end as aborted.
     pub fn reset_unit(&mut self, now: Instant, lun: Lun) -> Result<RequestId, SubmitError> {
         self.request(|full, id| full.reset_unit(now, id, lun))

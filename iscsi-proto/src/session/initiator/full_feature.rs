@@ -207,6 +207,18 @@ impl FullFeature {
         }
     }
 
+    /// Forgets the command of a request, unless it was sent.
+    pub(super) fn withdraw(&mut self, id: RequestId) -> bool {
+        let unsent = |tag: &u32| matches!(self.tasks.get(tag).map(|task| &task.work), Some(Work::Command(command)) if command.request == id);
+        let Some(place) = self.waiting.iter().position(unsent) else {
+            return false;
+        };
+        if let Some(tag) = self.waiting.remove(place) {
+            self.tasks.remove(&tag);
+        }
+        true
+    }
+
     /// Begins to log out.
     pub(super) fn logout(&mut self, now: Instant, end: SessionEnd) {
         if !matches!(self.leaving, Leaving::LoggingOut(_)) {
