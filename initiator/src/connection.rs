@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -60,6 +61,11 @@ impl Connection {
     /// Both sides are done with the connection.
     pub(crate) fn farewell(&mut self) {
         self.ending = Ending::Orderly;
+    }
+
+    /// Where it goes to.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.stream.peer_addr().ok()
     }
 
     /// Waits for the next event.

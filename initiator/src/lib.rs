@@ -87,6 +87,7 @@ pub use iscsi_proto::login::{
     Account, Algorithm, DigestChoice, InvalidSecret, LoginStatus, Secret, UnusableChap,
 };
 pub use iscsi_proto::name::{IscsiName, NameError};
+pub use iscsi_proto::params::Params;
 pub use iscsi_proto::scsi::vpd::Designator;
 pub use iscsi_proto::scsi::{self, Command, Sense, Status};
 pub use iscsi_proto::session::{
@@ -98,6 +99,7 @@ pub use options::{CacheLoss, Credentials, Options, Outage, Reconnect, Resize};
 pub use paths::{PathPolicy, PathState, PathStatus, find_portals};
 pub use remote::Remote;
 pub use session::Session;
+pub use status::Settled;
 pub use vmthunder_volume::{
     Allocation, BlockSize, Class, Error as VolumeError, Geometry, Span, Volume,
 };

@@ -96,7 +96,7 @@ impl Link {
         while let Some(mut connection) = next.take() {
             let born = Instant::now();
             self.enter_nexus(&connection);
-            self.status.logged_in();
+            self.status.logged_in(&connection);
             let end = self.serve(&mut connection).await;
             if matches!(end, SessionEnd::LoggedOut | SessionEnd::LogoutRequested) {
                 connection.farewell();

@@ -22,7 +22,7 @@ use crate::identity::{
 };
 use crate::job::{Job, Order, Pending, Repeat, Terms, UnitSize, replies};
 use crate::link::Link;
-use crate::status::{Standing, Status};
+use crate::status::{Settled, Standing, Status};
 use crate::{Error, Options};
 
 /// A session with one target. Cheap to clone; when the last handle is gone, the session logs out.
@@ -69,7 +69,7 @@ impl Session {
         let connection = dialer.dial().await?;
         let (orders, receiver) = mpsc::unbounded_channel();
         let way = Arc::new(dialer.clone());
-        let status = Arc::new(Status::new());
+        let status = Arc::new(Status::new(&connection));
         let link = Link::new(dialer, options.clone(), Arc::clone(&status), receiver);
         tokio::spawn(link.run(connection));
         let queue_limit = options.queue_limit.clamp(1, Semaphore::MAX_PERMITS);
@@ -196,6 +196,11 @@ impl Session {
             .send(Order::Reset { lun, reply })
             .map_err(|_| Error::Closed)?;
         done.await.map_err(|_| Error::Closed)?
+    }
+
+    /// What the last login settled: where the connection goes to, the negotiated keys, and the command window.
+    pub fn settled(&self) -> Settled {
+        self.status.settled()
     }
 
     /// Logs out; every handle answers [`Error::Closed`] from then on.

@@ -1,12 +1,15 @@
 //! What a session's handles can see of it.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use iscsi_proto::params::Params;
 use iscsi_proto::scsi::Sense;
 use tokio::sync::watch;
 
 use crate::Error;
+use crate::connection::Connection;
 
 /// What a session's handles can see of it.
 #[derive(Debug)]
@@ -23,6 +26,28 @@ pub(crate) struct Status {
     moves: AtomicU64,
     /// How often a unit told that the access through a port may be another one now.
     access_changes: watch::Sender<u64>,
+    settled: Mutex<Settled>,
+}
+
+/// What a login settled.
+#[derive(Clone, Debug)]
+pub struct Settled {
+    /// Where the connection goes to; `None` if it was lost at once.
+    pub portal: Option<SocketAddr>,
+    /// The negotiated keys.
+    pub params: Params,
+    /// How many commands the target took at once then (RFC 7143 §4.2.2.1).
+    pub window: u32,
+}
+
+impl Settled {
+    fn of(connection: &Connection) -> Self {
+        Self {
+            portal: connection.peer(),
+            params: connection.session.params().cloned().unwrap_or_default(),
+            window: connection.session.window(),
+        }
+    }
 }
 
 /// Where a session stands.
@@ -38,7 +63,7 @@ pub(crate) enum Standing {
 
 impl Status {
     /// Before the first login was counted.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(first: &Connection) -> Self {
         Self {
             logins: AtomicU64::new(0),
             cache_losses: AtomicU64::new(0),
@@ -48,6 +73,7 @@ impl Status {
             portal_group_tag: Mutex::default(),
             moves: AtomicU64::new(0),
             access_changes: watch::Sender::new(0),
+            settled: Mutex::new(Settled::of(first)),
         }
     }
 
@@ -71,7 +97,8 @@ impl Status {
         self.moves.load(Ordering::Acquire)
     }
 
-    pub(crate) fn logged_in(&self) {
+    pub(crate) fn logged_in(&self, connection: &Connection) {
+        *self.settled.lock().unwrap_or_else(PoisonError::into_inner) = Settled::of(connection);
         self.logins.fetch_add(1, Ordering::Release);
         self.standing.send_replace(Standing::Connected);
     }
@@ -97,6 +124,12 @@ impl Status {
 
     pub(crate) fn access_changes(&self) -> watch::Receiver<u64> {
         self.access_changes.subscribe()
+    /// What the last login settled.
+    pub(crate) fn settled(&self) -> Settled {
+        self.settled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     pub(crate) fn logins(&self) -> u64 {

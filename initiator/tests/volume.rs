@@ -47,6 +47,10 @@ async fn digests_guard_every_byte() {
         ..options()
     };
     let remote = soon(attach(&served.address, options)).await;
+    let settled = remote.session().settled();
+    assert!(settled.params.header_digest && settled.params.data_digest);
+    assert_eq!(settled.portal.expect("a portal").to_string(), served.address);
+    assert!(settled.window > 1, "{settled:?}");
     soon(remote.write(MIB, pattern(2 * MIB, 3).into()))
         .await
         .expect("written");

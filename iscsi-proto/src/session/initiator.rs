@@ -31,6 +31,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use crate::login::{InitiatorLogin, InitiatorStep};
+use crate::params::Params;
 use crate::session::initiator::full_feature::FullFeature;
 use crate::wire::framer::{DEFAULT_MAX_DATA_SEGMENT, Digests, Framed, Framer, encode};
 use crate::wire::lun::Lun;
@@ -214,6 +215,22 @@ impl InitiatorSession {
         match &self.phase {
             Phase::FullFeature(full) => full.portal_group_tag,
             _ => None,
+        }
+    }
+
+    /// What the login settled; `None` before it is over, and when the session is.
+    pub fn params(&self) -> Option<&Params> {
+        match &self.phase {
+            Phase::FullFeature(full) => Some(&full.params),
+            _ => None,
+        }
+    }
+
+    /// How many more commands the target takes at the moment (RFC 7143 §4.2.2.1).
+    pub fn window(&self) -> u32 {
+        match &self.phase {
+            Phase::FullFeature(full) => full.numbers.room(),
+            _ => 0,
         }
     }
 

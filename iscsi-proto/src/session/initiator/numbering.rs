@@ -38,6 +38,14 @@ impl Numbers {
         self.cmd_sn.le(self.max_cmd_sn)
     }
 
+    /// How many more commands the target takes.
+    pub(super) fn room(&self) -> u32 {
+        match self.is_open() {
+            true => self.cmd_sn.distance(self.max_cmd_sn).saturating_add(1),
+            false => 0,
+        }
+    }
+
     /// The number for a command that is sent now.
     pub(super) fn take(&mut self) -> Serial {
         let taken = self.cmd_sn;
@@ -108,8 +116,10 @@ mod tests {
         assert!(numbers.is_open());
         assert_eq!(numbers.take(), Serial(0xffff_ffff));
         assert!(!numbers.is_open());
+        assert_eq!(numbers.room(), 0);
         numbers.hear_window(Serial(0), Serial(0));
         assert!(numbers.is_open());
+        assert_eq!(numbers.room(), 1);
         assert_eq!(numbers.take(), Serial(0));
         assert!(!numbers.is_open());
     }
@@ -130,6 +140,7 @@ mod tests {
         numbers.hear_window(Serial(10), Serial(30));
         numbers.hear_window(Serial(10), Serial(9));
         assert!(numbers.is_open());
+        assert_eq!(numbers.room(), 21);
     }
 
     #[test]
