@@ -124,6 +124,8 @@ impl Status {
 
     pub(crate) fn access_changes(&self) -> watch::Receiver<u64> {
         self.access_changes.subscribe()
+    }
+
     /// What the last login settled.
     pub(crate) fn settled(&self) -> Settled {
         self.settled

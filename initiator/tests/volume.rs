@@ -46,10 +46,16 @@ async fn digests_guard_every_byte() {
         data_digest: digest,
         ..options()
     };
-    let remote = soon(attach(&served.address, options)).await;
-    let settled = remote.session().settled();
+    let session = soon(connect(&served.address, options)).await;
+    let settled = session.settled();
+    let remote = soon(Remote::attach(session, Lun::default()))
+        .await
+        .expect("a unit");
     assert!(settled.params.header_digest && settled.params.data_digest);
-    assert_eq!(settled.portal.expect("a portal").to_string(), served.address);
+    assert_eq!(
+        settled.portal.expect("a portal").to_string(),
+        served.address
+    );
     assert!(settled.window > 1, "{settled:?}");
     soon(remote.write(MIB, pattern(2 * MIB, 3).into()))
         .await

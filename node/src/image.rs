@@ -14,7 +14,7 @@ use serde::Serialize;
 use vmthunder_swarm::manifest::{
     ExtentHash, ExtentHashes, Hashes, Header, build, manifest_geometry,
 };
-use vmthunder_volume::{Access, BlockSize, Class, Extent, Geometry, RawFile, Volume};
+use vmthunder_volume::{Access, BlockSize, Class, Extent, RawFile, Volume};
 
 use crate::args::{ImageCommand, LoginArgs};
 use crate::attach::open;
@@ -124,7 +124,7 @@ pub(crate) async fn import_from<V: Volume>(image: Arc<V>, path: &Path) -> Result
         .as_file()
         .set_len(manifest_geometry(image.geometry()).bytes())?;
     let out = RawFile::open(begun.path(), Access::ReadWrite, BlockSize::B512)?;
-    let bar = bar(image.geometry());
+    let bar = bar(image.geometry().bytes());
     let header = build(image, &out, |progress| bar.set_position(progress.done)).await?;
     bar.finish_and_clear();
     out.flush().await?;
@@ -191,7 +191,7 @@ pub(crate) async fn differing<V: Volume>(
             geometry.bytes()
         );
     }
-    let bar = bar(geometry);
+    let bar = bar(geometry.bytes());
     let compare = |extent: Extent| async move {
         let span = geometry.extent_span(extent);
         let bytes = image
@@ -287,10 +287,10 @@ async fn listed(name: &str, source: &Source) -> Listed {
     listed
 }
 
-/// A progress bar over an image, on standard error and only where somebody looks.
-pub(crate) fn bar(geometry: Geometry) -> ProgressBar {
+/// A progress bar over so many bytes, on standard error and only where somebody looks.
+pub(crate) fn bar(bytes: u64) -> ProgressBar {
     let style = "{wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
     let style =
         ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(geometry.bytes()).with_style(style)
+    ProgressBar::new(bytes).with_style(style)
 }

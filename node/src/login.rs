@@ -1,14 +1,17 @@
 //! What this program proves itself with at targets of others.
 
+use std::fmt::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use iscsi_initiator::{Credentials, Options};
-use iscsi_proto::login::Account;
+use iscsi_initiator::{Credentials, Options, discover};
+use iscsi_proto::login::{Account, LoginStatus};
 use iscsi_proto::name::IscsiName;
 use iscsi_proto::url::IscsiUrl;
+use tokio::time::timeout;
 
-use crate::args::LoginArgs;
+use crate::args::{LoginArgs, SecretArgs};
 use crate::{names, secrets};
 
 /// A URL from the command line.
@@ -59,6 +62,63 @@ pub(crate) fn with_secret(
     }
     options.with_user_of(url).with_context(|| url.to_string())
 }
+
+/// Where the secret of a URL's user is, as an error tells it; `None` if nothing names a user.
+pub(crate) fn place_of_secret(url: &IscsiUrl, secrets: &SecretArgs) -> Option<String> {
+    url.user()?;
+    Some(match &secrets.chap_secret_file {
+        Some(file) => format!("in {}", file.display()),
+        None => "in the URL".to_owned(),
+    })
+}
+
+/// What to do when a login was refused, as the end of an error; empty where nothing can be said. `secret` is where the
+/// one is that was used.
+pub(crate) fn advice(status: LoginStatus, secret: Option<String>, initiator: &str) -> String {
+    match (status, secret) {
+        (LoginStatus::AUTHENTICATION_FAILURE, Some(place)) => format!(
+            "; it does not know the user of the URL, or the secret of that user {place} does not fit"
+        ),
+        (LoginStatus::AUTHENTICATION_FAILURE, None) => {
+            "; if it asks for CHAP, name the user in the URL, iscsi://USER@HOST..., and its secret by --chap-secret-file FILE".to_owned()
+        }
+        (LoginStatus::AUTHORIZATION_FAILURE, _) => {
+            format!("; let {initiator} in there, or say --initiator IQN with a name that it knows")
+        }
+        _ => String::new(),
+    }
+}
+
+/// What a discovery session finds at a portal, as the end of an error that a URL names no target there; `form` is how
+/// the whole URL is written.
+pub(crate) async fn targets(
+    address: &str,
+    options: &Options,
+    patience: Duration,
+    form: &str,
+) -> String {
+    let how = format!("; the whole URL is {form}");
+    match timeout(patience, discover(address, options)).await {
+        Ok(Ok(records)) if records.is_empty() => {
+            format!("{how}, and a discovery session finds no target that we may see")
+        }
+        Ok(Ok(records)) => {
+            let mut text = format!("{how}, and a discovery session finds");
+            for record in records.iter().take(MOST_NAMED) {
+                let _ = write!(text, "\n  {}", record.name);
+            }
+            if records.len() > MOST_NAMED {
+                let _ = write!(text, "\n  and {} more", records.len() - MOST_NAMED);
+            }
+            text
+        }
+        Ok(Err(error)) => format!("{how}; a discovery session fails: {error}"),
+        Err(_late) => how,
+    }
+}
+
+/// The most targets that an error lists.
+const MOST_NAMED: usize = 10;
 
 fn account(user: &str, file: &Path) -> Result<Account> {
     let mut accounts = secrets::accounts(file, Some(user))?;

@@ -6,6 +6,7 @@ mod attach;
 mod attached;
 mod config;
 mod conformance;
+mod consent;
 mod control;
 mod demo;
 mod export;
@@ -70,6 +71,7 @@ async fn run(command: Command) -> Result<bool> {
     match command {
         Command::Demo(args) => return demo::run(args).await,
         Command::Image(command) => return image::run(command).await,
+        Command::Iscsi(command) => return iscsi::run(command).await,
         Command::Conformance(args) => return conformance::run(*args).await,
         Command::Target(args) => serve::run(gateway::config(*args)?, false).await?,
         Command::Serve(args) => {
@@ -79,7 +81,6 @@ async fn run(command: Command) -> Result<bool> {
         Command::Instance(command) => instance(command).await?,
         Command::Lun(command) => lun::run(command).await?,
         Command::Status(args) => show_status(args).await?,
-        Command::Iscsi(command) => iscsi::run(command).await?,
     }
     Ok(true)
 }

@@ -25,11 +25,11 @@ pub(crate) fn line(text: impl Display) -> Result<()> {
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let cause = error.root_cause().downcast_ref::<std::io::Error>();
     cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
-        && error.to_string() == NO_OUTPUT
+        && error.chain().any(|cause| cause.to_string() == NO_OUTPUT)
 }
 
 /// What is said when standard output cannot be written.
-const NO_OUTPUT: &str = "cannot write to standard output";
+pub(crate) const NO_OUTPUT: &str = "cannot write to standard output";
 
 /// An error and its causes on one line. Many errors end with the text of their cause; nothing is said twice.
 pub(crate) fn causes(error: &anyhow::Error) -> String {

@@ -6,7 +6,7 @@ use clap::Args;
 use iscsi_proto::name::IscsiName;
 
 /// How to log in.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Login")]
 pub(crate) struct LoginArgs {
     #[command(flatten)]

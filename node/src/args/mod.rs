@@ -22,7 +22,9 @@ pub(crate) use self::demo::DemoArgs;
 pub(crate) use self::disk::DiskArg;
 pub(crate) use self::image::ImageCommand;
 pub(crate) use self::instance::InstanceCommand;
-pub(crate) use self::iscsi::IscsiCommand;
+pub(crate) use self::iscsi::{
+    BenchArgs, CopyArgs, IscsiArgs, IscsiCommand, Pattern, ReadArgs, TrimArgs, WriteArgs,
+};
 pub(crate) use self::login::{LoginArgs, SecretArgs};
 pub(crate) use self::lun::LunCommand;
 pub(crate) use self::serve::ServeArgs;

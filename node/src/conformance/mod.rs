@@ -1,6 +1,5 @@
 //! `vmthunder conformance`: judges a target, or an initiator.
 
-mod consent;
 mod files;
 mod initiator;
 mod show;
@@ -21,6 +20,7 @@ use iscsi_conformance::{
 use crate::args::{ChoiceArgs, ConformanceArgs, ReportArgs};
 use crate::conformance::files::Files;
 use crate::conformance::subject::Whom;
+use crate::consent::{self, Disk};
 use crate::observe::{is_broken_pipe, line};
 use crate::serve::end;
 
@@ -81,7 +81,13 @@ async fn ready(args: &ConformanceArgs) -> Result<(Whom, Facts)> {
         if facts.read_only {
             eprintln!("{WRITE_PROTECTED}");
         }
-        consent::ask(&facts, &whom.url.to_string(), args.yes).await?;
+        let disk = Disk {
+            product: &facts.product,
+            serial: &facts.serial,
+            bytes: show::bytes(&facts),
+            url: &whom.url.to_string(),
+        };
+        consent::ask(&disk, "--destructive writes to", args.yes).await?;
     }
     Ok((whom, facts))
 }

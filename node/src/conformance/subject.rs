@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow, ensure};
 use iscsi_conformance::{Credentials, Facts, Subject, Unusable, probe};
-use iscsi_initiator::discover;
+use iscsi_proto::login::LoginStatus;
 use iscsi_proto::url::IscsiUrl;
-use tokio::time::timeout;
 
 use crate::args::{ConformanceArgs, LoginArgs};
 use crate::{login, names, secrets};
@@ -71,19 +70,6 @@ impl Whom {
             Unusable::NotReached(_) => {
                 said += "; is a target listening there, and may this machine reach it?";
             }
-            Unusable::Refused(0x0201) if self.subject.chap.is_none() => {
-                said += "; if it asks for CHAP, name the user in the URL, iscsi://USER@HOST..., and its secret by --chap-secret-file FILE";
-            }
-            Unusable::Refused(0x0201) => {
-                let _ = write!(
-                    said,
-                    "; it does not know the user of the URL, or the secret of that user {} does not fit",
-                    args.secrets.chap_secret_file.as_ref().map_or_else(
-                        || "in the URL".to_owned(),
-                        |file| format!("in {}", file.display())
-                    )
-                );
-            }
             Unusable::OtherSecret => {
                 said += "; does the file of --mutual-secret-file hold the secret that the target proves itself with? The user's own secret fits";
             }
@@ -93,55 +79,37 @@ impl Whom {
                     "; the secrets fit: if the name is right, say --mutual-user {name}"
                 );
             }
-            Unusable::Refused(0x0202) => {
-                let _ = write!(
-                    said,
-                    "; let {} in there, or say --initiator IQN with a name that it knows",
-                    self.subject.initiator
-                );
-            }
             Unusable::Refused(0x0203) => said += &self.targets(args).await,
             Unusable::Moved(_) => said += "; judge it there",
             Unusable::NoUnit(_) | Unusable::NoDisk(..) => {
                 said +=
                     "; which one is meant stands behind the target's name: iscsi://HOST/TARGET/LUN";
             }
+            Unusable::Refused(status) => {
+                let [class, detail] = status.to_be_bytes();
+                let status = LoginStatus { class, detail };
+                let secret = login::place_of_secret(&self.url, &args.secrets);
+                said += &login::advice(status, secret, &self.subject.initiator);
+            }
             Unusable::NoLogin(_) => {
                 said += "; is this an iSCSI portal? Most listen on port 3260";
             }
-            Unusable::NotReady(_) | Unusable::Refused(_) => {}
+            Unusable::NotReady(_) => {}
         }
         anyhow!(said)
     }
 
     /// What a discovery session finds at the portal, as the end of an error.
     async fn targets(&self, args: &ConformanceArgs) -> String {
-        let how = "; the whole URL is iscsi://HOST[:PORT]/TARGET[/LUN]";
         let login = LoginArgs {
             secrets: args.secrets.clone(),
             initiator: args.initiator.clone().flatten(),
         };
         let Ok(options) = login::of_command(&self.url, NAME, &login) else {
-            return how.to_owned();
+            return format!("; the whole URL is {FORM}");
         };
         let patience = self.subject.patience * 2;
-        match timeout(patience, discover(&self.subject.address, &options)).await {
-            Ok(Ok(records)) if records.is_empty() => {
-                format!("{how}, and a discovery session finds no target that we may see")
-            }
-            Ok(Ok(records)) => {
-                let mut text = format!("{how}, and a discovery session finds");
-                for record in records.iter().take(MOST_NAMED) {
-                    let _ = write!(text, "\n  {}", record.name);
-                }
-                if records.len() > MOST_NAMED {
-                    let _ = write!(text, "\n  and {} more", records.len() - MOST_NAMED);
-                }
-                text
-            }
-            Ok(Err(error)) => format!("{how}; a discovery session fails: {error}"),
-            Err(_late) => how.to_owned(),
-        }
+        login::targets(&self.subject.address, &options, patience, FORM).await
     }
 }
 
@@ -196,5 +164,5 @@ fn credentials(
 
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// The most targets that an error lists.
-const MOST_NAMED: usize = 10;
+/// How a subject is written.
+const FORM: &str = "iscsi://HOST[:PORT]/TARGET[/LUN]";

@@ -1,0 +1,156 @@
+//! `vmthunder iscsi`, as it is written.
+
+mod bench;
+mod copy;
+mod help;
+mod range;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+pub(crate) use self::bench::{BenchArgs, Pattern};
+pub(crate) use self::copy::CopyArgs;
+use self::range::RangeArgs;
+use super::LoginArgs;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum IscsiCommand {
+    /// List the targets of a portal and their addresses.
+    #[command(after_help = help::EXIT_CODES, after_long_help = help::DISCOVER)]
+    Discover {
+        /// `iscsi://[USER[%SECRET]@]HOST[:PORT]`
+        url: String,
+        #[command(flatten)]
+        common: IscsiArgs,
+    },
+    /// List the logical units of a target: size, name, and what can be done with them.
+    #[command(after_help = help::EXIT_CODES, after_long_help = help::LUNS)]
+    Luns {
+        /// `iscsi://[USER[%SECRET]@]HOST[:PORT]/TARGET`
+        url: String,
+        #[command(flatten)]
+        common: IscsiArgs,
+    },
+    /// Show what a logical unit says about itself.
+    #[command(after_help = help::EXIT_CODES, after_long_help = help::INQUIRY)]
+    Inquiry {
+        /// `iscsi://[USER[%SECRET]@]HOST[:PORT]/TARGET[/LUN]`
+        url: String,
+        /// A page of vital product data instead of the standard data: its number, for example 0x83 or b0. Page 0 lists
+        /// the pages that there are.
+        #[arg(long, value_name = "PAGE", value_parser = page)]
+        page: Option<u8>,
+        #[command(flatten)]
+        common: IscsiArgs,
+    },
+    /// Show the size of a logical unit.
+    #[command(after_help = help::EXIT_CODES, after_long_help = help::CAPACITY)]
+    Capacity {
+        /// `iscsi://[USER[%SECRET]@]HOST[:PORT]/TARGET[/LUN]`
+        url: String,
+        #[command(flatten)]
+        common: IscsiArgs,
+    },
+    /// Show how a session with a target and one of its units stands: what was negotiated, the way there, the round
+    /// trip, whether the unit is ready, and who holds it.
+    #[command(after_help = help::EXIT_CODES, after_long_help = help::STATUS)]
+    Status {
+        /// `iscsi://[USER[%SECRET]@]HOST[:PORT]/TARGET[/LUN]`
+        url: String,
+        #[command(flatten)]
+        common: IscsiArgs,
+    },
+    /// Read blocks to standard output, or to a file.
+    #[command(after_help = help::EXIT_CODES, after_long_help = help::READ)]
+    Read(ReadArgs),
+    /// Write blocks from standard input, or from a file, and flush.
+    #[command(after_help = help::EXIT_CODES, after_long_help = help::WRITE)]
+    Write(WriteArgs),
+    /// Give the space of blocks back; they read as zeros from then on.
+    #[command(after_help = help::EXIT_CODES, after_long_help = help::TRIM)]
+    Trim(TrimArgs),
+    // Their arguments say what they are.
+    Copy(CopyArgs),
+    Bench(BenchArgs),
+}
+
+/// What all subcommands take.
+#[derive(Debug, Args)]
+pub(crate) struct IscsiArgs {
+    /// Print one JSON value instead of text; `--help` names its fields.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) login: LoginArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReadArgs {
+    /// `iscsi://[USER[%SECRET]@]HOST[:PORT]/TARGET[/LUN]`
+    pub(crate) url: String,
+    #[command(flatten)]
+    pub(crate) range: RangeArgs,
+    /// A new file to write to, instead of standard output.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Print one JSON object about what was read; that needs `--output`.
+    #[arg(long, requires = "output")]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) login: LoginArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WriteArgs {
+    /// `iscsi://[USER[%SECRET]@]HOST[:PORT]/TARGET[/LUN]`
+    pub(crate) url: String,
+    #[command(flatten)]
+    pub(crate) range: RangeArgs,
+    /// The file to write, instead of standard input.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+    /// Read back what was written and compare.
+    #[arg(long)]
+    pub(crate) verify: bool,
+    #[command(flatten)]
+    pub(crate) common: IscsiArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TrimArgs {
+    /// `iscsi://[USER[%SECRET]@]HOST[:PORT]/TARGET[/LUN]`
+    pub(crate) url: String,
+    #[command(flatten)]
+    pub(crate) range: RangeArgs,
+    /// The whole unit.
+    #[arg(long, conflicts_with_all = ["lba", "blocks", "offset", "length"])]
+    pub(crate) all: bool,
+    /// Do not ask before.
+    #[arg(long)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) common: IscsiArgs,
+}
+
+/// A page's number: hexadecimal, as everybody writes them, with or without 0x.
+fn page(text: &str) -> Result<u8, String> {
+    let digits = text.trim_start_matches("0x").trim_end_matches(['h', 'H']);
+    u8::from_str_radix(digits, 16)
+        .map_err(|_| "a number of two hexadecimal digits, for example 0x83 or b0".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::page;
+
+    #[test]
+    fn a_page_is_written_in_three_ways() {
+        for text in ["83", "0x83", "83h"] {
+            assert_eq!(page(text), Ok(0x83));
+        }
+        for text in ["", "0x", "183", "-1", "xyz"] {
+            assert!(page(text).is_err(), "{text}");
+        }
+    }
+}

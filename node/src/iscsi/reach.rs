@@ -1,0 +1,226 @@
+//! Getting to a target and a unit; and what to do when that fails.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use anyhow::{Context, Error, Result, anyhow};
+use iscsi_initiator::{Error as SessionError, Options, Remote, Session};
+use iscsi_proto::login::LoginStatus;
+use iscsi_proto::scsi::inquiry::StandardInquiry;
+use iscsi_proto::scsi::{Sense, Status};
+use iscsi_proto::session::SessionEnd;
+use iscsi_proto::url::IscsiUrl;
+use iscsi_proto::wire::lun::Lun;
+
+use crate::args::LoginArgs;
+use crate::consent::{self, Disk};
+use crate::iscsi::unit::serial;
+use crate::login::{advice, of_command, parse, place_of_secret, targets};
+
+/// What this program is called as an initiator for scripts.
+const NAME: &str = "cli";
+
+/// How a unit is written.
+const UNIT_FORM: &str = "iscsi://HOST[:PORT]/TARGET[/LUN]";
+
+/// How long an error waits for what discovery tells.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The most units that an error lists.
+const MOST_NAMED: usize = 16;
+
+/// A place on the command line, and how to log in there.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) url: IscsiUrl,
+    pub(super) options: Options,
+    /// Where the secret of the user is.
+    secret: Option<String>,
+}
+
+/// A unit that is there.
+#[derive(Debug)]
+pub(super) struct Reached {
+    pub(super) place: Place,
+    pub(super) session: Session,
+    pub(super) lun: Lun,
+    pub(super) inquiry: StandardInquiry,
+}
+
+impl Place {
+    /// Where a URL of the command line points.
+    pub(super) fn of(url: &str, login: &LoginArgs) -> Result<Self> {
+        let url = parse(url)?;
+        let options = of_command(&url, NAME, login)?;
+        Ok(Self {
+            secret: place_of_secret(&url, &login.secrets),
+            url,
+            options,
+        })
+    }
+
+    /// The unit that is meant; without a number the first.
+    pub(super) fn lun(&self) -> Lun {
+        Lun::from_number(self.url.lun().unwrap_or(0))
+    }
+
+    /// Logs in; an error says what to do next.
+    pub(super) async fn log_in(&self) -> Result<Session> {
+        if self.url.target().is_none() {
+            let found = self.targets().await;
+            return Err(anyhow!("{} lacks the target's name{found}", self.url));
+        }
+        match Session::connect(&self.url, self.options.clone()).await {
+            Ok(session) => Ok(session),
+            Err(error) => {
+                let next = self.after(&error).await;
+                Err(anyhow!("cannot log in to {}: {error}{next}", self.url))
+            }
+        }
+    }
+
+    /// What a discovery session finds, as the end of an error.
+    async fn targets(&self) -> String {
+        targets(&self.url.address(), &self.options, PATIENCE, UNIT_FORM).await
+    }
+
+    /// What to do next when a login fails.
+    pub(super) async fn after(&self, error: &SessionError) -> String {
+        match error {
+            SessionError::Connect(_) | SessionError::ConnectTimeout => {
+                "; is a target listening there, and may this machine reach it?".to_owned()
+            }
+            SessionError::Refused(LoginStatus::NOT_FOUND | LoginStatus::TARGET_REMOVED) => {
+                self.targets().await
+            }
+            SessionError::Refused(status) => {
+                let initiator = self.options.initiator_name.as_str();
+                advice(*status, self.secret.clone(), initiator)
+            }
+            SessionError::Ended(SessionEnd::Login(_)) if self.options.chap.is_none() => {
+                advice(LoginStatus::AUTHENTICATION_FAILURE, None, "")
+            }
+            _ => String::new(),
+        }
+    }
+}
+
+impl Reached {
+    async fn of(place: Place) -> Result<Self> {
+        let session = place.log_in().await?;
+        let lun = place.lun();
+        let inquiry = match session.inquiry(lun).await {
+            Ok(inquiry) if inquiry.qualifier == 0 => inquiry,
+            Ok(_) => return Err(no_unit(&place, &session).await),
+            Err(error) if is_no_unit(&error) => return Err(no_unit(&place, &session).await),
+            Err(error) => {
+                session.close().await;
+                return Err(Error::from(error).context(format!("cannot ask {}", place.url)));
+            }
+        };
+        Ok(Self {
+            place,
+            session,
+            lun,
+            inquiry,
+        })
+    }
+
+    /// The unit as a volume; from then on it must stay what it is.
+    pub(super) async fn attach(&self) -> Result<Remote> {
+        Remote::attach(self.session.clone(), self.lun)
+            .await
+            .with_context(|| format!("cannot use {}", self.place.url))
+    }
+}
+
+impl Reached {
+    /// Asks whether the unit may be written; `act` begins the sentence ([`consent::ask`]).
+    pub(super) async fn ask_consent(&self, bytes: u64, act: &str, yes: bool) -> Result<()> {
+        let StandardInquiry {
+            vendor,
+            product,
+            revision,
+            ..
+        } = &self.inquiry;
+        let disk = Disk {
+            product: &format!("{vendor} {product} {revision}"),
+            serial: &serial(&self.session, self.lun).await?,
+            bytes,
+            url: &self.place.url.to_string(),
+        };
+        consent::ask(&disk, act, yes).await
+    }
+}
+
+/// Logs in, does something, and logs out whatever became of it: the target need not find out that nobody is there.
+pub(super) async fn with_session<T>(
+    url: &str,
+    login: &LoginArgs,
+    job: impl AsyncFnOnce(&Place, &Session) -> Result<T>,
+) -> Result<T> {
+    let place = Place::of(url, login)?;
+    let session = place.log_in().await?;
+    let done = job(&place, &session).await;
+    session.close().await;
+    done.with_context(|| place.url.to_string())
+}
+
+/// The same with a unit that is there.
+pub(super) async fn with_unit<T>(
+    url: &str,
+    login: &LoginArgs,
+    job: impl AsyncFnOnce(&Reached) -> Result<T>,
+) -> Result<T> {
+    let reached = Reached::of(Place::of(url, login)?).await?;
+    let done = job(&reached).await;
+    reached.session.close().await;
+    done.with_context(|| reached.place.url.to_string())
+}
+
+/// A unit that stays open until the program ends or closes it.
+pub(super) async fn reach(place: Place) -> Result<Reached> {
+    Reached::of(place).await
+}
+
+/// The unit is not there: which ones are?
+async fn no_unit(place: &Place, session: &Session) -> Error {
+    let mut said = format!(
+        "there is no LUN {} at {}",
+        place.url.lun().unwrap_or(0),
+        place.url
+    );
+    match session.report_luns().await {
+        Ok(luns) if luns.is_empty() => said += ", nor any other that we may see",
+        Ok(luns) => {
+            said += "; there are";
+            for (at, lun) in luns.iter().take(MOST_NAMED).enumerate() {
+                let _ = write!(said, "{} {lun}", if at == 0 { "" } else { "," });
+            }
+            if luns.len() > MOST_NAMED {
+                let _ = write!(said, " and {} more", luns.len() - MOST_NAMED);
+            }
+            let _ = write!(said, ": the whole URL is {UNIT_FORM}");
+        }
+        Err(error) => {
+            let _ = write!(said, "; the target does not list its units: {error}");
+        }
+    }
+    session.close().await;
+    anyhow!(said)
+}
+
+/// LOGICAL UNIT NOT SUPPORTED.
+fn is_no_unit(error: &SessionError) -> bool {
+    matches!(
+        error,
+        SessionError::Status {
+            status: Status::CHECK_CONDITION,
+            sense: Some(Sense {
+                key: 0x5,
+                asc: 0x25,
+                ..
+            }),
+        }
+    )
+}
