@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use harness::{TARGET, Wire, attach, name, options, soon};
+use harness::{TARGET, Wire, name, options, soon};
 use iscsi_initiator::{
-    Bytes, Class, Geometry, Options, Outage, Reconnect, Span, Volume, VolumeError,
+    Bytes, Class, Geometry, IscsiUrl, Options, Outage, Reconnect, Remote, Span, Volume, VolumeError,
 };
 use iscsi_target::{Export, Target, TargetOptions, Unit, UnitIdentity};
 use load::{Figures, Load};
@@ -87,8 +87,8 @@ fn is_turn(count: &AtomicU64, every: u64) -> bool {
     every != 0 && number.is_multiple_of(every)
 }
 
-/// Loads a disk for some rounds, each with a cut in its middle.
-async fn soak(disk: Unfaithful, rounds: u32) -> Figures {
+/// Loads a disk over so many wires for some rounds, in the middle of each of which one of them is cut.
+async fn soak(disk: Unfaithful, ways: usize, rounds: usize) -> Figures {
     let disk = Arc::new(disk);
     let writes = Arc::clone(&disk);
     let more = async |wanted: u64| {
@@ -105,7 +105,15 @@ async fn soak(disk: Unfaithful, rounds: u32) -> Figures {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address").to_string();
     tokio::spawn(Arc::clone(&target).serve(listener, CancellationToken::new()));
-    let wire = Wire::to(&address).await;
+    let mut wires = Vec::new();
+    for _ in 0..ways {
+        wires.push(Wire::to(&address).await);
+    }
+    let url = |wire: &Wire| format!("iscsi://{}/{TARGET}/0", wire.address);
+    let urls: Vec<IscsiUrl> = wires
+        .iter()
+        .map(|wire| url(wire).parse().expect("a URL"))
+        .collect();
     let patient = Options {
         reconnect: Reconnect {
             outage: Outage::Wait,
@@ -113,25 +121,37 @@ async fn soak(disk: Unfaithful, rounds: u32) -> Figures {
         },
         ..options()
     };
-    let remote = soon(attach(&wire.address, patient)).await;
+    let remote = soon(Remote::connect(&urls, patient)).await.expect("a unit");
     let mut load = Load::new(remote.clone(), 4, 1);
-    for _ in 0..rounds {
+    for round in 0..rounds {
         let running = load.start();
         soon(more(50)).await;
-        wire.cut();
+        wires[round % ways].cut();
         soon(more(50)).await;
         load = soon(running.stop()).await;
         soon(load.check()).await;
     }
-    let logins = remote.paths()[0].logins;
-    assert!(logins > rounds.into(), "{logins} logins");
+    let logins: u64 = remote.paths().iter().map(|path| path.logins).sum();
+    assert!(logins > rounds as u64, "{logins} logins");
     load.figures()
 }
 
 /// RFC 7143 §7.14 and §4.2.2: what was acknowledged stays, whatever becomes of the connection.
 #[tokio::test]
 async fn nothing_is_lost_when_the_wire_is_cut() {
-    let figures = soak(Unfaithful::new(0, 0), 6).await;
+    let figures = soak(Unfaithful::new(0, 0), 1, 6).await;
+    assert!(figures.writes > 100, "{figures:?}");
+    assert_eq!(
+        (figures.lost, figures.wrong, figures.errors),
+        (0, 0, 0),
+        "{figures:?}"
+    );
+}
+
+/// The same where another way is left.
+#[tokio::test]
+async fn nothing_is_lost_when_one_of_two_wires_is_cut() {
+    let figures = soak(Unfaithful::new(0, 0), 2, 6).await;
     assert!(figures.writes > 100, "{figures:?}");
     assert_eq!(
         (figures.lost, figures.wrong, figures.errors),
@@ -142,13 +162,13 @@ async fn nothing_is_lost_when_the_wire_is_cut() {
 
 #[tokio::test]
 async fn a_write_that_is_forgotten_is_noticed() {
-    let figures = soak(Unfaithful::new(50, 0), 2).await;
+    let figures = soak(Unfaithful::new(50, 0), 1, 2).await;
     assert!(figures.lost > 0, "{figures:?}");
     assert_eq!(figures.wrong, 0, "{figures:?}");
 }
 
 #[tokio::test]
 async fn a_read_that_lies_is_noticed() {
-    let figures = soak(Unfaithful::new(0, 50), 2).await;
+    let figures = soak(Unfaithful::new(0, 50), 1, 2).await;
     assert!(figures.wrong > 0, "{figures:?}");
 }

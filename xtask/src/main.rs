@@ -16,6 +16,7 @@ mod package;
 mod packages;
 mod repo;
 mod rfc;
+mod script;
 mod secret;
 mod soak;
 mod step;

@@ -97,6 +97,11 @@ impl Tgt {
         Ok(())
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.daemon.pid()
+    }
+
     /// The URL of LUN 1 through a portal.
     pub(crate) fn url(&self, portal: usize, iqn: &str) -> String {
         format!("iscsi://{}/{iqn}/1", self.portals[portal])

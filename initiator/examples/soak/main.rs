@@ -1,7 +1,7 @@
-//! Verified load on a unit that holds zeros, while somebody else does their worst to its target: `soak URL [SEED]`.
+//! Verified load on a unit that holds zeros, while somebody else does their worst to its target: `soak SEED URL...`, each URL a path to it.
 //! DESTROYS what the unit holds.
 //!
-//! It prints `ready`, and for each line `check` on standard input one line of figures, after every command has ended and
+//! It prints `"ready"`, and for each line `check` on standard input one line of figures as JSON, after every command has ended and
 //! every block was read and compared; then it goes on. At the end of the input it ends, with status 1 if a block was not as it
 //! should be or a command failed.
 
@@ -13,7 +13,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use iscsi_initiator::{IscsiUrl, Lun, Options, Outage, Reconnect, Remote, Session};
+use iscsi_initiator::{IscsiUrl, Options, Outage, Reconnect, Remote};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::load::{Figures, Load};
@@ -21,13 +21,11 @@ use crate::load::{Figures, Load};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
-    let url: IscsiUrl = args.next().ok_or("usage: soak URL [SEED]")?.parse()?;
-    let seed = args.next().map_or(Ok(0), |seed| seed.parse())?;
-    let session = Session::connect(&url, options()?).await?;
-    let lun = Lun::from_number(url.lun().unwrap_or(0));
-    let remote = Remote::attach(session.clone(), lun).await?;
-    let mut running = Load::new(remote, LANES, seed).start();
-    say("ready")?;
+    let seed = args.next().ok_or("usage: soak SEED URL...")?.parse()?;
+    let urls: Vec<IscsiUrl> = args.map(|url| url.parse()).collect::<Result<_, _>>()?;
+    let remote = Remote::connect(&urls, options()?).await?;
+    let mut running = Load::new(remote.clone(), LANES, seed).start();
+    say("\"ready\"")?;
     let mut orders = BufReader::new(tokio::io::stdin()).lines();
     while let Some(order) = orders.next_line().await? {
         if order != "check" {
@@ -35,11 +33,12 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         }
         let mut load = running.stop().await;
         load.check().await;
-        say(&line(&load.figures(), session.logins()))?;
+        let logins = remote.paths().iter().map(|path| path.logins).sum();
+        say(&line(&load.figures(), logins))?;
         running = load.start();
     }
     let figures = running.stop().await.figures();
-    session.close().await;
+    remote.close().await;
     let good = figures.errors + figures.lost + figures.wrong == 0;
     Ok(if good {
         ExitCode::SUCCESS

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::foreign::{Bench, Served, compare};
 use crate::lab::Program;
-use crate::lab::script::Script;
 use crate::repo::Repo;
+use crate::script::Script;
 use crate::tally::Tally;
 
 /// How long the crowd may take to gather, and to leave.

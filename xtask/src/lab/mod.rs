@@ -7,7 +7,6 @@ mod crowd;
 mod guest;
 mod initiators;
 mod kernel;
-mod script;
 mod suite;
 
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
-//! lab/initiator.py, an initiator for what good ones do not do.
+//! A program that is told things on its standard input, answers with lines of JSON, and ends when its input does.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
@@ -12,20 +12,25 @@ use serde_json::Value;
 use crate::bounded;
 use crate::repo::Repo;
 
-/// lab/initiator.py, which goes on until its standard input closes.
+/// A running program that goes on until its standard input closes.
 pub(crate) struct Script {
     child: Child,
+    name: String,
     lines: Receiver<String>,
 }
 
 impl Script {
+    /// lab/initiator.py, an initiator for what good ones do not do.
     pub(crate) fn start(repo: &Repo, args: &[&str]) -> Result<Self> {
-        let mut command: Command = repo.command("lab/initiator.py");
-        command
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
-        let mut child = command.spawn().context("lab/initiator.py needs python3")?;
+        let mut command = repo.command("lab/initiator.py");
+        Self::spawn(command.args(args)).context("lab/initiator.py needs python3")
+    }
+
+    /// Starts any such program.
+    pub(crate) fn spawn(command: &mut Command) -> Result<Self> {
+        let name = bounded::spell(command);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().with_context(|| name.clone())?;
         let output = child.stdout.take().context("stdout was asked for")?;
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {
@@ -35,13 +40,21 @@ impl Script {
                 .take_while(|line| sender.send(line.clone()).is_ok())
                 .count()
         });
-        Ok(Self { child, lines })
+        Ok(Self { child, name, lines })
     }
 
     /// The next line that it prints.
     pub(crate) fn line(&self, limit: Duration) -> Result<Value> {
-        let line = self.lines.recv_timeout(limit).context("lab/initiator.py")?;
+        let line = self.lines.recv_timeout(limit);
+        let line = line.with_context(|| format!("{} says nothing", self.name))?;
         Ok(serde_json::from_str(&line)?)
+    }
+
+    /// Tells it something; its next line.
+    pub(crate) fn ask(&mut self, order: &str, limit: Duration) -> Result<Value> {
+        let input = self.child.stdin.as_mut().context("stdin was asked for")?;
+        writeln!(input, "{order}").with_context(|| format!("{} has ended", self.name))?;
+        self.line(limit)
     }
 
     /// Tells it to let go; its last line.
