@@ -131,7 +131,13 @@ impl Dialer {
         loop {
             match self.dial().await {
                 Ok(connection) => return (connection, self),
-                Err(error) => status.failed(error),
+                Err(error) => {
+                    // Said once: it may go on for ever.
+                    if attempt == 0 && matches!(error, Error::Refused(_)) {
+                        tracing::warn!(address = self.reached, %error, "the target does not let the session back in");
+                    }
+                    status.failed(error);
+                }
             }
             tokio::time::sleep(policy.delay(attempt)).await;
             attempt = attempt.saturating_add(1);

@@ -171,6 +171,8 @@ impl Link {
             () = connection.progress() => {}
             order = self.orders.recv(), if !self.deserted => self.accept_or_desert(order),
             () = until(rested) => {}
+            // What was not sent is forgotten.
+            () = self.status.abandonment() => {}
         }
     }
 

@@ -88,6 +88,7 @@ impl Link {
                 biased;
                 connected = &mut attempts => break connected,
                 order = self.orders.recv(), if !self.deserted => self.accept_or_desert(order),
+                () = self.status.abandonment() => self.forget_abandoned(),
                 () = patience.run_out() => {
                     tracing::warn!(address = self.dialer.reached(), "the target stays away, commands fail");
                     patience = Patience::Lost;

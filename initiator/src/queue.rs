@@ -147,6 +147,12 @@ impl Link {
         });
     }
 
+    /// The same while there is no connection.
+    pub(crate) fn forget_abandoned(&mut self) {
+        self.jobs.retain(|_, job| !job.is_abandoned());
+        self.queue.retain(|number| self.jobs.contains_key(number));
+    }
+
     /// What rested long enough waits to be sent again.
     pub(crate) fn wake_rested(&mut self) {
         let now = Instant::now();

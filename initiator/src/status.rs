@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use iscsi_proto::params::Params;
 use iscsi_proto::scsi::Sense;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::Error;
 use crate::connection::Connection;
@@ -19,6 +19,7 @@ pub(crate) struct Status {
     /// Commands under way that nobody waits for any more, and all that there ever were.
     abandoned: AtomicU64,
     ever_abandoned: AtomicU64,
+    abandonment: Notify,
     standing: watch::Sender<Standing>,
     /// The portal group that the target named at the last login.
     portal_group_tag: Mutex<Option<u16>>,
@@ -69,6 +70,7 @@ impl Status {
             cache_losses: AtomicU64::new(0),
             abandoned: AtomicU64::new(0),
             ever_abandoned: AtomicU64::new(0),
+            abandonment: Notify::new(),
             standing: watch::Sender::new(Standing::Connected),
             portal_group_tag: Mutex::default(),
             moves: AtomicU64::new(0),
@@ -150,6 +152,12 @@ impl Status {
     pub(crate) fn abandon(&self) {
         self.abandoned.fetch_add(1, Ordering::SeqCst);
         self.ever_abandoned.fetch_add(1, Ordering::SeqCst);
+        self.abandonment.notify_one();
+    }
+
+    /// Waits until nobody waits for some command any more.
+    pub(crate) async fn abandonment(&self) {
+        self.abandonment.notified().await;
     }
 
     /// A command ended that nobody waited for.

@@ -111,6 +111,7 @@ pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
 pub(crate) struct Wire {
     pub(crate) address: String,
     cuts: watch::Sender<u64>,
+    silences: watch::Sender<u64>,
     state: Arc<WireState>,
 }
 
@@ -129,10 +130,12 @@ impl Wire {
         let upstream: SocketAddr = upstream.parse().expect("an address");
         let state = Arc::new(WireState::default());
         let (cuts, cut) = watch::channel(0);
-        tokio::spawn(listen(listener, upstream, Arc::clone(&state), cut));
+        let (silences, silence) = watch::channel(0);
+        tokio::spawn(listen(listener, upstream, Arc::clone(&state), cut, silence));
         Self {
             address,
             cuts,
+            silences,
             state,
         }
     }
@@ -140,6 +143,11 @@ impl Wire {
     /// Cuts every connection.
     pub(crate) fn cut(&self) {
         self.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Nothing comes through the connections that there are any more; they stay open.
+    pub(crate) fn silence(&self) {
+        self.silences.send_modify(|silences| *silences += 1);
     }
 
     /// Cuts every connection and refuses new ones, or lets them through again.
@@ -165,6 +173,7 @@ async fn listen(
     upstream: SocketAddr,
     state: Arc<WireState>,
     cut: watch::Receiver<u64>,
+    silence: watch::Receiver<u64>,
 ) {
     while let Ok((client, _)) = listener.accept().await {
         if state.down.load(Ordering::SeqCst) {
@@ -180,13 +189,24 @@ async fn listen(
         };
         let mut cut = cut.clone();
         cut.mark_unchanged();
+        let mut silence = silence.clone();
+        silence.mark_unchanged();
         tokio::spawn(async move {
             let (client_read, client_write) = client.into_split();
             let (server_read, server_write) = server.into_split();
+            let carrying = async {
+                tokio::select! {
+                    () = carry(client_read, server_write, lifetime) => {}
+                    () = carry(server_read, client_write, lifetime) => {}
+                }
+            };
+            tokio::pin!(carrying);
             tokio::select! {
-                () = carry(client_read, server_write, lifetime) => {}
-                () = carry(server_read, client_write, lifetime) => {}
+                () = &mut carrying => {}
                 _ = cut.changed() => {}
+                _ = silence.changed() => {
+                    let _ = cut.changed().await;
+                }
             }
         });
     }
