@@ -23,7 +23,7 @@ pub(crate) use self::disk::DiskArg;
 pub(crate) use self::image::ImageCommand;
 pub(crate) use self::instance::InstanceCommand;
 pub(crate) use self::iscsi::{
-    BenchArgs, CopyArgs, IscsiArgs, IscsiCommand, Pattern, ReadArgs, TrimArgs, WriteArgs,
+    BenchArgs, CopyArgs, IscsiArgs, IscsiCommand, PathArgs, Pattern, ReadArgs, TrimArgs, WriteArgs,
 };
 pub(crate) use self::login::{LoginArgs, SecretArgs};
 pub(crate) use self::lun::LunCommand;

@@ -1,6 +1,7 @@
 //! Getting to a target and a unit; and what to do when that fails.
 
 use std::fmt::Write as _;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow};
@@ -12,7 +13,7 @@ use iscsi_proto::session::SessionEnd;
 use iscsi_proto::url::IscsiUrl;
 use iscsi_proto::wire::lun::Lun;
 
-use crate::args::LoginArgs;
+use crate::args::{LoginArgs, PathArgs};
 use crate::consent::{self, Disk};
 use crate::iscsi::unit::serial;
 use crate::login::{advice, of_command, parse, place_of_secret, targets};
@@ -34,6 +35,8 @@ const MOST_NAMED: usize = 16;
 pub(super) struct Place {
     pub(super) url: IscsiUrl,
     pub(super) options: Options,
+    /// Other portals of the same unit.
+    others: Vec<IscsiUrl>,
     /// Where the secret of the user is.
     secret: Option<String>,
 }
@@ -45,6 +48,8 @@ pub(super) struct Reached {
     pub(super) session: Session,
     pub(super) lun: Lun,
     pub(super) inquiry: StandardInquiry,
+    /// The unit as a volume, once it was asked for.
+    remote: OnceLock<Remote>,
 }
 
 impl Place {
@@ -54,9 +59,20 @@ impl Place {
         let options = of_command(&url, NAME, login)?;
         Ok(Self {
             secret: place_of_secret(&url, &login.secrets),
+            others: Vec::new(),
             url,
             options,
         })
+    }
+
+    /// The same place, through other portals as well.
+    pub(super) fn through(mut self, paths: &PathArgs) -> Result<Self> {
+        for portal in &paths.portal {
+            let other = self.url.moved_to(portal);
+            let other = other.with_context(|| format!("--portal {portal}"))?;
+            self.others.push(other);
+        }
+        Ok(self)
     }
 
     /// The unit that is meant; without a number the first.
@@ -66,11 +82,15 @@ impl Place {
 
     /// Logs in; an error says what to do next.
     pub(super) async fn log_in(&self) -> Result<Session> {
-        if self.url.target().is_none() {
+        let Some(target) = self.url.target() else {
             let found = self.targets().await;
             return Err(anyhow!("{} lacks the target's name{found}", self.url));
-        }
-        match Session::connect(&self.url, self.options.clone()).await {
+        };
+        let options = self.options.clone().with_user_of(&self.url)?;
+        let ways = std::iter::once(&self.url).chain(&self.others);
+        let addresses: Vec<_> = ways.map(IscsiUrl::address).collect();
+        let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
+        match Session::connect_any(&addresses, target, options).await {
             Ok(session) => Ok(session),
             Err(error) => {
                 let next = self.after(&error).await;
@@ -123,14 +143,30 @@ impl Reached {
             session,
             lun,
             inquiry,
+            remote: OnceLock::new(),
         })
     }
 
     /// The unit as a volume; from then on it must stay what it is.
     pub(super) async fn attach(&self) -> Result<Remote> {
-        Remote::attach(self.session.clone(), self.lun)
-            .await
-            .with_context(|| format!("cannot use {}", self.place.url))
+        let cannot = || format!("cannot use {}", self.place.url);
+        let remote = match self.place.others.as_slice() {
+            [] => Remote::attach(self.session.clone(), self.lun).await,
+            others => {
+                let urls = [std::slice::from_ref(&self.place.url), others].concat();
+                Remote::connect(&urls, self.place.options.clone()).await
+            }
+        };
+        let remote = remote.with_context(cannot)?;
+        Ok(self.remote.get_or_init(|| remote).clone())
+    }
+
+    /// Logs out.
+    pub(super) async fn close(&self) {
+        if let Some(remote) = self.remote.get() {
+            remote.close().await;
+        }
+        self.session.close().await;
     }
 }
 
@@ -168,13 +204,12 @@ pub(super) async fn with_session<T>(
 
 /// The same with a unit that is there.
 pub(super) async fn with_unit<T>(
-    url: &str,
-    login: &LoginArgs,
+    place: Place,
     job: impl AsyncFnOnce(&Reached) -> Result<T>,
 ) -> Result<T> {
-    let reached = Reached::of(Place::of(url, login)?).await?;
+    let reached = Reached::of(place).await?;
     let done = job(&reached).await;
-    reached.session.close().await;
+    reached.close().await;
     done.with_context(|| reached.place.url.to_string())
 }
 

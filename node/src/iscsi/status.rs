@@ -111,7 +111,10 @@ struct Reservation {
 
 /// Shows how things stand; false if the unit is not ready.
 pub(super) async fn show(url: &str, common: &IscsiArgs) -> Result<bool> {
-    let report = with_unit(url, &common.login, async |unit| Ok(look(unit).await?)).await?;
+    let report = with_unit(Place::of(url, &common.login)?, async |unit| {
+        Ok(look(unit).await?)
+    })
+    .await?;
     if common.json {
         print_json(&report)?;
     } else {

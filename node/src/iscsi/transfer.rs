@@ -16,7 +16,7 @@ use vmthunder_volume::{Class, Error as VolumeError, Span, Volume};
 
 use crate::args::{ReadArgs, WriteArgs};
 use crate::image::bar;
-use crate::iscsi::reach::with_unit;
+use crate::iscsi::reach::{Place, with_unit};
 use crate::observe::{NO_OUTPUT, line};
 use crate::status::{print_json, size};
 
@@ -31,22 +31,25 @@ const MOST_NAMED: usize = 10;
 
 /// Reads blocks.
 pub(super) async fn read(args: &ReadArgs) -> Result<bool> {
-    let span = with_unit(&args.url, &args.login, async |unit| {
-        let remote = unit.attach().await?;
-        let span = args.range.span(remote.geometry(), Some(1))?;
-        match &args.output {
-            Some(path) => read_to_file(&remote, span, path).await?,
-            None => {
-                // A bar would run into what is read.
-                let bar = match std::io::stdout().is_terminal() {
-                    true => ProgressBar::hidden(),
-                    false => bar(span.length()),
-                };
-                pour_out(&remote, span, &mut std::io::stdout(), NO_OUTPUT, &bar).await?;
+    let span = with_unit(
+        Place::of(&args.url, &args.login)?.through(&args.paths)?,
+        async |unit| {
+            let remote = unit.attach().await?;
+            let span = args.range.span(remote.geometry(), Some(1))?;
+            match &args.output {
+                Some(path) => read_to_file(&remote, span, path).await?,
+                None => {
+                    // A bar would run into what is read.
+                    let bar = match std::io::stdout().is_terminal() {
+                        true => ProgressBar::hidden(),
+                        false => bar(span.length()),
+                    };
+                    pour_out(&remote, span, &mut std::io::stdout(), NO_OUTPUT, &bar).await?;
+                }
             }
-        }
-        Ok(span)
-    })
+            Ok(span)
+        },
+    )
     .await?;
     if args.json {
         print_json(&json!({"offset": span.offset(), "bytes": span.length()}))?;
@@ -93,32 +96,35 @@ async fn pour_out(
 
 /// Writes blocks.
 pub(super) async fn write(args: &WriteArgs) -> Result<bool> {
-    let (span, differing) = with_unit(&args.url, &args.common.login, async |unit| {
-        let remote = unit.attach().await?;
-        let geometry = remote.geometry();
-        let start = args.range.start(geometry)?;
-        let rest = geometry.bytes() - start;
-        let limit = args.range.length(geometry)?;
-        let most = limit.unwrap_or(rest);
-        ensure!(
-            most <= rest,
-            "{most} bytes from byte {start} on: the unit ends before, at {}",
-            geometry.bytes()
-        );
-        if remote.is_read_only() {
-            return Err(VolumeError::ReadOnly).context("the unit is write-protected");
-        }
-        let input = Input::open(args.input.as_deref(), limit.is_some())?;
-        input.check(most, &remote)?;
-        let written = pour_in(&remote, input, start, most).await?;
-        remote.flush().await.context("cannot flush")?;
-        let span = Span::new(start, written.iter().map(|(part, _)| part.length()).sum());
-        let differing = match args.verify {
-            true => Some(compare(&remote, written).await?),
-            false => None,
-        };
-        Ok((span, differing))
-    })
+    let (span, differing) = with_unit(
+        Place::of(&args.url, &args.common.login)?.through(&args.paths)?,
+        async |unit| {
+            let remote = unit.attach().await?;
+            let geometry = remote.geometry();
+            let start = args.range.start(geometry)?;
+            let rest = geometry.bytes() - start;
+            let limit = args.range.length(geometry)?;
+            let most = limit.unwrap_or(rest);
+            ensure!(
+                most <= rest,
+                "{most} bytes from byte {start} on: the unit ends before, at {}",
+                geometry.bytes()
+            );
+            if remote.is_read_only() {
+                return Err(VolumeError::ReadOnly).context("the unit is write-protected");
+            }
+            let input = Input::open(args.input.as_deref(), limit.is_some())?;
+            input.check(most, &remote)?;
+            let written = pour_in(&remote, input, start, most).await?;
+            remote.flush().await.context("cannot flush")?;
+            let span = Span::new(start, written.iter().map(|(part, _)| part.length()).sum());
+            let differing = match args.verify {
+                true => Some(compare(&remote, written).await?),
+                false => None,
+            };
+            Ok((span, differing))
+        },
+    )
     .await?;
     let same = differing.as_ref().is_none_or(Vec::is_empty);
     if args.common.json {

@@ -6,7 +6,7 @@ use vmthunder_volume::{Error as VolumeError, Span, Volume};
 
 use crate::args::TrimArgs;
 use crate::image::bar;
-use crate::iscsi::reach::with_unit;
+use crate::iscsi::reach::{Place, with_unit};
 use crate::iscsi::unit::provisioning;
 use crate::observe::line;
 use crate::status::{print_json, size};
@@ -20,37 +20,40 @@ pub(super) async fn run(args: &TrimArgs) -> Result<bool> {
         args.all || args.range.blocks.is_some() || args.range.length.is_some(),
         "which blocks is not said: --lba NUMBER --blocks NUMBER, --offset BYTES --length BYTES, or --all"
     );
-    let span = with_unit(&args.url, &args.common.login, async |unit| {
-        let remote = unit.attach().await?;
-        let span = match args.all {
-            true => remote.geometry().whole(),
-            false => args.range.span(remote.geometry(), None)?,
-        };
-        if remote.is_read_only() {
-            return Err(VolumeError::ReadOnly).context("the unit is write-protected");
-        }
-        let page = provisioning(&unit.session, unit.lun).await?;
-        let page = page.unwrap_or_default();
-        if !page.unmap {
-            return Err(VolumeError::Unsupported)
-                .context("the unit takes no space back (no UNMAP)");
-        }
-        let act = format!("iscsi trim empties {} of", size(span.length()));
-        let whole = remote.geometry().bytes();
-        unit.ask_consent(whole, &act, args.yes).await?;
-        let bar = bar(span.length());
-        let mut at = span.offset();
-        while at < span.end() {
-            let step = Span::new(at, STEP.min(span.end() - at));
-            let trimmed = remote.trim(step).await;
-            trimmed.with_context(|| format!("cannot give bytes {step} back"))?;
-            at = step.end();
-            bar.inc(step.length());
-        }
-        remote.flush().await.context("cannot flush")?;
-        bar.finish_and_clear();
-        Ok(span)
-    })
+    let span = with_unit(
+        Place::of(&args.url, &args.common.login)?.through(&args.paths)?,
+        async |unit| {
+            let remote = unit.attach().await?;
+            let span = match args.all {
+                true => remote.geometry().whole(),
+                false => args.range.span(remote.geometry(), None)?,
+            };
+            if remote.is_read_only() {
+                return Err(VolumeError::ReadOnly).context("the unit is write-protected");
+            }
+            let page = provisioning(&unit.session, unit.lun).await?;
+            let page = page.unwrap_or_default();
+            if !page.unmap {
+                return Err(VolumeError::Unsupported)
+                    .context("the unit takes no space back (no UNMAP)");
+            }
+            let act = format!("iscsi trim empties {} of", size(span.length()));
+            let whole = remote.geometry().bytes();
+            unit.ask_consent(whole, &act, args.yes).await?;
+            let bar = bar(span.length());
+            let mut at = span.offset();
+            while at < span.end() {
+                let step = Span::new(at, STEP.min(span.end() - at));
+                let trimmed = remote.trim(step).await;
+                trimmed.with_context(|| format!("cannot give bytes {step} back"))?;
+                at = step.end();
+                bar.inc(step.length());
+            }
+            remote.flush().await.context("cannot flush")?;
+            bar.finish_and_clear();
+            Ok(span)
+        },
+    )
     .await?;
     if args.common.json {
         print_json(&json!({"offset": span.offset(), "bytes": span.length()}))?;

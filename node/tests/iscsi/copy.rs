@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json as value;
 
-use crate::harness::{EXTENT, PATIENCE, Running, Scene, run, succeed};
+use crate::harness::{EXTENT, PATIENCE, Running, Scene, free_address, run, succeed};
 use crate::{fails, json, stall};
 
 const MIB: usize = 1 << 20;
@@ -264,6 +264,36 @@ fn a_file_that_was_changed_meanwhile_is_another_source() {
         .set_modified(std::time::SystemTime::UNIX_EPOCH)
         .unwrap();
     assert!(fails(2, &copy).contains("the source is not the one"));
+}
+
+#[test]
+fn a_copy_goes_on_through_another_portal() {
+    let scene = Scene::new();
+    let image = scene.image("a.raw", 64 * MIB / EXTENT);
+    let (_target, url) = Running::target(&[&scene.arg("a.raw")]);
+    let place = url.strip_prefix("iscsi://").unwrap();
+    let (address, rest) = place.split_once('/').unwrap();
+    let dead = free_address().to_string();
+    let copy = [
+        "copy",
+        &url,
+        &scene.arg("one"),
+        "--portal",
+        &dead,
+        "--verify",
+    ];
+    let (code, told) = json(&copy);
+    assert_eq!((code, &told["verified"]), (Some(0), &value!(true)));
+    // One portal falls silent in the middle of the copy, and the other one does the rest.
+    let slow = stall::portal(address, 20 * MIB);
+    let slow = format!("iscsi://{slow}/{rest}");
+    let copy = ["copy", &slow, &scene.arg("two"), "--portal", address];
+    let (code, told) = json(&copy);
+    assert_eq!((code, &told["resumed_at"]), (Some(0), &value!(0)));
+    assert!(std::fs::read(scene.path("two")).unwrap() == image);
+    let said = fails(2, &["copy", &url, &slow, "--portal", address]);
+    assert!(said.contains("of which of the two units"), "{said}");
+    fails(2, &["read", &url, "--portal", "[::1"]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 
-use super::{IscsiArgs, help};
+use super::{IscsiArgs, PathArgs, help};
 use crate::args::byte_size;
 
 /// Measure a logical unit: I/O per second, throughput, CPU time, and a histogram of latencies.
@@ -59,6 +59,8 @@ pub(crate) struct BenchArgs {
     /// span is filled with such blocks first, without it they are expected to be there from a run before.
     #[arg(long)]
     pub(crate) verify: bool,
+    #[command(flatten)]
+    pub(crate) paths: PathArgs,
     #[command(flatten)]
     pub(crate) common: IscsiArgs,
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{IscsiArgs, help};
+use super::{IscsiArgs, PathArgs, help};
 
 /// Copy a logical unit into a file, a file into a unit, or a unit into another, leaving out zeros.
 ///
@@ -38,6 +38,8 @@ pub(crate) struct CopyArgs {
     /// copy from unit to unit cannot go on without.
     #[arg(long, value_name = "FILE")]
     pub(crate) journal: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) paths: PathArgs,
     #[command(flatten)]
     pub(crate) common: IscsiArgs,
 }

@@ -85,6 +85,15 @@ pub(crate) struct IscsiArgs {
     pub(crate) login: LoginArgs,
 }
 
+/// Other ways to the unit.
+#[derive(Debug, Default, Args)]
+pub(crate) struct PathArgs {
+    /// Another portal of the unit: all of them are used, and what one cannot do another does. May be repeated; `iscsi
+    /// discover` lists them.
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) portal: Vec<String>,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct ReadArgs {
     /// `iscsi://[USER[%SECRET]@]HOST[:PORT]/TARGET[/LUN]`
@@ -97,6 +106,8 @@ pub(crate) struct ReadArgs {
     /// Print one JSON object about what was read; that needs `--output`.
     #[arg(long, requires = "output")]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) paths: PathArgs,
     #[command(flatten)]
     pub(crate) login: LoginArgs,
 }
@@ -114,6 +125,8 @@ pub(crate) struct WriteArgs {
     #[arg(long)]
     pub(crate) verify: bool,
     #[command(flatten)]
+    pub(crate) paths: PathArgs,
+    #[command(flatten)]
     pub(crate) common: IscsiArgs,
 }
 
@@ -129,6 +142,8 @@ pub(crate) struct TrimArgs {
     /// Do not ask before.
     #[arg(long)]
     pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) paths: PathArgs,
     #[command(flatten)]
     pub(crate) common: IscsiArgs,
 }

@@ -157,7 +157,7 @@ pub(super) fn drive(
 async fn session(load: &Load, number: u16, tally: &RefCell<Tally>) -> Result<()> {
     let reached = reach(load.place.clone()).await?;
     let lanes = lanes(load, number, &reached, tally).await;
-    reached.session.close().await;
+    reached.close().await;
     lanes
 }
 

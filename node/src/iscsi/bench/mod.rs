@@ -46,8 +46,8 @@ const TICK: Duration = Duration::from_millis(500);
 
 /// Measures; false if something that was read is not what it should be.
 pub(super) async fn run(args: &BenchArgs) -> Result<bool> {
-    let place = Place::of(&args.url, &args.common.login)?;
-    let geometry = prepare(args).await?;
+    let place = Place::of(&args.url, &args.common.login)?.through(&args.paths)?;
+    let geometry = prepare(args, place.clone()).await?;
     let load = Arc::new(Load::new(args, &place, geometry)?);
     let threads = threads(args);
     let (ready, readiness) = mpsc::unbounded_channel();
@@ -70,14 +70,14 @@ pub(super) async fn run(args: &BenchArgs) -> Result<bool> {
 
 /// Finds out whether the unit may be measured like that, asks before it is written, and fills it if reads are to be
 /// checked.
-async fn prepare(args: &BenchArgs) -> Result<Geometry> {
+async fn prepare(args: &BenchArgs, place: Place) -> Result<Geometry> {
     let writes = args.read_percent < 100;
     ensure!(
         !writes || args.destructive,
         "with --read-percent {} it writes, which overwrites what is on the disk: say --destructive if that is meant; never on a disk that is mounted anywhere",
         args.read_percent
     );
-    with_unit(&args.url, &args.common.login, async |unit| {
+    with_unit(place, async |unit| {
         let remote = unit.attach().await?;
         let geometry = remote.geometry();
         let span = region(args, geometry)?;

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use vmthunder_volume::{Access, BlockSize, RawFile, Resize, Space, Span, Volume};
 
-use crate::args::{CopyArgs, LoginArgs};
+use crate::args::{CopyArgs, SecretArgs};
 use crate::iscsi::copy::journal::Journal;
 use crate::iscsi::copy::side::{Identity, Side, is_url};
+use crate::iscsi::reach::Place;
 use crate::login::parse;
 use crate::status::size;
 
@@ -32,11 +33,12 @@ pub(super) async fn prepare(args: &CopyArgs) -> Result<Prepared> {
         is_url(from) || is_url(to),
         "neither {from} nor {to} is a URL iscsi://HOST[:PORT]/TARGET[/LUN]; files are copied by cp"
     );
-    let login = &args.common.login;
-    let both = is_url(from) && is_url(to);
-    let source = Side::source(from, &of_end(from, both, login)?).await?;
+    let source = match is_url(from) {
+        true => Side::unit(place(from, args)?).await?,
+        false => Side::source(from)?,
+    };
     let destination = match is_url(to) {
-        true => to_unit(args, &source, &of_end(to, both, login)?).await,
+        true => to_unit(args, &source).await,
         false => to_file(args, &source).await,
     };
     match destination {
@@ -54,19 +56,24 @@ pub(super) async fn prepare(args: &CopyArgs) -> Result<Prepared> {
     }
 }
 
-/// How to log in to one end. Where both are units, the secret of a file belongs to the one whose URL has a user.
-fn of_end(url: &str, both: bool, login: &LoginArgs) -> Result<LoginArgs> {
-    let mut login = login.clone();
+/// One end that is a unit. Where both are, the secret of a file belongs to the one whose URL has a user.
+fn place(url: &str, args: &CopyArgs) -> Result<Place> {
+    let both = is_url(&args.source) && is_url(&args.destination);
+    ensure!(
+        !both || args.paths.portal.is_empty(),
+        "--portal: of which of the two units is not said; with a file as one end it is"
+    );
+    let mut login = args.common.login.clone();
     if both && parse(url)?.user().is_none() {
-        login.secrets = Default::default();
+        login.secrets = SecretArgs::default();
     }
-    Ok(login)
+    Place::of(url, &login)?.through(&args.paths)
 }
 
 type Destination = (Side, bool, Option<Journal>, u64);
 
-async fn to_unit(args: &CopyArgs, source: &Side, login: &LoginArgs) -> Result<Destination> {
-    let destination = Side::unit(&args.destination, login).await?;
+async fn to_unit(args: &CopyArgs, source: &Side) -> Result<Destination> {
+    let destination = Side::unit(place(&args.destination, args)?).await?;
     match begin_unit(args, source, &destination).await {
         Ok((journal, done)) => Ok((destination, false, journal, done)),
         Err(error) => {

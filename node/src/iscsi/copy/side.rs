@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 use vmthunder_volume as volume;
 use vmthunder_volume::{Access, Allocation, BlockSize, Class, Geometry, RawFile, Span, Volume};
 
-use crate::args::LoginArgs;
 use crate::iscsi::copy::quoted;
 use crate::iscsi::reach::{Place, Reached, reach};
 use crate::iscsi::unit::readable;
@@ -45,13 +44,13 @@ pub(super) fn is_url(text: &str) -> bool {
 }
 
 impl Side {
-    /// A unit that a URL names. Where two ends share one set of options, the secret is for the one that has a user.
-    pub(super) async fn unit(url: &str, login: &LoginArgs) -> Result<Self> {
-        let reached = reach(Place::of(url, login)?).await?;
+    /// A unit.
+    pub(super) async fn unit(place: Place) -> Result<Self> {
+        let reached = reach(place).await?;
         match reached.attach().await {
             Ok(remote) => Ok(Self::Unit(Box::new((reached, remote)))),
             Err(error) => {
-                reached.session.close().await;
+                reached.close().await;
                 Err(error)
             }
         }
@@ -64,11 +63,8 @@ impl Side {
         Ok(Self::File(file))
     }
 
-    /// The source of a copy: it has to be whole blocks.
-    pub(super) async fn source(text: &str, login: &LoginArgs) -> Result<Self> {
-        if is_url(text) {
-            return Self::unit(text, login).await;
-        }
+    /// A file as the source of a copy: it has to be whole blocks.
+    pub(super) fn source(text: &str) -> Result<Self> {
         let path = Path::new(text);
         let side = Self::file(path, Access::ReadOnly)?;
         let about = std::fs::metadata(path).with_context(|| path.display().to_string())?;
@@ -153,7 +149,7 @@ impl Side {
     /// Logs out.
     pub(super) async fn close(&self) {
         if let Self::Unit(unit) = self {
-            unit.0.session.close().await;
+            unit.0.close().await;
         }
     }
 
