@@ -1,7 +1,7 @@
 //! Which nexus a session is, and what may be left of those that it was before.
 //!
 //! A login under the name of a session (ISID) ends the tasks of the connection before, but only inside a target portal
-//! group: that is what makes a nexus (RFC 7143 §4.4.1.2, §6.3.5). A change that was sent in another nexus may still be
+//! group: that is what makes a nexus (RFC 7143 §4.4.2, §6.3.5). A change that was sent in another nexus may still be
 //! carried out, after a newer one; so its unit is reset before anything else is sent to it.
 
 use iscsi_proto::session::{InitiatorEvent, ManagementAnswer, RequestId, SessionEnd, SubmitError};

@@ -141,7 +141,7 @@ async fn in_the_same_portal_group_a_write_is_repeated_at_once() {
     assert_eq!(seen, [What::Write(3, 0xa1), What::Write(4, 0xb1)]);
 }
 
-/// RFC 7143 §4.4.1.2: another portal group is another nexus, which the login does not touch.
+/// RFC 7143 §4.4.2: another portal group is another nexus, which the login does not touch.
 #[tokio::test]
 async fn in_another_portal_group_the_unit_is_reset_before_a_write_is_repeated() {
     let (written, seen) = write_over_the_loss_of_a_portal([1, 2], ManagementAnswer::Complete).await;
