@@ -5,7 +5,8 @@
 //!   repeated without harm, and follows redirections.
 //! - A [`Remote`] is one logical unit of a session. It is a [`Volume`]: `read`, `write`, `flush`, `trim`, `allocation`;
 //!   beyond that it can [`write_zeroes`](Remote::write_zeroes), [`compare_and_write`](Remote::compare_and_write) and
-//!   [`write_through`](Remote::write_through).
+//!   [`write_through`](Remote::write_through). [`Remote::connect`] makes one of several paths to a unit, through as many
+//!   portals and targets, with failover between them.
 //! - Every other SCSI command goes through [`Session::execute`], and one that this crate does not know through
 //!   [`Session::execute_raw`].
 //!
@@ -40,16 +41,39 @@
 //! # }
 //! ```
 //!
+//! Where a target has several portals, the unit can be had through all of them at once:
+//!
+//! ```
+//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doctest/target.in"));
+//! use iscsi_initiator::{IscsiUrl, Options, Remote, find_portals};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let address = serve_a_disk().await;
+//! let options = Options::new("iqn.2025-01.org.example:me".parse()?);
+//! let url: IscsiUrl = format!("iscsi://{address}/iqn.2025-01.org.example:disk/0").parse()?;
+//! let portals = find_portals(&url, &options).await?;
+//! let disk = Remote::connect(&portals, options).await?;
+//! for path in disk.paths() {
+//!     println!("{}: {:?}", path.address, path.state);
+//! }
+//! # assert_eq!(disk.paths().len(), 1);
+//! disk.close().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # What can be relied on
 //!
 //! - Futures may be dropped at any time: the command ends without harm to the session. A write that was dropped may or may
 //!   not have happened, as on any disk.
 //! - Memory is bounded: at most [`Options::queue_limit`] commands of a session are under way, more wait for a place, and
 //!   reads and writes are cut to what the unit takes at once.
-//! - When the connection is lost, [`Reconnect`] says how it is made again, and [`Outage`] how long commands wait for it. Reads and writes are repeated, writes never over
-//!   a later one that was acknowledged; a command that would do harm twice ends with [`Error::Interrupted`].
-//! - A unit that is not the same after a reconnect, by its size or its designators, answers nothing but errors from then on:
-//!   content never mixes.
+//! - When the connection is lost, [`Reconnect`] says how it is made again, and [`Outage`] how long commands wait for it.
+//!   Reads and writes are repeated, writes never over a later one that was acknowledged; a command that would do harm twice
+//!   ends with [`Error::Interrupted`].
+//! - A unit that is not the same after a reconnect, by its designators or its size ([`Resize`] says which sizes are welcome),
+//!   answers nothing but errors from then on: content never mixes.
 //! - [`Credentials`] prove who the initiator is by CHAP, and can make the target prove itself, too.
 //! - Nothing here panics on what a target sends.
 //!
@@ -88,6 +112,7 @@ pub use iscsi_proto::login::{
 };
 pub use iscsi_proto::name::{IscsiName, NameError};
 pub use iscsi_proto::params::Params;
+pub use iscsi_proto::scsi::port_groups::AccessState;
 pub use iscsi_proto::scsi::vpd::Designator;
 pub use iscsi_proto::scsi::{self, Command, Sense, Status};
 pub use iscsi_proto::session::{
