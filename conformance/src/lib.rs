@@ -43,6 +43,8 @@ mod chap;
 mod check;
 mod checks;
 mod fields;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod initiator;
 mod keys;
 mod login;

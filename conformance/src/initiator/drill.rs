@@ -23,6 +23,8 @@ pub struct Drill {
 pub enum SessionKind {
     /// A session with the drill's own target.
     Normal,
+    /// A session with the drill's own target by CHAP, with the accounts of the invitation.
+    Chap,
     /// A discovery session.
     Discovery,
 }

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -161,18 +160,12 @@ enum Found {
 
 /// Gives a connection to the script if it waits for one, else serves it soundly.
 async fn hand_in(scene: &Arc<Scene>, entries: &mpsc::Sender<Entry>, entry: Entry) {
-    for _ in 0..LOOKS {
-        if scene.waits.swap(false, Ordering::AcqRel) {
-            // The script may have ended this very moment; then nobody needs the connection.
-            let _too_late = entries.send(entry).await;
-            return;
-        }
-        if scene.finished.load(Ordering::Acquire) {
-            break;
-        }
-        sleep(LOOK_AGAIN).await;
+    if scene.takes_another().await {
+        // The script may have ended this very moment; then nobody needs the connection.
+        let _too_late = entries.send(entry).await;
+    } else {
+        serve_aside(entry).await;
     }
-    serve_aside(entry).await;
 }
 
 /// The bytes of the first PDU, and more if more came with it; and its keys.
@@ -204,6 +197,3 @@ const MOST_CONNECTIONS: usize = 512;
 const FIRST_PDU: Duration = Duration::from_secs(10);
 /// How long the text of the first PDU may be.
 const LONGEST_TEXT: usize = 64 * 1024;
-/// How often it is looked whether a script wants another connection.
-const LOOKS: u32 = 30;
-const LOOK_AGAIN: Duration = Duration::from_millis(10);

@@ -214,7 +214,17 @@ impl Entry {
 
     /// A sound login in this manner.
     pub(crate) async fn log_in(mut self, manner: &Manner) -> Result<Caller, Box<GivenUp>> {
-        match self.negotiate(manner).await {
+        self.stat_sn = manner.stat_sn;
+        self.settle(Negotiation::new(*manner)).await
+    }
+
+    /// The sound rest of a login whose first responses a drill has given.
+    pub(crate) async fn go_on(self, manner: &Manner) -> Result<Caller, Box<GivenUp>> {
+        self.settle(Negotiation::introduced(*manner)).await
+    }
+
+    async fn settle(mut self, negotiation: Negotiation) -> Result<Caller, Box<GivenUp>> {
+        match self.negotiate(negotiation).await {
             Ok((negotiation, tsih)) => Ok(Caller::begin(self, negotiation, tsih)),
             Err(instead) => Err(Box::new(GivenUp {
                 entry: self,
@@ -223,11 +233,13 @@ impl Entry {
         }
     }
 
-    async fn negotiate(&mut self, manner: &Manner) -> Result<(Negotiation, u16), Heard> {
-        self.stat_sn = manner.stat_sn;
+    async fn negotiate(
+        &mut self,
+        mut negotiation: Negotiation,
+    ) -> Result<(Negotiation, u16), Heard> {
+        let manner = negotiation.manner;
         self.window = manner.window;
         self.text_part = manner.text_part;
-        let mut negotiation = Negotiation::new(*manner);
         for _ in 0..MOST_REQUESTS {
             let asked = self.ask().await?;
             if manner.dawdles

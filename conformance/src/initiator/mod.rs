@@ -24,5 +24,7 @@ pub use disk::pattern;
 pub use drill::{Drill, Ends, SessionKind};
 pub use drills::drills;
 pub use hall::Listener;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use negotiate::numeral;
 pub use play::{Options, TARGET_PREFIX, run};
-pub use visitor::{Invitation, Visiting, Visitor};
+pub use visitor::{ACCOUNTS, Account, Accounts, Invitation, Visiting, Visitor};

@@ -40,6 +40,14 @@ impl Negotiation {
         }
     }
 
+    /// The negotiation of a login whose first responses a drill has given.
+    pub(crate) fn introduced(manner: Manner) -> Self {
+        Self {
+            introduced: true,
+            ..Self::new(manner)
+        }
+    }
+
     /// The answers to a request, and what the target has to say itself.
     pub(crate) fn answer(&mut self, asked: &Asked, discovery: bool) -> Keys {
         let mut keys = Keys::default();

@@ -12,8 +12,8 @@ use tokio::time::{interval, sleep_until, timeout};
 use crate::check::{Finding, Verdict};
 use crate::initiator::drill::{Drill, Ends, SessionKind};
 use crate::initiator::hall::{Door, Hall, Listener};
-use crate::initiator::stage::{Scene, Stage, Visit};
-use crate::initiator::visitor::{Departure, Invitation, Visitor};
+use crate::initiator::stage::{Attention, Scene, Stage, Visit};
+use crate::initiator::visitor::{ACCOUNTS, Departure, Invitation, Visitor};
 use crate::run::{Judged, Report};
 
 /// How initiators are judged.
@@ -181,6 +181,7 @@ async fn play(
         portal: listener.address().to_string(),
         target: opened.scene.target.clone(),
         discovery: drill.session == SessionKind::Discovery,
+        accounts: (drill.session == SessionKind::Chap).then_some(ACCOUNTS),
     };
     let (verdict, departure) = watch_over(options, &mut opened, invitation).await;
     hall.close(&opened.scene.target);
@@ -188,7 +189,7 @@ async fn play(
     Played {
         judged: judged(&opened, verdict),
         departure,
-        visited: opened.scene.visited.load(Ordering::Acquire),
+        visited: *opened.scene.visited.borrow(),
     }
 }
 
@@ -209,7 +210,7 @@ async fn watch_over(
         tokio::select! {
             biased;
             found = &mut script, if verdict.is_none() => {
-                scene.finished.store(true, Ordering::Release);
+                scene.script.send_replace(Attention::Ended);
                 let broken = found.is_err();
                 verdict = Some(found);
                 // Nothing that the visitor does yet would change it.
@@ -247,7 +248,7 @@ async fn watch_over(
 
 /// What it means that a visitor had to be sent away.
 fn not_done(drill: &Drill, scene: &Scene, verdict: Verdict, limit: Duration) -> Verdict {
-    let visited = scene.visited.load(Ordering::Acquire);
+    let visited = *scene.visited.borrow();
     let unknown = matches!(verdict, Ok(()) | Err(Finding::NotApplicable(_)));
     let why = format!("the initiator is not done after {} s", limit.as_secs());
     match drill.ends {
@@ -269,7 +270,7 @@ async fn until_it_leaves(
 
 /// What the script found, and how the visitor fared.
 fn weigh(drill: &Drill, scene: &Scene, verdict: Verdict, departure: Option<Departure>) -> Verdict {
-    let visited = scene.visited.load(Ordering::Acquire);
+    let visited = *scene.visited.borrow();
     let nonsense = scene.nonsense().clone();
     match (verdict, departure) {
         (_, Some(Departure::Died(why))) => Err(Finding::Violation(why)),
@@ -327,7 +328,7 @@ async fn open_house(
             let scene = Arc::clone(&opened.scene);
             let script = (opened.drill.script)(&mut opened.stage);
             let verdict = bounded(script, &scene, limit).await;
-            scene.finished.store(true, Ordering::Release);
+            scene.script.send_replace(Attention::Ended);
             (opened, verdict)
         });
     }
@@ -365,8 +366,10 @@ async fn open_house(
 /// A script for anybody: its time begins when somebody comes.
 async fn bounded(script: impl Future<Output = Verdict>, scene: &Scene, limit: Duration) -> Verdict {
     let late = async {
-        while !scene.visited.load(Ordering::Acquire) {
-            tokio::time::sleep(TICK).await;
+        // The other end is the scene's own.
+        let mut visited = scene.visited.subscribe();
+        if visited.wait_for(|came| *came).await.is_err() {
+            return;
         }
         tokio::time::sleep(limit).await;
     };

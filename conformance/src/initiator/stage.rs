@@ -36,11 +36,9 @@ pub(crate) struct Scene {
     pub(crate) visit: watch::Receiver<Visit>,
     tsih: AtomicU16,
     /// True as soon as anybody came.
-    pub(crate) visited: AtomicBool,
-    /// True while the script waits for another connection.
-    pub(crate) waits: AtomicBool,
-    /// True once the script has ended.
-    pub(crate) finished: AtomicBool,
+    pub(crate) visited: watch::Sender<bool>,
+    /// What the script does about another connection.
+    pub(crate) script: watch::Sender<Attention>,
     connections: AtomicUsize,
     /// True once a connection came that the script was too busy to take.
     pub(crate) aside: AtomicBool,
@@ -54,6 +52,17 @@ pub(crate) struct Scene {
     left: Mutex<Option<Instant>>,
 }
 
+/// What a script does about another connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attention {
+    /// It does something else now.
+    Busy,
+    /// It waits for one.
+    Waits,
+    /// It has ended and needs none.
+    Ended,
+}
+
 /// A connection is there. It counts until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Presence {
@@ -64,7 +73,7 @@ pub(crate) struct Presence {
 
 impl Presence {
     pub(crate) fn new(scene: &Arc<Scene>) -> Self {
-        scene.visited.store(true, Ordering::Release);
+        scene.visited.send_replace(true);
         scene.connections.fetch_add(1, Ordering::AcqRel);
         Self {
             scene: Arc::clone(scene),
@@ -76,7 +85,7 @@ impl Presence {
     fn step_aside(&mut self) {
         self.aside = true;
         // A script that has ended misses nothing.
-        if !self.scene.finished.load(Ordering::Acquire) {
+        if *self.scene.script.borrow() != Attention::Ended {
             self.scene.aside.store(true, Ordering::Release);
         }
     }
@@ -142,9 +151,8 @@ impl Scene {
             advertised: options.advertised.clone(),
             visit,
             tsih: AtomicU16::new(1),
-            visited: AtomicBool::new(false),
-            waits: AtomicBool::new(false),
-            finished: AtomicBool::new(false),
+            visited: watch::Sender::new(false),
+            script: watch::Sender::new(Attention::Busy),
             connections: AtomicUsize::new(0),
             aside: AtomicBool::new(false),
             in_vain: AtomicBool::new(false),
@@ -204,6 +212,30 @@ impl Scene {
         }
     }
 
+    /// True if the script gets a connection: it waits for one, or does so within a moment. It waits no more then.
+    pub(crate) async fn takes_another(&self) -> bool {
+        let mut script = self.script.subscribe();
+        let taken = async {
+            loop {
+                // Before it is claimed: what changes from here on is seen below.
+                let ended = *script.borrow_and_update() == Attention::Ended;
+                let claimed = self.script.send_if_modified(|script| {
+                    let waits = *script == Attention::Waits;
+                    if waits {
+                        *script = Attention::Busy;
+                    }
+                    waits
+                });
+                if claimed || ended {
+                    return claimed;
+                }
+                // The other end is the scene's own.
+                let _changed = script.changed().await;
+            }
+        };
+        timeout(A_MOMENT, taken).await.unwrap_or(false)
+    }
+
     /// How many commands came, on whatever connection, that read as this one does, or write, from its first block on.
     pub(crate) fn transfers_like(&self, cdb: &[u8; 16]) -> usize {
         let key = transfer(cdb).map(|(writes, blocks)| (writes, blocks.first));
@@ -254,13 +286,13 @@ impl Stage {
     /// The next connection on which a login begins; `None` if nobody comes any more.
     pub(crate) async fn next(&mut self) -> Option<Entry> {
         self.scene.in_vain.store(true, Ordering::Release);
-        self.scene.waits.store(true, Ordering::Release);
+        self.scene.script.send_replace(Attention::Waits);
         let entry = tokio::select! {
             biased;
             entry = self.door.recv() => entry,
             () = self.scene.over() => self.door.try_recv().ok(),
         };
-        self.scene.waits.store(false, Ordering::Release);
+        self.scene.script.send_replace(Attention::Busy);
         self.scene.in_vain.store(entry.is_none(), Ordering::Release);
         entry
     }
@@ -268,7 +300,7 @@ impl Stage {
     /// The next connection within a time.
     pub(crate) async fn next_within(&mut self, time: Duration) -> Option<Entry> {
         let entry = timeout(time, self.next()).await.unwrap_or_default();
-        self.scene.waits.store(false, Ordering::Release);
+        self.scene.script.send_replace(Attention::Busy);
         entry
     }
 
@@ -396,5 +428,7 @@ fn transfer(cdb: &[u8; 16]) -> Option<(bool, Blocks)> {
 
 /// How long an initiator may have nothing to say.
 const LONGEST_SILENCE: Duration = Duration::from_secs(600);
+/// How long a connection waits for a script that does something else.
+const A_MOMENT: Duration = Duration::from_millis(300);
 /// How long a connection may outlive the visit.
 const LAST_WORDS: Duration = Duration::from_millis(500);

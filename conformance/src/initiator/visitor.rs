@@ -18,14 +18,53 @@ pub struct Invitation {
     pub target: String,
     /// True if a discovery session is wanted, and no other.
     pub discovery: bool,
+    /// What both sides prove themselves with, if the target demands it.
+    pub accounts: Option<Accounts>,
 }
 
+/// The accounts of a login by CHAP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accounts {
+    /// The initiator's.
+    pub initiator: Account,
+    /// The target's, should the initiator want a proof of it.
+    pub target: Account,
+}
+
+/// A name and its secret, which is none: it is the same for everybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// CHAP_N.
+    pub user: &'static str,
+    /// What proves it.
+    pub secret: &'static str,
+}
+
+/// The accounts of all drills of CHAP. The secrets are as short as some initiators want them, and as long as RFC 7143
+/// §9.2.1 does.
+pub const ACCOUNTS: Accounts = Accounts {
+    initiator: Account {
+        user: "visitor",
+        secret: "visitorssecret01",
+    },
+    target: Account {
+        user: "drill",
+        secret: "thedrillsecret02",
+    },
+};
+
 impl Invitation {
-    /// `iscsi://PORTAL/TARGET/0`, or for discovery `iscsi://PORTAL`.
+    /// `iscsi://PORTAL/TARGET/0`, where CHAP is demanded `iscsi://USER%SECRET@PORTAL/TARGET/0`, or for discovery
+    /// `iscsi://PORTAL`.
     pub fn url(&self) -> String {
-        match self.discovery {
-            true => format!("iscsi://{}", self.portal),
-            false => format!("iscsi://{}/{}/0", self.portal, self.target),
+        let Self { portal, target, .. } = self;
+        match self.accounts {
+            _ if self.discovery => format!("iscsi://{portal}"),
+            Some(Accounts { initiator, .. }) => {
+                let Account { user, secret } = initiator;
+                format!("iscsi://{user}%{secret}@{portal}/{target}/0")
+            }
+            None => format!("iscsi://{portal}/{target}/0"),
         }
     }
 }

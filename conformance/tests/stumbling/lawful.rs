@@ -2,7 +2,7 @@
 
 use iscsi_proto::wire::{Header, Pdu};
 
-use super::faults::{login_keys::hangs_up, numbering::exp_stat_sns};
+use super::faults::{login::value, login_keys::hangs_up, numbering::exp_stat_sns};
 use super::{Act, Saboteur, Seen, edit};
 
 /// What an initiator may do.
@@ -76,6 +76,11 @@ pub(crate) const HABITS: &[Habit] = &[
         name: "ends a login at any key that it does not know",
         drill: "login.keys.long",
         saboteur: || hangs_up(|keys, _| keys.iter().any(|(key, _)| key.starts_with("X-"))),
+    },
+    Habit {
+        name: "has no account",
+        drill: "chap.response",
+        saboteur: || value("AuthMethod", |_| "None".to_owned()),
     },
     Habit {
         name: "prefers RFC3720",

@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use iscsi_conformance::initiator::{Invitation, pattern};
-use iscsi_initiator::{Options, Outage, Reconnect, Remote, Session, discover};
+use iscsi_conformance::initiator::{self, Invitation, pattern};
+use iscsi_initiator::{
+    Account, Credentials, Options, Outage, Reconnect, Remote, Secret, Session, discover,
+};
 use iscsi_proto::login::DigestChoice;
 use iscsi_proto::wire::lun::Lun;
 use vmthunder_volume::{Class, Span, Volume as _};
@@ -17,7 +19,7 @@ pub(crate) async fn visit(
     drill: &str,
     hurried: bool,
 ) -> Result<(), String> {
-    let options = options(drill, hurried);
+    let options = options(invitation, drill, hurried);
     if invitation.discovery {
         let found = discover(&portal.to_string(), &options).await;
         let found = found.map_err(|error| error.to_string())?;
@@ -44,7 +46,7 @@ pub(crate) async fn visit_in_haste(
     drill: &str,
 ) -> Result<(), String> {
     let target = invitation.target.parse().unwrap();
-    let options = options(drill, false);
+    let options = options(invitation, drill, false);
     let session = Session::connect_to(&portal.to_string(), &target, options).await;
     let session = session.map_err(|error| error.to_string())?;
     let read = read_in_haste(&session).await;
@@ -122,7 +124,7 @@ fn same(first: u64, read: &Bytes) -> Result<(), String> {
     Ok(())
 }
 
-fn options(drill: &str, hurried: bool) -> Options {
+fn options(invitation: &Invitation, drill: &str, hurried: bool) -> Options {
     let mut options = Options::new("iqn.2013-07.org.vmthunder:visitor".parse().unwrap());
     options.reconnect = Reconnect {
         first_delay: Duration::from_millis(10),
@@ -136,6 +138,17 @@ fn options(drill: &str, hurried: bool) -> Options {
     if drill.starts_with("digests.") {
         options.header_digest = DigestChoice::PreferCrc32c;
         options.data_digest = DigestChoice::PreferCrc32c;
+    }
+    if let Some(accounts) = invitation.accounts {
+        let account = |account: initiator::Account| Account {
+            name: account.user.to_owned(),
+            secret: Secret::new(account.secret).unwrap(),
+        };
+        let mut chap = Credentials::new(account(accounts.initiator));
+        chap.mutual = drill
+            .starts_with("chap.mutual.")
+            .then(|| account(accounts.target));
+        options.chap = Some(chap);
     }
     if drill == "nop.own" {
         options.ping_interval = Some(Duration::from_millis(300));

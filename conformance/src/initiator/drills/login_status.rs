@@ -37,7 +37,7 @@ drills! {
 async fn refused(stage: &mut Stage) -> Verdict {
     let mut entry = stage.entry().await?;
     turn_away(&mut entry, 0x0202, &[]).await?;
-    closes(entry).await?;
+    closes(entry, "the login was ended").await?;
     stage.outcome(None).await;
     Ok(())
 }
@@ -45,7 +45,7 @@ async fn refused(stage: &mut Stage) -> Verdict {
 async fn unavailable(stage: &mut Stage) -> Verdict {
     let mut entry = stage.entry().await?;
     turn_away(&mut entry, 0x0301, &[]).await?;
-    closes(entry).await?;
+    closes(entry, "the login was ended").await?;
     stage.outcome(None).await;
     Ok(())
 }
@@ -54,7 +54,7 @@ async fn redirected(stage: &mut Stage) -> Verdict {
     let mut entry = stage.entry().await?;
     let here = stage.scene.advertised(&entry.wire.local_address());
     turn_away(&mut entry, 0x0101, &[("TargetAddress", &here)]).await?;
-    closes(entry).await?;
+    closes(entry, "the login was ended").await?;
     stage.outcome(None).await;
     Ok(())
 }
@@ -95,15 +95,15 @@ async fn turn_away(entry: &mut Entry, status: u16, keys: &[(&str, &str)]) -> Ver
     }
 }
 
-/// The initiator has to close the connection.
-async fn closes(mut entry: Entry) -> Verdict {
+/// The initiator has to close the connection, for this reason.
+pub(crate) async fn closes(mut entry: Entry, why: &str) -> Verdict {
     match entry.wire.next().await {
         Heard::Closed => Ok(()),
         Heard::Silence => violation!(
-            "the connection is still open {} after the login was ended",
+            "{why}, and the connection is still open {} later",
             words::time(entry.wire.patience)
         ),
-        other => violation!("{other} after the login was ended"),
+        other => violation!("{why}, and what comes then is: {other}"),
     }
 }
 

@@ -1,5 +1,6 @@
 //! All drills, by what they are about.
 
+mod chap;
 mod commands;
 mod data_in;
 mod data_out;
@@ -23,6 +24,7 @@ pub fn drills() -> Vec<&'static Drill> {
         login::DRILLS,
         login_keys::DRILLS,
         login_status::DRILLS,
+        chap::DRILLS,
         discovery::DRILLS,
         numbering::DRILLS,
         commands::DRILLS,

@@ -1,11 +1,12 @@
 //! What initiators get wrong, by the family of the drill that has to notice.
 
+mod chap;
 mod commands;
 mod data_in;
 mod data_out;
 mod discovery;
 mod leaving;
-mod login;
+pub(super) mod login;
 pub(super) mod login_keys;
 mod login_status;
 mod nop;
@@ -21,6 +22,7 @@ pub(crate) fn all() -> Vec<&'static Fault> {
         login::FAULTS,
         login_keys::FAULTS,
         login_status::FAULTS,
+        chap::FAULTS,
         discovery::FAULTS,
         numbering::FAULTS,
         commands::FAULTS,
