@@ -279,11 +279,9 @@ impl Caller {
     pub(crate) async fn ping(&mut self, lun: u64) -> u32 {
         let tag = self.transfer_tag();
         self.tell(NopIn {
-            flags: FINAL,
             lun: lun.into(),
-            initiator_task_tag: RESERVED_TAG.into(),
             target_transfer_tag: tag.into(),
-            ..NopIn::default()
+            ..quiet_nop()
         })
         .await;
         tag
@@ -311,6 +309,23 @@ impl Caller {
 
     /// Rejects a request.
     pub(crate) async fn reject(&mut self, pdu: &Pdu, reason: u8) {
+        let reject = self.rejection(pdu, reason);
+        self.wire.send(reject).await;
+    }
+
+    /// Rejects a request and pings, both at once: who answers the ping, whose tag this is, has seen the Reject.
+    pub(crate) async fn reject_and_ping(&mut self, pdu: &Pdu, reason: u8) -> u32 {
+        let reject = self.rejection(pdu, reason);
+        let tag = self.transfer_tag();
+        let ping = self.numbered(Pdu::bare(NopIn {
+            target_transfer_tag: tag.into(),
+            ..quiet_nop()
+        }));
+        self.wire.send_together(vec![reject, ping]).await;
+        tag
+    }
+
+    fn rejection(&mut self, pdu: &Pdu, reason: u8) -> Pdu {
         self.forget(pdu.header.common().initiator_task_tag.get());
         let header = Reject {
             flags: FINAL,
@@ -319,7 +334,7 @@ impl Caller {
             ..Reject::default()
         };
         let bad = Bytes::copy_from_slice(pdu.header.as_bytes());
-        self.tell_pdu(Pdu::new(header, bad)).await;
+        self.numbered(Pdu::new(header, bad))
     }
 
     /// Sends a PDU without data, with the numbers of now.

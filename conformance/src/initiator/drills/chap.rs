@@ -22,8 +22,11 @@ drills! {
     "chap.response", "RFC 7143 §12.1.3", Must, Chap, Either,
         "a challenge of 16 bytes in hexadecimal, for the first algorithm that was offered"
         => "the CHAP_N of the initiator, and the CHAP_R that its secret makes", response;
+    "chap.response.base64", "RFC 7143 §12.1.3", Must, Chap, Either,
+        "a challenge of 16 bytes in base64"
+        => "the CHAP_R that the initiator's secret makes of it", in_base64;
     "chap.response.long", "RFC 7143 §12.1.3", Must, Chap, Either,
-        "a challenge of 1024 bytes in base64"
+        "a challenge of 1024 bytes in hexadecimal"
         => "the CHAP_R that the initiator's secret makes of all of it", long;
     "chap.algorithm.not-offered", "RFC 7143 §6.2.1", Must, Chap, Either,
         "CHAP_A=99, which nobody offered, with a challenge"
@@ -80,10 +83,13 @@ async fn response(stage: &mut Stage) -> Verdict {
     proven(stage, &CHALLENGE, hex(&CHALLENGE)).await
 }
 
+async fn in_base64(stage: &mut Stage) -> Verdict {
+    proven(stage, &CHALLENGE, base64(&CHALLENGE)).await
+}
+
 async fn long(stage: &mut Stage) -> Verdict {
     let challenge: Vec<u8> = (0..=250).cycle().take(1024).collect();
-    let text = base64(&challenge);
-    proven(stage, &challenge, text).await
+    proven(stage, &challenge, hex(&challenge)).await
 }
 
 /// The initiator has to prove itself to a challenge.

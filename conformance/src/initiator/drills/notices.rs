@@ -206,15 +206,16 @@ async fn counts(stage: &mut Stage) -> Verdict {
 
 /// The gap has to be closed "in order to continue to use the session" (RFC 7143 §7.3), and no time is set for it: whoever
 /// sends nothing more has kept the rule so far, and an abort when the command's timer runs out closes the gap. Whoever
-/// goes on sending commands, having seen the Reject (its ExpStatSN tells), has not.
+/// goes on sending commands, having seen the Reject (it acknowledges it, or has answered the ping behind it), has not.
 async fn rejected(stage: &mut Stage) -> Verdict {
     let is_read = |pdu: &Pdu| matches!(&pdu.header, Header::ScsiCommand(command) if read_of(&command.cdb).is_some());
     let (mut caller, read) = stage
         .request(&Manner::PLAIN, "no read came", is_read)
         .await?;
     let missing = cmd_sn(&read).unwrap_or_default();
-    caller.reject(&read, COMMAND_NOT_SUPPORTED).await;
+    let ping = caller.reject_and_ping(&read, COMMAND_NOT_SUPPORTED).await;
     let told = caller.stat_sn;
+    let mut seen = false;
     let mut deadline = None;
     let mut waiting = Vec::new();
     loop {
@@ -233,12 +234,15 @@ async fn rejected(stage: &mut Stage) -> Verdict {
             }
             // In order behind the gap.
             Heard::Pdu(pdu) if is_numbered(&pdu) => {
-                if !after(told, exp_stat_sn(&pdu)) {
+                if seen || !after(told, exp_stat_sn(&pdu)) {
                     deadline = deadline.or(Some(now + caller.scene.patience));
                 }
                 waiting.push(pdu);
             }
-            Heard::Pdu(pdu) => caller.serve(pdu).await,
+            Heard::Pdu(pdu) => {
+                seen |= matches!(&pdu.header, Header::NopOut(nop) if nop.target_transfer_tag.get() == ping);
+                caller.serve(pdu).await;
+            }
             Heard::Silence => violation!(
                 "the session is used on after the Reject of CmdSN {missing}, which is still missing {} later: {} later commands wait for it",
                 words::time(caller.scene.patience),

@@ -36,6 +36,19 @@ pub(crate) const FAULTS: &[Fault] = &[
         saboteur: || answered("CHAP_I", "3"),
     },
     Fault {
+        name: "takes base64 for the bytes themselves",
+        trips: "chap.response.base64",
+        saboteur: || {
+            edit::answered_keys(|keys| {
+                for (key, value) in keys {
+                    if key == "CHAP_C" {
+                        *value = format!("0b{}", STANDARD.encode(value.as_bytes()));
+                    }
+                }
+            })
+        },
+    },
+    Fault {
         name: "the first 16 bytes of a challenge alone",
         trips: "chap.response.long",
         saboteur: || {
