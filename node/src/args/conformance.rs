@@ -58,7 +58,7 @@ pub(crate) struct InitiatorArgs {
     /// What to run for each check: a program that logs in to `{url}`, reads and writes its disk, and ends. Without it
     /// the suite waits for whoever comes, until nobody came for a minute.
     ///
-    /// `{url}` stands for `iscsi://HOST:PORT/TARGET/0`, `{portal}` for `HOST:PORT`, `{target}` for the target's name,
+    /// `{url}` stands for `iscsi://HOST:PORT/TARGET/0`, with `USER%SECRET@` in it where CHAP is demanded, `{portal}` for `HOST:PORT`, `{target}` for the target's name,
     /// which is another one for each check. Put the whole command into single quotes: the suite splits it into words
     /// as a shell does, quotes included, but knows no pipes and no variables; for those run a script, or
     /// `sh -c "..." {url}`, to which the URL is `$0`.

@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, anyhow};
-use iscsi_conformance::initiator::{Drill, Listener, Options, TARGET_PREFIX, Visitor, drills, run};
+use iscsi_conformance::initiator::{
+    ACCOUNTS, Drill, Listener, Options, TARGET_PREFIX, Visitor, drills, run,
+};
 use iscsi_conformance::report::{About, Peer};
 use iscsi_conformance::{Judged, Report};
 
@@ -113,7 +115,13 @@ fn invite(listener: &Listener, visitor: &Visitor) {
         eprintln!(
             "Log in to each target there, read and write its LUN 0, and log out: each looks at one thing.\n\
              Their names: {TARGET_PREFIX}CHECK, as discovery and `--initiator --list` list them.\n\
-             The run ends when all were visited, when nobody came for a minute, or on Ctrl-C."
+             Those of chap.* demand CHAP, for which there are no secrets: {} with {}, and if the target has to\n\
+             prove itself, {} with {}.\n\
+             The run ends when all were visited, when nobody came for a minute, or on Ctrl-C.",
+            ACCOUNTS.initiator.user,
+            ACCOUNTS.initiator.secret,
+            ACCOUNTS.target.user,
+            ACCOUNTS.target.secret,
         );
     }
 }
