@@ -5,8 +5,10 @@
 //!   repeated without harm, and follows redirections.
 //! - A [`Remote`] is one logical unit of a session. It is a [`Volume`]: `read`, `write`, `flush`, `trim`, `allocation`;
 //!   beyond that it can [`write_zeroes`](Remote::write_zeroes), [`compare_and_write`](Remote::compare_and_write) and
-//!   [`write_through`](Remote::write_through). [`Remote::connect`] makes one of several paths to a unit, through as many
-//!   portals and targets, with failover between them.
+//!   [`write_through`](Remote::write_through).
+//! - [`Remote::connect`] takes all the URLs that lead to a unit, through several portals or targets, and gives one volume:
+//!   multipath with ALUA, where a lost path costs no error and no write is lost or doubled. [`find_portals`] asks a target
+//!   for its portals, and [`Remote::paths`] tells how the paths are.
 //! - Every other SCSI command goes through [`Session::execute`], and one that this crate does not know through
 //!   [`Session::execute_raw`].
 //!

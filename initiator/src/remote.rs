@@ -16,7 +16,7 @@ use crate::job::{Pending, Repeat, UnitSize};
 use crate::paths::{PathStatus, Paths};
 use crate::{Error, Session};
 
-/// A logical unit of a session as a volume. Reads and writes are cut to what the unit takes at once, and several
+/// A logical unit as a volume, over one session or several. Reads and writes are cut to what the unit takes at once, and several
 /// parts are under way at a time.
 #[derive(Clone, Debug)]
 pub struct Remote {

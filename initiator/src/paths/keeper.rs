@@ -92,20 +92,21 @@ impl Keeper {
                 path.was_lost();
             }
             logins = session.logins();
-            let access = path.access();
+            let before = path.access();
             if session.is_connected() {
                 self.ask(path, session).await;
             }
-            let now = path.access();
-            pause = match access == now {
-                true => (pause * 2).min(LONGEST_PAUSE),
+            let access = path.access();
+            pause = match access.state.is_active() {
+                true => ACTIVE_PAUSE,
+                false if access == before => (pause * 2).min(LONGEST_PAUSE),
                 false => SHORTEST_PAUSE,
             };
             tokio::select! {
                 changed = standing.changed() => if changed.is_err() { return },
                 _ = attentions.changed() => self.set.question_all(),
                 () = path.question.notified() => tokio::time::sleep(SHORTEST_PAUSE).await,
-                () = tokio::time::sleep(pause), if now.varies => {}
+                () = tokio::time::sleep(pause), if access.varies => {}
             }
         }
     }
@@ -144,6 +145,9 @@ pub(crate) async fn open(
     Ok((session, name, identity))
 }
 
-/// The pauses between questions about an access state that may change without a word: while it does, and while not.
+/// The pauses between questions about a port that is not active: no command goes there that could bring an answer.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// The pause while it is active: the unit should tell of a change by a Unit Attention.
+const ACTIVE_PAUSE: Duration = Duration::from_secs(120);
