@@ -13,17 +13,17 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use blocking::{Task, unblock};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::{Notify, oneshot};
 use vmthunder_volume::{Allocation, Class, Error, Extent, Geometry, Result, Span, Volume, join};
 
+use crate::body::Found;
 use crate::flight::{Flights, Join, Landing, Limits, Outcome, Ticket};
 use crate::format::narrow;
 use crate::map::Key;
 use crate::plan::{Step, plan, within_extent};
 use crate::stats::CacheCounters;
-use crate::store::Found;
+use crate::tend::Reading;
 use crate::{CacheStats, ImageKey, Store};
 
 /// A read-only volume over a slower one: what was read once comes from the store.
@@ -183,7 +183,7 @@ struct Part {
 #[derive(Debug)]
 enum Wait {
     Staged(Bytes),
-    Store(Task<Option<Bytes>>),
+    Store(Reading),
     Flight(oneshot::Receiver<Result<Bytes>>),
     Refused,
 }
@@ -197,10 +197,7 @@ impl<V: Volume> Shared<V> {
             let found = self.store.find(self.slot_key(extent)?)?;
             let part = within_extent(part);
             let (into, behind) = rest.split_at_mut_checked(part.len())?;
-            if !self
-                .store
-                .read_now(&found, self.extent_length(extent), part.start as u64, into)
-            {
+            if !found.read_now(self.extent_length(extent), part.start as u64, into) {
                 return None;
             }
             rest = behind;
@@ -212,8 +209,16 @@ impl<V: Volume> Shared<V> {
 
     fn residence(&self, extent: Extent) -> Option<Residence> {
         let key = self.slot_key(extent)?;
-        let slot = self.store.find(key).map(Residence::Slot);
+        let slot = self.find_to_wait(key).map(Residence::Slot);
         slot.or_else(|| self.store.staged(key).map(Residence::Staged))
+    }
+
+    /// An extent that is held by a disk that answers.
+    fn find_to_wait(&self, key: Key) -> Option<Found> {
+        if self.store.late.is_late() {
+            return None;
+        }
+        self.store.find(key)
     }
 
     fn begin(self: &Arc<Self>, step: Step<Residence>, class: Class) -> Part {
@@ -221,10 +226,8 @@ impl<V: Volume> Shared<V> {
         let wait = match held {
             Some(Residence::Staged(bytes)) => Wait::Staged(bytes),
             Some(Residence::Slot(found)) => {
-                let store = Arc::clone(&self.store);
                 let length = self.extent_length(extent);
-                let part = part.clone();
-                Wait::Store(unblock(move || store.read_wait(&found, length, part)))
+                Wait::Store(Reading::begin(&self.store, found, length, part.clone()))
             }
             None => self.join(extent, class).map_or(Wait::Refused, Wait::Flight),
         };
@@ -241,7 +244,7 @@ impl<V: Volume> Shared<V> {
         };
         let hit = match wait {
             Wait::Staged(whole) => cut(&whole, &part),
-            Wait::Store(task) => task.await,
+            Wait::Store(reading) => reading.end().await,
             Wait::Flight(receiver) => return self.land_at(receiver, &part).await,
             Wait::Refused => None,
         };
@@ -317,10 +320,9 @@ impl<V: Volume> Shared<V> {
         if let Some(bytes) = key.and_then(|key| self.store.staged(key)) {
             return Ok(bytes);
         }
-        if let Some(found) = key.and_then(|key| self.store.find(key)) {
-            let store = Arc::clone(&self.store);
-            let whole = unblock(move || store.read_wait(&found, length, 0..length as usize)).await;
-            if let Some(bytes) = whole {
+        if let Some(found) = key.and_then(|key| self.find_to_wait(key)) {
+            let whole = Reading::begin(&self.store, found, length, 0..length as usize);
+            if let Some(bytes) = whole.end().await {
                 return Ok(bytes);
             }
         }

@@ -37,6 +37,7 @@ async fn store(directory: &tempfile::TempDir, slots: u64) -> Arc<Store> {
     Store::open(StoreOptions {
         path,
         bytes: 65536 + slots * EXTENT_BYTES,
+        scrub_bytes_per_second: 0,
     })
     .await
     .unwrap()

@@ -142,6 +142,7 @@ fn every_fault_of_the_store_is_found() {
         &[
             (Fault::CloseWithoutSync, 0),
             (Fault::CloseTrustsUnverified, 0),
+            (Fault::CloseTrustsStale, 1069),
             (Fault::OpenTrusts, 0),
             (Fault::EntryFirstAndTrusted, 0),
             (Fault::OldEntryStays, 21),
@@ -170,6 +171,7 @@ fn every_fault_of_the_overlay_is_found() {
             (Fault::PagesBelieved, 0),
             (Fault::OpenCountsAsFlushed, 0),
             (Fault::OpenMapTrusted, 0),
+            (Fault::FailedNotCounted, 1289),
             (Fault::InPlaceNotCounted, 3),
         ],
     );

@@ -3,12 +3,16 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::{Bytes, BytesMut};
 use rustix::fs::{
-    Advice, FallocateFlags, FlockOperation, SeekFrom, fadvise, fallocate, flock, fstatfs, seek,
+    Advice, FallocateFlags, FlockOperation, OFlags, SeekFrom, fadvise, fallocate, flock, fstatfs,
+    seek,
 };
 use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev2};
 
@@ -22,6 +26,18 @@ pub(crate) trait Disk: Send + Sync + fmt::Debug + 'static {
 
     /// Fills `into` if that needs no waiting; false says that it was not (and may have been filled in part).
     fn read_now(&self, offset: u64, into: &mut [u8]) -> bool;
+
+    /// `length` bytes from `offset` as they are on media, past the page cache where that can be done.
+    fn read_media(&self, offset: u64, length: usize) -> io::Result<Bytes> {
+        let mut bytes = vec![0; length];
+        self.read_at(offset, &mut bytes)?;
+        Ok(bytes.into())
+    }
+
+    /// False if another program would not find this any more where it was opened.
+    fn is_in_place(&self) -> bool {
+        true
+    }
 
     /// Writes all of `bytes` at `offset`; they survive the death of this process.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
@@ -53,6 +69,9 @@ pub(crate) trait Disk: Send + Sync + fmt::Debug + 'static {
 #[derive(Debug)]
 pub(crate) struct FileDisk {
     file: File,
+    path: PathBuf,
+    /// The same file past the page cache, where the file system knows how.
+    direct: OnceLock<Option<File>>,
     /// Files in memory refuse `RWF_NOWAIT` but never wait.
     in_memory: bool,
     /// Cleared by the first refusal, each direction by itself: ext4 knows the flag for reads alone.
@@ -71,14 +90,13 @@ impl FileDisk {
             // What guests wrote is for nobody else on this machine to read.
             .mode(0o600)
             .open(path)?;
-        Ok(Self::over(file))
+        Ok(Self::over(file, path))
     }
 
     /// Opens a file that exists.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self::over(
-            OpenOptions::new().read(true).write(true).open(path)?,
-        ))
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        Ok(Self::over(file, path))
     }
 
     /// Keeps other programs that ask the same out, until this is dropped. False: another was first.
@@ -90,10 +108,12 @@ impl FileDisk {
         }
     }
 
-    fn over(file: File) -> Self {
+    fn over(file: File, path: &Path) -> Self {
         let in_memory = fstatfs(&file).is_ok_and(|found| i128::from(found.f_type) == TMPFS_MAGIC);
         Self {
             file,
+            path: path.to_owned(),
+            direct: OnceLock::new(),
             in_memory,
             nowait_reads: AtomicBool::new(true),
             nowait_writes: AtomicBool::new(true),
@@ -109,6 +129,43 @@ impl Disk for FileDisk {
 
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         self.file.read_exact_at(into, offset)
+    }
+
+    fn read_media(&self, offset: u64, length: usize) -> io::Result<Bytes> {
+        let direct = self.direct.get_or_init(|| {
+            let same = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+            let flags = i32::try_from(OFlags::DIRECT.bits()).ok()?;
+            OpenOptions::new()
+                .read(true)
+                .custom_flags(flags)
+                .open(same)
+                .ok()
+        });
+        // Whole blocks, into memory that begins where one may.
+        let mut bytes = BytesMut::zeroed(length.next_multiple_of(BLOCK) + BLOCK);
+        let skip = bytes.as_ptr().align_offset(BLOCK);
+        let end = skip.saturating_add(length.next_multiple_of(BLOCK));
+        let read = match (direct, bytes.get_mut(skip..end)) {
+            (Some(direct), Some(into)) => direct.read_exact_at(into, offset),
+            _ => Err(Errno::INVAL.into()),
+        };
+        match read {
+            Ok(()) => Ok(bytes.freeze().slice(skip..skip + length)),
+            // A file system, or a length of blocks, that does not know this way.
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => {
+                let mut bytes = vec![0; length];
+                self.read_at(offset, &mut bytes)?;
+                Ok(bytes.into())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn is_in_place(&self) -> bool {
+        let (Ok(own), Ok(there)) = (self.file.metadata(), std::fs::metadata(&self.path)) else {
+            return false;
+        };
+        (own.dev(), own.ino()) == (there.dev(), there.ino())
     }
 
     fn read_now(&self, offset: u64, into: &mut [u8]) -> bool {
@@ -220,5 +277,7 @@ impl BootId {
     }
 }
 
+/// Where and in what pieces every device can be read past the page cache.
+const BLOCK: usize = 4096;
 /// What statfs(2) says of a file system in memory.
 const TMPFS_MAGIC: i128 = 0x0102_1994;

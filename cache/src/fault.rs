@@ -8,6 +8,8 @@ pub(crate) enum Fault {
     CloseWithoutSync,
     /// Store: a clean mark although extents of an unclean stop were never hashed.
     CloseTrustsUnverified,
+    /// Store: a clean mark although a free slot still names what was found rotten.
+    CloseTrustsStale,
     /// Store: what is found after an unclean stop is served as it is.
     OpenTrusts,
     /// Store: an entry is written before its data, and believed after a kill.
@@ -44,6 +46,8 @@ pub(crate) enum Fault {
     PagesBelieved,
     /// Overlay: what an earlier program wrote counts as flushed.
     OpenCountsAsFlushed,
+    /// Overlay: what a failed write did in part is not counted, so that a flush finds nothing to do.
+    FailedNotCounted,
     /// Overlay: the map that an earlier program left counts as synced.
     OpenMapTrusted,
     /// Overlay: a write in place is not counted, so that a flush finds nothing to do.

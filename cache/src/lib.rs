@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::big_endian_bytes, clippy::host_endian_bytes)]
 
+mod body;
 mod cache;
 #[cfg(test)]
 mod crash;
@@ -19,6 +20,7 @@ mod fault;
 mod fill;
 pub mod flight;
 mod format;
+mod health;
 mod images;
 mod key;
 mod map;
@@ -28,10 +30,14 @@ mod recover;
 mod shelf;
 mod stats;
 mod store;
+mod tend;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod trouble_tests;
 
 pub use cache::Cache;
+pub use health::{Cause, StoreState};
 pub use key::ImageKey;
 pub use stats::{CacheStats, StoreStats};
-pub use store::{Store, StoreError, StoreOptions};
+pub use store::{SCRUB_BYTES_PER_SECOND, Store, StoreError, StoreOptions};

@@ -86,6 +86,13 @@ impl Shelf {
         })
     }
 
+    /// What a slot holds, if anything.
+    pub(crate) fn resident_in(&self, slot: u32) -> Option<(Key, Held)> {
+        let key = self.map.key(slot);
+        let held = self.peek(key)?;
+        (held.slot == slot).then_some((key, held))
+    }
+
     /// A slot to write, if need be by letting an extent go.
     pub(crate) fn reserve(&mut self) -> Option<Reserved> {
         if let Some(slot) = self.queues.take_free() {

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::StoreState;
+
 /// What one [`Cache`](crate::Cache) did since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheStats {
@@ -22,6 +24,8 @@ pub struct CacheStats {
 /// What the [`Store`](crate::Store) holds and did since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreStats {
+    /// How well its disk does.
+    pub state: StoreState,
     /// Places for extents.
     pub slots: u64,
     /// Extents held now.
@@ -42,6 +46,12 @@ pub struct StoreStats {
     pub evictions: u64,
     /// Extents dropped because their bytes were not what the table says, or could not be read.
     pub corrupt: u64,
+    /// Bytes that the scrubber found to be what was written.
+    pub scrubbed_bytes: u64,
+    /// How often it has come to the end of the store.
+    pub scrub_passes: u64,
+    /// Extents that it dropped; also counted as corrupt.
+    pub scrub_dropped: u64,
 }
 
 /// Counts while the cache runs.
@@ -77,6 +87,11 @@ pub(crate) struct StoreCounters {
     pub fill_drops: AtomicU64,
     pub fill_errors: AtomicU64,
     pub corrupt: AtomicU64,
+    pub scrubbed_bytes: AtomicU64,
+    pub scrub_passes: AtomicU64,
+    pub scrub_dropped: AtomicU64,
+    /// By disks that are out of use.
+    pub evictions: AtomicU64,
 }
 
 impl StoreCounters {
@@ -89,6 +104,10 @@ impl StoreCounters {
             fill_drops: self.fill_drops.load(Ordering::Relaxed),
             fill_errors: self.fill_errors.load(Ordering::Relaxed),
             corrupt: self.corrupt.load(Ordering::Relaxed),
+            scrubbed_bytes: self.scrubbed_bytes.load(Ordering::Relaxed),
+            scrub_passes: self.scrub_passes.load(Ordering::Relaxed),
+            scrub_dropped: self.scrub_dropped.load(Ordering::Relaxed),
+            evictions: self.evictions.load(Ordering::Relaxed),
             ..StoreStats::default()
         }
     }

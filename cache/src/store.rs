@@ -6,8 +6,8 @@
 //! be on media is synced: the mark "open" before the first change, everything before the mark "clean", and the
 //! cleared entries of an image that is forgotten, whose bytes would still match their hashes.
 //!
-//! Readers hold no lock while they read. Each slot belongs to one of some counters that is raised before the slot is
-//! written again; a reader that finds it raised drops what it read.
+//! A disk that fails is out of use: everything is read past it until it can be opened again, and nothing that is found
+//! there then is believed. The pool and the clock that this takes are in [`tend`](crate::tend).
 
 #[cfg(test)]
 #[path = "store_crash.rs"]
@@ -16,24 +16,26 @@ pub(crate) mod crash;
 #[path = "store_tests.rs"]
 mod tests;
 
+use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::time::SystemTime;
 
 use bytes::Bytes;
-use zerocopy::{FromZeros, IntoBytes};
 
+use crate::body::{Body, Filled, Found, Read, lock};
 use crate::disk::{BootId, Disk, FileDisk};
 use crate::fault::{self, Fault};
 use crate::fill::{FillQueue, Offer};
-use crate::format::{Entry, Layout, RawEntry, SLOT_BYTES, data_hash};
+use crate::format::{Layout, SLOT_BYTES};
+use crate::health::{Cause, StoreState, is_disk_trouble, is_full, judge};
 use crate::images::Images;
 use crate::map::Key;
-use crate::recover;
-use crate::shelf::{Held, Shelf};
 use crate::stats::StoreCounters;
+use crate::tend::{self, Late};
 use crate::{ImageKey, StoreStats};
 
 /// Where the store lives and how much of the disk it may take.
@@ -43,7 +45,12 @@ pub struct StoreOptions {
     pub path: PathBuf,
     /// Bytes to take, table included. A store of another size is laid out anew, and empty.
     pub bytes: u64,
+    /// Bytes that the scrubber reads in a second, to find what has rotted; 0 for none.
+    pub scrub_bytes_per_second: u64,
 }
+
+/// 100 GiB in seven hours.
+pub const SCRUB_BYTES_PER_SECOND: u64 = 4 << 20;
 
 /// Why a store could not be opened or changed.
 #[derive(Debug, thiserror::Error)]
@@ -76,49 +83,66 @@ pub enum StoreError {
 /// Extents of all images of a node, in slots of one preallocated file.
 #[derive(Debug)]
 pub struct Store {
-    disk: Arc<dyn Disk>,
+    opener: Opener,
     layout: Layout,
     boot: BootId,
-    shelves: Vec<Mutex<Shelf>>,
-    generations: Vec<AtomicU64>,
-    images: Mutex<Images>,
+    disk: RwLock<InUse>,
+    images: Arc<Mutex<Images>>,
     queue: FillQueue,
-    /// Held by whoever changes slots or entries on disk.
-    writer: Mutex<Writer>,
-    failing: AtomicBool,
+    /// Writes fail, and since when.
+    refusing: Mutex<Option<(Cause, SystemTime)>>,
     lagging: AtomicBool,
-    counters: StoreCounters,
+    pub(crate) late: Arc<Late>,
+    pub(crate) counters: StoreCounters,
 }
 
+/// The disk that is in use.
 #[derive(Debug)]
-struct Writer {
-    closed: bool,
+enum InUse {
+    Disk(Arc<Body>),
+    /// None. What is left of the last one may still be read or written by those whom it keeps waiting.
+    None {
+        cause: Cause,
+        since: SystemTime,
+        last: Weak<Body>,
+    },
+    /// None any more.
+    Closed,
 }
 
-/// A resident extent and what a reader needs to know whether it still is when it has read.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Found {
-    key: Key,
-    slot: u32,
-    held: Held,
-    generation: u64,
+/// How to get at the disk again.
+struct Opener(Box<dyn Fn() -> Result<Arc<dyn Disk>, StoreError> + Send + Sync>);
+
+impl fmt::Debug for Opener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Opener")
+    }
 }
 
 impl Store {
-    /// Opens the store, or makes it where there is none. What it held before is warm.
+    /// Opens the store, or makes it where there is none. What it held before is warm. A disk that fails meanwhile is
+    /// no error: the store is [degraded](StoreState) and looks for it. Needs a tokio runtime.
     pub async fn open(options: StoreOptions) -> Result<Arc<Self>, StoreError> {
-        blocking::unblock(move || {
-            let disk = FileDisk::open_or_create(&options.path)?;
-            if !disk.lock()? {
-                return Err(StoreError::InUse);
-            }
-            Self::assemble(Arc::new(disk), options.bytes, BootId::current())
+        let rate = options.scrub_bytes_per_second;
+        let store = blocking::unblock(move || {
+            let path = options.path;
+            let opener = move || -> Result<Arc<dyn Disk>, StoreError> {
+                let disk = FileDisk::open_or_create(&path)?;
+                if !disk.lock()? {
+                    return Err(StoreError::InUse);
+                }
+                Ok(Arc::new(disk))
+            };
+            Self::open_with(opener, options.bytes, BootId::current())
         })
-        .await
+        .await?;
+        tokio::spawn(tend::tend(Arc::downgrade(&store), rate));
+        Ok(store)
     }
 
     /// Drops every extent of an image, for good when this returns. [`Cache`](crate::Cache)s of that image that exist
-    /// read past the store from then on. Returns the number of extents dropped.
+    /// read past the store from then on. Returns the number of extents dropped. After an error, and while the store
+    /// is out of use, they may come back with the disk: ask again then.
     pub async fn forget(self: &Arc<Self>, key: ImageKey) -> Result<u64, StoreError> {
         let store = Arc::clone(self);
         Ok(blocking::unblock(move || store.forget_now(key)).await?)
@@ -135,48 +159,57 @@ impl Store {
     pub fn stats(&self) -> StoreStats {
         let mut stats = self.counters.read();
         stats.slots = u64::from(self.layout.slots);
-        for shelf in &self.shelves {
-            let shelf = lock(shelf);
-            stats.resident += shelf.resident();
-            stats.unverified += shelf.counts().unverified;
-            stats.evictions += shelf.counts().evictions;
+        stats.state = self.state();
+        if let Some(body) = self.body() {
+            let (resident, counts) = body.counts();
+            stats.resident = resident;
+            stats.unverified = counts.unverified;
+            stats.evictions += counts.evictions;
         }
         stats
     }
 
     /// A store on any disk.
+    #[cfg(test)]
     pub(crate) fn assemble(
         disk: Arc<dyn Disk>,
         bytes: u64,
         boot: BootId,
     ) -> Result<Arc<Self>, StoreError> {
-        let wanted = Layout::within(bytes).ok_or(StoreError::TooSmall)?;
-        let opened = recover::open(disk.as_ref(), wanted, boot)?;
-        let shelves = (wanted.slots / SHELF_SLOTS).clamp(1, MAX_SHELVES);
+        Self::open_with(move || Ok(Arc::clone(&disk)), bytes, boot)
+    }
+
+    /// A store on the disk that the opener opens, now and whenever it was out of use.
+    pub(crate) fn open_with(
+        opener: impl Fn() -> Result<Arc<dyn Disk>, StoreError> + Send + Sync + 'static,
+        bytes: u64,
+        boot: BootId,
+    ) -> Result<Arc<Self>, StoreError> {
         let store = Self {
-            disk,
-            layout: opened.layout,
+            opener: Opener(Box::new(opener)),
+            layout: Layout::within(bytes).ok_or(StoreError::TooSmall)?,
             boot,
-            shelves: (0..shelves)
-                .map(|shelf| Mutex::new(Shelf::new(shelf_slots(wanted.slots, shelves, shelf))))
-                .collect(),
-            generations: (0..GENERATIONS).map(|_| AtomicU64::new(0)).collect(),
-            images: Mutex::default(),
+            disk: RwLock::new(InUse::Closed),
+            images: Arc::default(),
             queue: FillQueue::new(QUEUE_EXTENTS),
-            writer: Mutex::new(Writer { closed: false }),
-            failing: AtomicBool::new(false),
+            refusing: Mutex::default(),
             lagging: AtomicBool::new(false),
+            late: Arc::default(),
             counters: StoreCounters::default(),
         };
-        let trusted = opened.clean
-            || fault::made(Fault::OpenTrusts)
-            || fault::made(Fault::EntryFirstAndTrusted);
-        recover::scan(store.disk.as_ref(), store.layout, |slot, entry| {
-            store.found(slot, entry, trusted);
-        })?;
-        // A twin that stayed would be found first one day, when it is the rotten one. What cannot be cleared now is
-        // before its slot is used.
-        store.clear_stale().ok();
+        let in_use = match store.open_disk(true) {
+            Ok(body) => InUse::Disk(Arc::new(body)),
+            Err(StoreError::Io(error)) if is_disk_trouble(&error) => {
+                tracing::error!(%error, "cache out of use: its disk cannot be opened; reads go past it until it can");
+                InUse::None {
+                    cause: Cause::Failing,
+                    since: SystemTime::now(),
+                    last: Weak::new(),
+                }
+            }
+            Err(error) => return Err(error),
+        };
+        store.set(in_use);
         Ok(Arc::new(store))
     }
 
@@ -187,7 +220,7 @@ impl Store {
 
     /// True if the extent is held, or waits to be written.
     pub(crate) fn holds(&self, key: Key) -> bool {
-        lock(self.shelf(key)).peek(key).is_some() || self.queue.get(key).is_some()
+        self.body().is_some_and(|body| body.holds(key)) || self.queue.get(key).is_some()
     }
 
     /// An extent that waits to be written.
@@ -195,24 +228,9 @@ impl Store {
         self.queue.get(key)
     }
 
-    /// An extent that is held, for a reader.
+    /// An extent that is held, for a reader. [`Found::read_now`] or [`Self::read_wait`] reads it.
     pub(crate) fn find(&self, key: Key) -> Option<Found> {
-        let mut shelf = lock(self.shelf(key));
-        let held = shelf.touch(key)?;
-        let slot = self.global(key, held.slot);
-        let generation = self.generation(slot).load(Ordering::SeqCst);
-        Some(Found {
-            key,
-            slot,
-            held,
-            generation,
-        })
-    }
-
-    /// Reads a part of an extent of `length` bytes if that needs no waiting and no checking.
-    pub(crate) fn read_now(&self, found: &Found, length: u32, from: u64, into: &mut [u8]) -> bool {
-        let at = self.layout.slot_offset(found.slot) + from;
-        !found.must_check(length) && self.disk.read_now(at, into) && self.is_current(found)
+        self.body()?.find(key)
     }
 
     /// Reads a part of an extent of `length` bytes, and checks what must be checked; waits for the disk.
@@ -224,38 +242,8 @@ impl Store {
         part: Range<usize>,
     ) -> Option<Bytes> {
         self.counters.offloaded.fetch_add(1, Ordering::Relaxed);
-        let read = if found.must_check(length) {
-            self.read_checked(found, length)
-        } else {
-            let mut bytes = vec![0; part.len()];
-            let at = self.layout.slot_offset(found.slot) + part.start as u64;
-            self.disk
-                .read_at(at, &mut bytes)
-                .map(|()| Some(Bytes::from(bytes)))
-        };
-        if !self.is_current(found) {
-            return None;
-        }
-        match read {
-            Ok(Some(bytes)) if found.must_check(length) => {
-                lock(self.shelf(found.key)).set_verified(found.key, found.held.slot);
-                (part.end <= bytes.len()).then(|| bytes.slice(part))
-            }
-            Ok(Some(bytes)) => Some(bytes),
-            Ok(None) => {
-                tracing::warn!(
-                    slot = found.slot,
-                    "cached extent dropped: it is not what was written"
-                );
-                self.discard(found);
-                None
-            }
-            Err(error) => {
-                tracing::warn!(slot = found.slot, %error, "cached extent dropped: it cannot be read");
-                self.discard(found);
-                None
-            }
-        }
+        let read = found.read_wait(length, part);
+        self.conclude(&found.body, read)
     }
 
     /// A read was answered without waiting.
@@ -265,6 +253,9 @@ impl Store {
 
     /// Leaves an extent to be written; never waits.
     pub(crate) fn offer(self: &Arc<Self>, key: Key, bytes: Bytes) {
+        if self.body().is_none() {
+            return;
+        }
         match self.queue.offer(key, bytes) {
             Offer::Queued => {}
             Offer::Start => {
@@ -282,9 +273,143 @@ impl Store {
         }
     }
 
+    /// Hashes the extent in a slot, as media have it; how many bytes that were. `None`: there is no such slot.
+    pub(crate) fn scrub(&self, slot: u32) -> Option<u64> {
+        let body = self.body()?;
+        if slot >= body.slots() {
+            return None;
+        }
+        let Some(read) = body.scrub(slot) else {
+            return Some(0);
+        };
+        if matches!(read, Read::Bad | Read::Failed(_)) {
+            self.counters.scrub_dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        let bytes = self
+            .conclude(&body, read)
+            .map_or(0, |bytes| bytes.len() as u64);
+        self.counters
+            .scrubbed_bytes
+            .fetch_add(bytes, Ordering::Relaxed);
+        Some(bytes)
+    }
+
+    /// Stops using a file that is not where it was opened any more.
+    pub(crate) fn check_place(&self) {
+        if let Some(body) = self.body()
+            && !body.disk.is_in_place()
+        {
+            self.retire(&body, Cause::Gone);
+        }
+    }
+
+    /// Opens the disk again if it is out of use. False if it still is.
+    pub(crate) fn heal(&self) -> bool {
+        match &*self.disk.read().unwrap_or_else(PoisonError::into_inner) {
+            // A write that hangs in the old one could arrive after all, over what was written since.
+            InUse::None { last, .. } if last.strong_count() > 0 => return false,
+            InUse::None { .. } => {}
+            InUse::Disk(_) | InUse::Closed => return true,
+        }
+        match self.open_disk(false) {
+            Ok(body) => {
+                self.set(InUse::Disk(Arc::new(body)));
+                *lock(&self.refusing) = None;
+                tracing::info!("cache disk is back: what it holds is hashed before it is served");
+                true
+            }
+            Err(error) => {
+                tracing::debug!(%error, "cache disk is not back");
+                false
+            }
+        }
+    }
+
+    /// True if there is no disk to use, and one is looked for.
+    pub(crate) fn is_out_of_use(&self) -> bool {
+        let in_use = self.disk.read().unwrap_or_else(PoisonError::into_inner);
+        matches!(&*in_use, InUse::None { .. })
+    }
+
+    /// True once it was closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        let in_use = self.disk.read().unwrap_or_else(PoisonError::into_inner);
+        matches!(&*in_use, InUse::Closed)
+    }
+
+    fn state(&self) -> StoreState {
+        let degraded = |(cause, since)| StoreState::Degraded { cause, since };
+        match &*self.disk.read().unwrap_or_else(PoisonError::into_inner) {
+            InUse::None { cause, since, .. } => return degraded((*cause, *since)),
+            InUse::Closed => return StoreState::Ok,
+            InUse::Disk(_) => {}
+        }
+        let slow = self.late.since().map(|since| (Cause::Slow, since));
+        slow.or_else(|| *lock(&self.refusing))
+            .map_or(StoreState::Ok, degraded)
+    }
+
+    fn open_disk(&self, trusting: bool) -> Result<Body, StoreError> {
+        let disk = (self.opener.0)()?;
+        let images = Arc::clone(&self.images);
+        Body::open(disk, self.layout, self.boot, images, trusting)
+    }
+
+    /// The disk, if one is in use.
+    fn body(&self) -> Option<Arc<Body>> {
+        match &*self.disk.read().unwrap_or_else(PoisonError::into_inner) {
+            InUse::Disk(body) => Some(Arc::clone(body)),
+            InUse::None { .. } | InUse::Closed => None,
+        }
+    }
+
+    fn set(&self, in_use: InUse) {
+        *self.disk.write().unwrap_or_else(PoisonError::into_inner) = in_use;
+    }
+
+    /// Takes a disk out of use.
+    fn retire(&self, body: &Arc<Body>, cause: Cause) {
+        let mut disk = self.disk.write().unwrap_or_else(PoisonError::into_inner);
+        let InUse::Disk(used) = &*disk else {
+            return;
+        };
+        if !Arc::ptr_eq(used, body) {
+            return;
+        }
+        body.retire();
+        let (_, counts) = body.counts();
+        self.counters
+            .evictions
+            .fetch_add(counts.evictions, Ordering::Relaxed);
+        *disk = InUse::None {
+            cause,
+            since: SystemTime::now(),
+            last: Arc::downgrade(body),
+        };
+        tracing::error!(%cause, "cache out of use: reads go past it until its disk is back");
+    }
+
+    /// What follows for the disk from a read.
+    fn conclude(&self, body: &Arc<Body>, read: Read) -> Option<Bytes> {
+        match read {
+            Read::Good(bytes) => return Some(bytes),
+            Read::Gone => return None,
+            Read::Bad => {}
+            Read::Failed(error) => {
+                if let Some(cause) = judge(&error, &body.errors) {
+                    self.retire(body, cause);
+                }
+            }
+        }
+        self.counters.corrupt.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+
     fn drain(&self) {
         while let Some((key, bytes)) = self.queue.next() {
+            let began = self.late.begin_fill();
             self.fill(key, &bytes);
+            drop(began);
             self.queue.done(key);
         }
         if self.lagging.swap(false, Ordering::Relaxed) {
@@ -293,275 +418,68 @@ impl Store {
     }
 
     fn fill(&self, key: Key, bytes: &[u8]) {
-        let writer = lock(&self.writer);
-        let Some(image) = lock(&self.images).key(key.image) else {
+        let Some(body) = self.body() else {
             return;
         };
-        if writer.closed || bytes.is_empty() || bytes.len() > SLOT_BYTES as usize {
+        if bytes.is_empty() || bytes.len() > SLOT_BYTES as usize {
             return;
         }
-        let reserved = {
-            let mut shelf = lock(self.shelf(key));
-            if shelf.peek(key).is_some() {
-                return;
-            }
-            shelf.reserve()
-        };
-        let Some(reserved) = reserved else {
-            return;
-        };
-        let slot = self.global(key, reserved.slot);
-        self.generation(slot).fetch_add(1, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
-        let length = u32::try_from(bytes.len()).unwrap_or(SLOT_BYTES);
-        let entry = Entry {
-            image,
-            extent: key.extent,
-            length,
-            hash: data_hash(bytes),
-        };
-        match self.write_slot(slot, reserved.stale, entry, bytes) {
-            Ok(()) => {
-                lock(self.shelf(key)).insert(reserved.slot, key, length < SLOT_BYTES);
+        match body.fill(key, bytes) {
+            Filled::Unneeded => {}
+            Filled::Written => {
                 self.counters.fills.fetch_add(1, Ordering::Relaxed);
-                if self.failing.swap(false, Ordering::Relaxed) {
+                if lock(&self.refusing).take().is_some() {
                     tracing::info!("cache disk takes extents again");
                 }
             }
-            Err((error, stale)) => {
-                lock(self.shelf(key)).release(reserved.slot, stale);
+            Filled::Failed(error) => {
                 self.counters.fill_errors.fetch_add(1, Ordering::Relaxed);
-                if !self.failing.swap(true, Ordering::Relaxed) {
+                if let Some(cause) = judge(&error, &body.errors) {
+                    return self.retire(&body, cause);
+                }
+                let cause = if is_full(&error) {
+                    Cause::Full
+                } else {
+                    Cause::Refusing
+                };
+                if lock(&self.refusing)
+                    .replace((cause, SystemTime::now()))
+                    .is_none()
+                {
                     tracing::warn!(%error, "cache disk refuses extents: reads go on without it");
                 }
             }
         }
     }
 
-    /// Writes a slot and its entry. An error says whether something may still be named.
-    fn write_slot(
-        &self,
-        slot: u32,
-        stale: bool,
-        entry: Entry,
-        bytes: &[u8],
-    ) -> Result<(), (io::Error, bool)> {
-        let entry_at = self.layout.entry_offset(slot);
-        if fault::made(Fault::EntryFirstAndTrusted) {
-            let raw = entry.raw();
-            self.disk
-                .write_at(entry_at, raw.as_bytes())
-                .map_err(|error| (error, true))?;
-        } else if stale && !fault::made(Fault::OldEntryStays) {
-            self.disk
-                .write_at(entry_at, RawEntry::EMPTY.as_bytes())
-                .map_err(|error| (error, true))?;
-        }
-        self.disk
-            .write_at(self.layout.slot_offset(slot), bytes)
-            .map_err(|error| (error, false))?;
-        self.disk
-            .write_at(entry_at, entry.raw().as_bytes())
-            .map_err(|error| (error, true))
-    }
-
-    /// The extent's bytes, if its entry names them and their hash is right.
-    fn read_checked(&self, found: &Found, length: u32) -> io::Result<Option<Bytes>> {
-        let mut raw = RawEntry::new_zeroed();
-        self.disk
-            .read_at(self.layout.entry_offset(found.slot), raw.as_mut_bytes())?;
-        let image = lock(&self.images).key(found.key.image);
-        let Some(entry) = raw.parse() else {
-            return Ok(None);
-        };
-        if Some(entry.image) != image || entry.extent != found.key.extent || entry.length != length
-        {
-            return Ok(None);
-        }
-        let mut bytes = vec![0; length as usize];
-        self.disk
-            .read_at(self.layout.slot_offset(found.slot), &mut bytes)?;
-        let good = !found.held.unverified || data_hash(&bytes) == entry.hash;
-        Ok(good.then(|| bytes.into()))
-    }
-
-    /// Drops an extent that was found bad.
-    fn discard(&self, found: &Found) {
-        let _writer = lock(&self.writer);
-        let reserved = {
-            let mut shelf = lock(self.shelf(found.key));
-            if !self.is_current(found)
-                || shelf
-                    .peek(found.key)
-                    .is_none_or(|held| held.slot != found.held.slot)
-            {
-                return;
-            }
-            shelf.remove(found.key)
-        };
-        if let Some(reserved) = reserved {
-            self.counters.corrupt.fetch_add(1, Ordering::Relaxed);
-            self.clear(found.key, reserved.slot).ok();
-        }
-    }
-
-    /// Clears the entry of a reserved slot and frees the slot.
-    fn clear(&self, key: Key, slot: u32) -> io::Result<()> {
-        let at = self.layout.entry_offset(self.global(key, slot));
-        let cleared = self.disk.write_at(at, RawEntry::EMPTY.as_bytes());
-        lock(self.shelf(key)).release(slot, cleared.is_err());
-        cleared
-    }
-
     fn forget_now(&self, image: ImageKey) -> io::Result<u64> {
+        let body = self
+            .body()
+            .ok_or_else(|| io::Error::other("the cache is out of use"))?;
         let number = lock(&self.images).forget(image);
-        // Whoever fills now has seen that the image is gone, or is done when the writer's lock is free.
-        let _writer = lock(&self.writer);
-        let mut dropped = 0;
-        let mut outcome = self.clear_stale();
         if let Some(number) = number {
             self.queue.forget(number);
-            for (index, shelf) in (0..).zip(&self.shelves) {
-                let keys = lock(shelf).keys_of(number, self.slots_of(index));
-                for key in keys {
-                    let removed = lock(shelf).remove(key);
-                    if let Some(reserved) = removed {
-                        dropped += 1;
-                        let cleared = self.clear(key, reserved.slot);
-                        outcome = outcome.and(cleared);
-                    }
-                }
-            }
         }
-        outcome?;
+        let dropped = body.forget(number)?;
         if !fault::made(Fault::ForgetWithoutSync) {
-            self.disk.sync()?;
+            // What a failed sync leaves on media nobody knows.
+            body.disk
+                .sync()
+                .inspect_err(|_| self.retire(&body, Cause::Sync))?;
         }
         Ok(dropped)
-    }
-
-    /// Clears what free slots may still name: a twin that a loss of power left, an entry that could not be cleared
-    /// before. The index does not know it, but the next open would.
-    fn clear_stale(&self) -> io::Result<()> {
-        for (index, shelf) in (0..).zip(&self.shelves) {
-            if fault::made(Fault::ForgetLeavesTwins) {
-                break;
-            }
-            let stale = lock(shelf).stale();
-            for local in stale {
-                let slot = local * self.shelf_count() + index;
-                self.disk
-                    .write_at(self.layout.entry_offset(slot), RawEntry::EMPTY.as_bytes())?;
-                lock(shelf).set_cleared(local);
-            }
-        }
-        Ok(())
     }
 
     fn close_now(&self) -> io::Result<()> {
         self.queue.close();
         self.drain();
-        let mut writer = lock(&self.writer);
-        if writer.closed {
+        let Some(body) = self.body() else {
             return Ok(());
-        }
-        writer.closed = true;
-        if fault::made(Fault::CloseWithoutSync) {
-            return Ok(());
-        }
-        self.disk.sync()?;
-        let trusted = self
-            .shelves
-            .iter()
-            .all(|shelf| lock(shelf).counts().unverified == 0);
-        if trusted || fault::made(Fault::CloseTrustsUnverified) {
-            return recover::write_mark(self.disk.as_ref(), true, self.boot);
-        }
-        // The mark stays "open": what an unclean stop left and nobody has hashed since is no better for this stop.
-        Ok(())
-    }
-
-    /// Takes what the table says of a slot into the index.
-    fn found(&self, slot: u32, raw: &RawEntry, clean: bool) {
-        let (index, local) = self.place(slot);
-        let Some(shelf) = self.shelves.get(index as usize) else {
-            return;
         };
-        let taken = raw.parse().is_some_and(|entry| {
-            let Some(image) = self.image(entry.image) else {
-                return false;
-            };
-            let key = Key {
-                image,
-                extent: entry.extent,
-            };
-            let here = self.shelf_index(key) == index;
-            here && lock(shelf).insert_found(local, key, entry.length < SLOT_BYTES, !clean)
-        });
-        if !taken {
-            lock(shelf).release(local, !raw.is_empty());
-        }
+        self.set(InUse::Closed);
+        body.close(self.boot)
     }
-
-    fn is_current(&self, found: &Found) -> bool {
-        fence(Ordering::SeqCst);
-        self.generation(found.slot).load(Ordering::SeqCst) == found.generation
-    }
-
-    fn generation(&self, slot: u32) -> &AtomicU64 {
-        &self.generations[slot as usize % GENERATIONS]
-    }
-
-    fn shelf(&self, key: Key) -> &Mutex<Shelf> {
-        &self.shelves[self.shelf_index(key) as usize]
-    }
-
-    /// Depends on the extent alone: the image's number is another one after a restart.
-    fn shelf_index(&self, key: Key) -> u32 {
-        let spread = Key {
-            image: 0,
-            extent: key.extent,
-        }
-        .hash();
-        u32::try_from(spread % self.shelves.len() as u64).unwrap_or(0)
-    }
-
-    fn shelf_count(&self) -> u32 {
-        u32::try_from(self.shelves.len()).unwrap_or(MAX_SHELVES)
-    }
-
-    /// Slots are dealt to the shelves in turn.
-    fn global(&self, key: Key, local: u32) -> u32 {
-        local * self.shelf_count() + self.shelf_index(key)
-    }
-
-    fn place(&self, slot: u32) -> (u32, u32) {
-        (slot % self.shelf_count(), slot / self.shelf_count())
-    }
-
-    fn slots_of(&self, shelf: u32) -> u32 {
-        shelf_slots(self.layout.slots, self.shelf_count(), shelf)
-    }
-}
-
-impl Found {
-    fn must_check(&self, length: u32) -> bool {
-        self.held.unverified || self.held.short || length < SLOT_BYTES
-    }
-}
-
-fn shelf_slots(slots: u32, shelves: u32, shelf: u32) -> u32 {
-    slots / shelves + u32::from(shelf < slots % shelves)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Extents that may wait to be written: 64 MiB.
 const QUEUE_EXTENTS: usize = 1024;
-/// How many slots earn a lock of their own, and how many locks there are at most.
-const SHELF_SLOTS: u32 = 1024;
-const MAX_SHELVES: u32 = 16;
-/// Counters that slots share: a shared one costs a reader a second look now and then.
-const GENERATIONS: usize = 4096;

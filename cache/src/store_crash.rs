@@ -162,8 +162,11 @@ impl Run {
         self.machine.fail_syncs(false);
         // What went during the step may be gone at any time of it.
         let holds = |name: &Name| store.holds(key(&store, *name));
-        self.sure.retain(holds);
-        self.safe.retain(holds);
+        // A closed store shows nothing, and has lost nothing.
+        if !matches!(step, Step::Close { .. }) {
+            self.sure.retain(holds);
+            self.safe.retain(holds);
+        }
         self.check_cuts()?;
         match (step, done) {
             (Step::Read(_) | Step::ReadAll, Err(what)) => return Err(what),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tracing::{error, info};
 use vmthunder_cache::overlay::Overlay;
-use vmthunder_cache::{Store, StoreOptions};
+use vmthunder_cache::{SCRUB_BYTES_PER_SECOND, Store, StoreOptions, StoreState};
 use vmthunder_swarm::forest::NodeName;
 use vmthunder_swarm::peer::{PeerOptions, PeerSessions};
 use vmthunder_volume::{Class, EXTENT_BYTES, Volume};
@@ -310,6 +310,10 @@ impl Node {
                     capacity_bytes: stats.slots * EXTENT_BYTES,
                     resident_bytes: stats.resident * EXTENT_BYTES,
                     fill_errors: stats.fill_errors,
+                    trouble: match stats.state {
+                        StoreState::Ok => None,
+                        StoreState::Degraded { cause, .. } => Some(cause.to_string()),
+                    },
                 }
             }),
             images: self
@@ -358,6 +362,7 @@ async fn open_store(config: &Config) -> Result<Arc<Store>> {
     let options = StoreOptions {
         path: path.clone(),
         bytes: config.cache.as_u64(),
+        scrub_bytes_per_second: SCRUB_BYTES_PER_SECOND,
     };
     Store::open(options).await.with_context(|| {
         format!(

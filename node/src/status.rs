@@ -94,6 +94,9 @@ pub(crate) struct CacheStatus {
     pub(crate) resident_bytes: u64,
     /// Fills that failed; what they held is fetched again.
     pub(crate) fill_errors: u64,
+    /// Why it is not used, or not in full.
+    #[serde(default)]
+    pub(crate) trouble: Option<String>,
 }
 
 /// An image of the node.
@@ -163,8 +166,10 @@ pub(crate) fn print(status: &Status) -> Result<()> {
             0 => String::new(),
             errors => format!(", {errors} fills FAILED"),
         };
+        let trouble = cache.trouble.as_ref();
+        let trouble = trouble.map_or_else(String::new, |why| format!(", DEGRADED: {why}"));
         line(format_args!(
-            "cache: {} of {}{errors}",
+            "cache: {} of {}{errors}{trouble}",
             size(cache.resident_bytes),
             size(cache.capacity_bytes)
         ))?;

@@ -127,7 +127,10 @@ impl State {
         if fault::made(Fault::RecordBeforeData) {
             self.change(span, Change::Own)?;
         }
-        self.files.data.write_at(offset, bytes)?;
+        if let Err(error) = self.files.data.write_at(offset, bytes) {
+            self.count_failed();
+            return Err(error.into());
+        }
         self.change(span, Change::Own)
     }
 
@@ -219,6 +222,13 @@ impl State {
         }
     }
 
+    /// What failed may have been done in part, and whoever reads it and flushes counts on it.
+    fn count_failed(&self) {
+        if !fault::made(Fault::FailedNotCounted) {
+            self.changes.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
     fn change(&self, span: Span, change: Change) -> Result<()> {
         let mut at = span.offset();
         while at < span.end() {
@@ -233,7 +243,10 @@ impl State {
             let mut state = self.lock();
             if state.masks.differs(record) {
                 if !fault::made(Fault::NoRecord) {
-                    state.log.append(record)?;
+                    state
+                        .log
+                        .append(record)
+                        .inspect_err(|_| self.count_failed())?;
                 }
                 state.masks.apply(record);
             }
