@@ -57,7 +57,7 @@ enum Step {
 enum Trouble {
     None,
     Full(u64),
-    BadWrites(u64),
+    BadWrites(u64, bool),
     BadSyncs,
 }
 
@@ -121,7 +121,7 @@ impl Run {
         };
         let trouble = match self.dice.below(12) {
             0 => Trouble::Full(self.dice.below(3)),
-            1 => Trouble::BadWrites(self.dice.below(3)),
+            1 => Trouble::BadWrites(self.dice.below(3), self.dice.below(2) == 0),
             2 => Trouble::BadSyncs,
             _ => Trouble::None,
         };
@@ -137,7 +137,9 @@ impl Run {
         match trouble {
             Trouble::None => {}
             Trouble::Full(pages) => self.machine.leave_pages(Some(pages)),
-            Trouble::BadWrites(writes) => self.machine.leave_writes(Some(writes)),
+            Trouble::BadWrites(writes, half) => {
+                self.machine.leave_writes(Some(writes), half);
+            }
             Trouble::BadSyncs => self.machine.fail_syncs(true),
         }
         let held = names().filter(|name| store.holds(key(&store, *name)));
@@ -158,7 +160,7 @@ impl Run {
             Step::Kill | Step::PowerLoss => Ok(()),
         };
         self.machine.leave_pages(None);
-        self.machine.leave_writes(None);
+        self.machine.leave_writes(None, false);
         self.machine.fail_syncs(false);
         // What went during the step may be gone at any time of it.
         let holds = |name: &Name| store.holds(key(&store, *name));

@@ -20,7 +20,7 @@ struct Power {
     steps_left: Option<u64>,
     pages_left: Option<u64>,
     writes_left: Option<u64>,
-    writes_broken: u64,
+    half_arrives: bool,
     syncs_fail: bool,
     during_sync: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -53,9 +53,11 @@ impl Machine {
         lock(&self.power).pages_left = pages;
     }
 
-    /// After so many more writes they fail; of every other the first half arrives.
-    pub(crate) fn leave_writes(&self, writes: Option<u64>) {
-        lock(&self.power).writes_left = writes;
+    /// After so many more writes they fail, and the first half of what they were to write arrives or nothing.
+    pub(crate) fn leave_writes(&self, writes: Option<u64>, half_arrives: bool) {
+        let mut power = lock(&self.power);
+        power.writes_left = writes;
+        power.half_arrives = half_arrives;
     }
 
     /// A sync that fails forgets what it could not bring to media, as kernels do.
@@ -107,15 +109,10 @@ impl Machine {
     /// How much of a write is done.
     fn take_write(&self, bytes: usize) -> usize {
         let mut power = lock(&self.power);
+        let half_arrives = power.half_arrives;
         match &mut power.writes_left {
-            Some(0) => {
-                power.writes_broken += 1;
-                if power.writes_broken.is_multiple_of(2) {
-                    bytes / 1024 * 512
-                } else {
-                    0
-                }
-            }
+            Some(0) if half_arrives => bytes / 1024 * 512,
+            Some(0) => 0,
             Some(left) => {
                 *left -= 1;
                 bytes

@@ -34,7 +34,7 @@ struct Run {
     dice: Dice,
     may_hold: Vec<Vec<u16>>,
     next_tag: u16,
-    /// A flush failed and is tried again.
+    /// Something failed, and a flush comes next.
     again: bool,
     verdict: Verdict,
 }
@@ -53,7 +53,7 @@ enum Ask {
 enum Trouble {
     None,
     Full(u64),
-    BadWrites(u64),
+    BadWrites(u64, bool),
     BadSyncs,
 }
 
@@ -105,7 +105,7 @@ impl Run {
                 rolled => {
                     let trouble = match rolled {
                         2 => Trouble::Full(self.dice.below(3)),
-                        3 => Trouble::BadWrites(self.dice.below(3)),
+                        3 => Trouble::BadWrites(self.dice.below(3), self.dice.below(2) == 0),
                         4 => Trouble::BadSyncs,
                         _ => Trouble::None,
                     };
@@ -195,13 +195,15 @@ impl Run {
         match trouble {
             Trouble::None => {}
             Trouble::Full(pages) => self.machine.leave_pages(Some(pages)),
-            Trouble::BadWrites(writes) => self.machine.leave_writes(Some(writes)),
+            Trouble::BadWrites(writes, half) => {
+                self.machine.leave_writes(Some(writes), half);
+            }
             Trouble::BadSyncs => self.machine.fail_syncs(true),
         }
         self.machine.start_journal();
         let done = perform(&self.machine, state, ask);
         self.machine.leave_pages(None);
-        self.machine.leave_writes(None);
+        self.machine.leave_writes(None, false);
         self.machine.fail_syncs(false);
         self.check_cuts(&touched, false)?;
         match done {
@@ -215,7 +217,7 @@ impl Run {
             Err(error) if trouble == Trouble::None => return Err(format!("unexpected: {error}")),
             Err(_) if state.check_fence().is_err() => {}
             Err(_) => {
-                self.again = matches!(ask, Ask::Flush(_)) && self.dice.below(2) == 0;
+                self.again = self.dice.below(2) == 0;
                 self.observe(state, |sector, held| {
                     last(held, 1 + usize::from(touched.contains(&sector)))
                 })?;
