@@ -63,6 +63,11 @@ pub(crate) trait Disk: Send + Sync + fmt::Debug + 'static {
 
     /// The first byte at or after `offset` that takes space, if there is one: what is skipped reads as zeros.
     fn next_stored(&self, offset: u64) -> io::Result<Option<u64>>;
+
+    /// The file behind it, for what only the file system can do: share blocks and tell what they take.
+    fn file(&self) -> Option<&File> {
+        None
+    }
 }
 
 /// A [`Disk`] in a file or block device, through the page cache.
@@ -251,6 +256,10 @@ impl Disk for FileDisk {
             Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(Some(offset)),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn file(&self) -> Option<&File> {
+        Some(&self.file)
     }
 }
 

@@ -4,31 +4,26 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use iscsi_initiator::{Options, Remote, Session};
-use iscsi_proto::url::IscsiUrl;
-use iscsi_proto::wire::lun::Lun;
+use anyhow::{Context, Result, anyhow, ensure};
+use iscsi_initiator::Options;
 use tracing::{info, warn};
 use vmthunder_cache::{Cache, ImageKey, Store};
 use vmthunder_swarm::forest::NodeName;
-use vmthunder_swarm::manifest::{
-    ExtentHashes, HASHES_PER_PAGE, Hashes, Header, ManifestError, Root,
-};
+use vmthunder_swarm::manifest::{ExtentHashes, HASHES_PER_PAGE, Hashes, Header, Root};
 use vmthunder_swarm::peer::{PeerAddress, PeerSessions, PeerVolume};
 use vmthunder_swarm::{Swarm, SwarmOptions, Verify};
 use vmthunder_volume::{Access, BlockSize, Class, Extent, RawFile, Volume};
 
-use crate::config::{Member, Source, beside};
+use crate::config::{Member, Outage, Source, beside};
 use crate::export::{Base, Cached, Fetched};
+use crate::known::{Identity, Known};
 use crate::login::with_secret;
 use crate::names;
 use crate::observe::causes;
+use crate::origin::{Late, LateVolume, Miss, Origin};
 
-/// How long a node asks for its images' origins before it gives up its start.
-const ORIGIN_PATIENCE: Duration = Duration::from_secs(300);
-
-/// How long a guest's read is tried before it fails.
-const GUEST_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a start waits for the origins of its images before it serves what it has without them.
+const FIRST_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The pause between two attempts to reach an origin.
 const ORIGIN_PAUSE: Duration = Duration::from_secs(1);
@@ -42,27 +37,52 @@ pub(crate) struct Attached {
     pub(crate) key: ImageKey,
     /// Its identity, if it has a manifest.
     pub(crate) root: Option<Root>,
+    /// What guests' reads do in an outage, if their instances do not say.
+    pub(crate) outage: Outage,
     pub(crate) image: Base,
     /// The manifest, where others can be given it.
     pub(crate) manifest: Option<Base>,
+    /// Its origin, if that is elsewhere.
+    pub(crate) origin: Option<Arc<Late>>,
 }
 
 /// What the images of a node share.
 pub(crate) struct Surroundings {
     pub(crate) node: NodeName,
     pub(crate) store: Option<Arc<Store>>,
+    /// What is known of images whose origins were reached once.
+    pub(crate) known: Option<Known>,
     pub(crate) sessions: Arc<PeerSessions>,
     pub(crate) members: Vec<Member>,
+}
+
+/// What became of an attempt to attach an image.
+pub(crate) enum Attempt {
+    /// It can be served.
+    Attached(Box<Attached>),
+    /// Its origin is away, and it was never seen here before.
+    Away(anyhow::Error),
+}
+
+impl Attached {
+    /// The image for an instance: with its own patience in an outage.
+    pub(crate) fn for_instance(&self, outage: Option<Outage>) -> Base {
+        match &self.image {
+            Base::Cached(cached) => patient(cached.below().clone(), outage.unwrap_or(self.outage)),
+            file @ Base::File(_) => file.clone(),
+        }
+    }
 }
 
 /// Makes an image ready to be served.
 pub(crate) async fn attach(
     image: &crate::config::Image,
-    around: &Surroundings,
-) -> Result<Attached> {
+    around: &Arc<Surroundings>,
+) -> Result<Attempt> {
     match &image.source {
         Source::File { path, manifest } => {
-            attach_file(&image.name, path, manifest.as_deref()).await
+            let attached = attach_file(image, path, manifest.as_deref()).await?;
+            Ok(Attempt::Attached(Box::new(attached)))
         }
         Source::Origin {
             url,
@@ -70,32 +90,43 @@ pub(crate) async fn attach(
             manifest,
             root,
         } => {
-            let store = around
-                .store
-                .as_ref()
-                .context("a node with an origin has a cache")?;
             let name = names::initiator(around.node.as_str());
             let options = Options {
                 // Whoever waits for a busy origin waits above the flights of the cache.
                 repeats_busy: false,
                 ..with_secret(name, url, secret_file.as_deref())?
             };
-            let origin = Origin::reach(url, &options).await?;
-            let header = origin.manifest(manifest.as_deref(), root.as_ref()).await?;
-            match header {
-                Some((header, pages)) => {
-                    around
-                        .sealed(&image.name, url, store, origin, header, pages)
-                        .await
-                }
-                None => around.unsealed(&image.name, url, store, origin),
-            }
+            let sealed = match manifest {
+                Some(path) => Some(manifest_file(path, root.as_ref()).await?),
+                None => None,
+            };
+            let origin = Origin {
+                url: url.clone(),
+                options,
+                root: *root,
+                manifest: sealed.as_ref().map(|(header, _)| header.clone()),
+            };
+            around.attach_origin(image, origin, sealed).await
         }
     }
 }
 
+/// The manifest that a configuration names.
+async fn manifest_file(path: &Path, root: Option<&Root>) -> Result<(Header, RawFile)> {
+    let pages = open(path)?;
+    let header = Header::read(&pages, root)
+        .await
+        .with_context(|| path.display().to_string())?;
+    Ok((header, pages))
+}
+
 /// A file that is an image: this node is its origin.
-async fn attach_file(name: &str, path: &Path, named: Option<&Path>) -> Result<Attached> {
+async fn attach_file(
+    config: &crate::config::Image,
+    path: &Path,
+    named: Option<&Path>,
+) -> Result<Attached> {
+    let name = &config.name;
     let image = Arc::new(open(path)?);
     let source = path.display().to_string();
     let manifest = &named.map_or_else(|| beside(path), Path::to_owned);
@@ -110,7 +141,7 @@ async fn attach_file(name: &str, path: &Path, named: Option<&Path>) -> Result<At
             manifest.display()
         );
         warn!(
-            image = name,
+            image = %name,
             "no manifest at {}: nothing can be verified and nodes will not ask each other; \
             make one with `vmthunder image import {} --manifest {}`",
             manifest.display(),
@@ -123,8 +154,10 @@ async fn attach_file(name: &str, path: &Path, named: Option<&Path>) -> Result<At
             source,
             key,
             root: None,
+            outage: config.outage,
             image: Base::File(image),
             manifest: None,
+            origin: None,
         });
     }
     let pages = Arc::new(open(manifest)?);
@@ -149,8 +182,10 @@ async fn attach_file(name: &str, path: &Path, named: Option<&Path>) -> Result<At
         source,
         key: ImageKey(root.0),
         root: Some(root),
+        outage: config.outage,
         image: Base::File(image),
         manifest: Some(Base::File(pages)),
+        origin: None,
     })
 }
 
@@ -173,210 +208,121 @@ pub(crate) fn open(path: &Path) -> Result<RawFile> {
 }
 
 /// Lets guests wait for what is fetched.
-fn patient(fetched: Fetched) -> Base {
-    Base::Cached(Arc::new(Cached::new(fetched, GUEST_PATIENCE)))
-}
-
-/// A logical unit that holds an image, on any target.
-struct Origin {
-    session: Session,
-    lun: u16,
-    image: Remote,
-}
-
-/// Where the pages of a manifest are read from.
-enum Pages {
-    /// A file beside the configuration.
-    File(RawFile),
-    /// The origin's own logical unit for it.
-    Remote(Remote),
-}
-
-impl Origin {
-    /// Logs in, and waits for an origin that is not there yet.
-    async fn reach(url: &IscsiUrl, options: &Options) -> Result<Self> {
-        let started = tokio::time::Instant::now();
-        let mut said = String::new();
-        loop {
-            match Self::try_reach(url, options).await {
-                Ok(origin) => return Ok(origin),
-                Err(error) if started.elapsed() > ORIGIN_PATIENCE => {
-                    return Err(error)
-                        .with_context(|| format!("the origin {url} cannot be reached"));
-                }
-                Err(error) => {
-                    let causes = causes(&error);
-                    if said != causes {
-                        warn!(origin = %url, "cannot be used yet, asked again every second for {} s: {causes}",
-                            ORIGIN_PATIENCE.as_secs());
-                        said = causes;
-                    }
-                }
-            }
-            tokio::time::sleep(ORIGIN_PAUSE).await;
-        }
-    }
-
-    async fn try_reach(url: &IscsiUrl, options: &Options) -> Result<Self> {
-        let session = Session::connect(url, options.clone()).await?;
-        let lun = url.lun().unwrap_or(0);
-        let image = Remote::attach(session.clone(), Lun::from_number(lun)).await?;
-        Ok(Self {
-            session,
-            lun,
-            image,
-        })
-    }
-
-    /// The image's manifest: the file that the configuration names, else the logical unit behind the image's.
-    async fn manifest(
-        &self,
-        file: Option<&Path>,
-        root: Option<&Root>,
-    ) -> Result<Option<(Header, Pages)>> {
-        let found = match file {
-            Some(path) => {
-                let pages = open(path)?;
-                let header = Header::read(&pages, root)
-                    .await
-                    .with_context(|| path.display().to_string())?;
-                Some((header, Pages::File(pages)))
-            }
-            None => self.own_manifest(root).await?,
-        };
-        let Some((header, pages)) = found else {
-            ensure!(
-                root.is_none(),
-                "`root` is given, but the origin has no manifest to prove its content with"
-            );
-            return Ok(None);
-        };
-        let (said, is) = (header.image_geometry(), self.image.geometry());
-        ensure!(
-            said.bytes() == is.bytes(),
-            "the manifest is for {} bytes, the origin has {}",
-            said.bytes(),
-            is.bytes()
-        );
-        ensure!(
-            said.block_size() == is.block_size(),
-            "the manifest and the origin differ in block size"
-        );
-        Ok(Some((header, pages)))
-    }
-
-    /// Our own origins serve a manifest as the next logical unit; a foreign target has another disk there, or none.
-    async fn own_manifest(&self, root: Option<&Root>) -> Result<Option<(Header, Pages)>> {
-        let Some(lun) = self.lun.checked_add(1) else {
-            return Ok(None);
-        };
-        let Ok(pages) = Remote::attach(self.session.clone(), Lun::from_number(lun)).await else {
-            return Ok(None);
-        };
-        match Header::read(&pages, root).await {
-            Ok(header) => Ok(Some((header, Pages::Remote(pages)))),
-            Err(ManifestError::Magic | ManifestError::Short) => Ok(None),
-            Err(ManifestError::Corrupt) if root.is_some() => {
-                bail!("the origin's manifest is damaged, or for another content than `root` names")
-            }
-            Err(error) => bail!("the origin's manifest: {error}"),
-        }
-    }
+fn patient(fetched: Fetched, outage: Outage) -> Base {
+    Base::Cached(Arc::new(Cached::new(fetched, outage.patience())))
 }
 
 impl Surroundings {
-    /// An image with a manifest: fetched from peers and the origin, every extent verified.
-    async fn sealed(
-        &self,
-        name: &str,
-        url: &IscsiUrl,
-        store: &Arc<Store>,
+    /// An image of an origin: as that says, or, while it is away, as it said before.
+    async fn attach_origin(
+        self: &Arc<Self>,
+        image: &crate::config::Image,
         origin: Origin,
-        header: Header,
-        pages: Pages,
-    ) -> Result<Attached> {
-        let header = Arc::new(header);
+        file: Option<(Header, RawFile)>,
+    ) -> Result<Attempt> {
+        let known = self
+            .known
+            .as_ref()
+            .context("a node with an origin has a folder")?;
+        let found = match tokio::time::timeout(FIRST_PATIENCE, origin.find()).await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(Miss::Wrong(error))) => return Err(error),
+            Ok(Err(Miss::Away(error))) => Err(error),
+            Err(_) => Err(anyhow!("it does not answer")),
+        };
+        let before = match &file {
+            // Without the block size of a foreign origin, but that must be the manifest's.
+            Some((header, _)) => Some(Identity::sealed(header.clone())),
+            None => known.load(&image.name, &origin).await,
+        };
+        match (found, before) {
+            (Ok(found), _) => {
+                if let Err(error) = known.save(&image.name, &origin, &found.identity) {
+                    warn!(
+                        image = image.name,
+                        "cannot be served while its origin is away: {error:#}"
+                    );
+                }
+                let (attached, late) = self.put_together(image, &origin, &found.identity, file)?;
+                late.here(found);
+                info!(image = image.name, origin = %origin.url, "attached");
+                Ok(Attempt::Attached(Box::new(attached)))
+            }
+            (Err(error), Some(identity)) => {
+                warn!(image = image.name, origin = %origin.url,
+                    "the origin is away: what is cached or peers have is served, and it is asked again every second: {}",
+                    causes(&error));
+                let (attached, late) = self.put_together(image, &origin, &identity, file)?;
+                tokio::spawn(pursue(image.name.clone(), origin, identity, late));
+                Ok(Attempt::Attached(Box::new(attached)))
+            }
+            (Err(error), None) => Ok(Attempt::Away(error)),
+        }
+    }
+
+    /// The layers over an image of an origin, which need not be there yet.
+    fn put_together(
+        &self,
+        image: &crate::config::Image,
+        origin: &Origin,
+        identity: &Identity,
+        file: Option<(Header, RawFile)>,
+    ) -> Result<(Attached, Arc<Late>)> {
+        let store = self.store.as_ref();
+        let store = store.context("a node with an origin has a cache")?;
+        let Identity { geometry, key, .. } = *identity;
+        let late = Arc::new(Late::default());
+        let below = LateVolume::image(&late, geometry);
+        let attached = |swarm, root, manifest| Attached {
+            name: image.name.clone(),
+            source: origin.url.to_string(),
+            key,
+            root,
+            outage: image.outage,
+            image: patient(Cache::new(Arc::clone(store), key, swarm), image.outage),
+            manifest,
+            origin: Some(Arc::clone(&late)),
+        };
+        let Some(header) = &identity.header else {
+            warn!(image = image.name, origin = %origin.url, "no manifest: nothing is verified and peers are not \
+                asked; make one with `vmthunder image import {} --manifest FILE`", origin.url);
+            let options = SwarmOptions::default();
+            let swarm = Swarm::new(self.node.clone(), below, Verify::Nothing, options);
+            return Ok((attached(swarm, None, None), late));
+        };
+        let header = Arc::new(header.clone());
         let root = header.root();
-        let (hashes, manifest): (Verify, _) = match pages {
-            Pages::File(file) => {
+        let (hashes, manifest): (Verify, _) = match file {
+            Some((_, file)) => {
                 let file = Arc::new(file);
-                let hashes = Hashes::new(
-                    Arc::clone(&header),
-                    Arc::clone(&file),
-                    Hashes::<RawFile>::DEFAULT_PAGES,
-                );
+                let pages = Hashes::<RawFile>::DEFAULT_PAGES;
+                let hashes = Hashes::new(Arc::clone(&header), Arc::clone(&file), pages);
                 (Verify::Extents(Arc::new(hashes)), Base::File(file))
             }
-            Pages::Remote(remote) => {
-                let swarm = self.swarm(
-                    remote,
-                    Verify::Pages(Arc::clone(&header)),
-                    root.manifest_designator(),
-                );
+            None => {
+                let pages = LateVolume::manifest(&late, header.manifest_geometry());
+                let verify = Verify::Pages(Arc::clone(&header));
+                let swarm = self.swarm(pages, verify, root.manifest_designator());
                 let key =
                     ImageKey(*blake3::hash(&[b"manifest", root.0.as_slice()].concat()).as_bytes());
                 let cache = Cache::new(Arc::clone(store), key, swarm);
-                let hashes = Hashes::new(
-                    Arc::clone(&header),
-                    cache.clone(),
-                    Hashes::<Fetched>::DEFAULT_PAGES,
-                );
-                (Verify::Extents(Arc::new(hashes)), patient(cache))
+                let pages = Hashes::<Fetched>::DEFAULT_PAGES;
+                let hashes = Hashes::new(Arc::clone(&header), cache.clone(), pages);
+                let verify = Verify::Extents(Arc::new(hashes));
+                (verify, patient(cache, image.outage))
             }
         };
-        let swarm = self.swarm(origin.image, hashes, root.image_designator());
-        info!(image = name, origin = %url, %root, "attached");
-        Ok(Attached {
-            name: name.to_owned(),
-            source: url.to_string(),
-            key: ImageKey(root.0),
-            root: Some(root),
-            image: patient(Cache::new(Arc::clone(store), ImageKey(root.0), swarm)),
-            manifest: Some(manifest),
-        })
-    }
-
-    /// An image without a manifest: cached, but nothing is taken from peers, since nothing can be verified. Its
-    /// identity is the origin's URL, designators and size: when one changes, what is cached no longer counts.
-    fn unsealed(
-        &self,
-        name: &str,
-        url: &IscsiUrl,
-        store: &Arc<Store>,
-        origin: Origin,
-    ) -> Result<Attached> {
-        warn!(image = name, origin = %url, "no manifest: nothing is verified and peers are not asked; \
-            make one with `vmthunder image import {url} --manifest FILE`");
-        let mut identity = blake3::Hasher::new();
-        identity.update(url.to_string().as_bytes());
-        identity.update(&origin.image.geometry().bytes().to_le_bytes());
-        for designator in origin.image.designators() {
-            identity.update(&designator.value);
-        }
-        let key = ImageKey(*identity.finalize().as_bytes());
-        let swarm = Swarm::new(
-            self.node.clone(),
-            origin.image,
-            Verify::Nothing,
-            SwarmOptions::default(),
-        );
-        Ok(Attached {
-            name: name.to_owned(),
-            source: url.to_string(),
-            key,
-            root: None,
-            image: patient(Cache::new(Arc::clone(store), key, swarm)),
-            manifest: None,
-        })
+        let swarm = self.swarm(below, hashes, root.image_designator());
+        Ok((attached(swarm, Some(root), Some(manifest)), late))
     }
 
     /// The origin's logical unit and the peers' copies of it as one volume.
     fn swarm(
         &self,
-        origin: Remote,
+        origin: LateVolume,
         verify: Verify,
         designator: [u8; 8],
-    ) -> Swarm<Remote, PeerVolume> {
+    ) -> Swarm<LateVolume, PeerVolume> {
         let geometry = origin.geometry();
         let swarm = Swarm::new(self.node.clone(), origin, verify, SwarmOptions::default());
         let peer = |member: &Member| {
@@ -390,5 +336,28 @@ impl Surroundings {
         };
         swarm.set_members(self.members.iter().map(peer).collect());
         swarm
+    }
+}
+
+/// Asks for an origin that is away until it is there, with the content that is served.
+async fn pursue(name: String, origin: Origin, identity: Identity, late: Arc<Late>) {
+    let mut said = String::new();
+    loop {
+        tokio::time::sleep(ORIGIN_PAUSE).await;
+        let cause = match origin.find().await {
+            Ok(found) if found.identity.is_same(&identity) => {
+                late.here(found);
+                warn!(image = name, origin = %origin.url, "the origin is back");
+                return;
+            }
+            Ok(_) => "it has other content now than what is served here: bring the old content back, or start the \
+                node again to serve the new, without the instances of the old"
+                .to_owned(),
+            Err(Miss::Away(error) | Miss::Wrong(error)) => causes(&error),
+        };
+        if said != cause {
+            warn!(image = name, origin = %origin.url, "still away: {cause}");
+            said = cause;
+        }
     }
 }

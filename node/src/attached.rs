@@ -31,7 +31,9 @@ impl Attached {
         };
         let mut units = vec![unit(first, &self.image, designators.0, "image")];
         let manifest = self.manifest.as_ref();
-        units.extend(manifest.map(|base| unit(first + 1, base, designators.1, "manifest")));
+        units.extend(
+            manifest.map(|base| unit(first.saturating_add(1), base, designators.1, "manifest")),
+        );
         units
     }
 
@@ -42,6 +44,7 @@ impl Attached {
             source: self.source.clone(),
             bytes: self.image.geometry().bytes(),
             root: self.root.map(|root| root.to_string()),
+            origin_reached: self.origin.as_ref().map(|origin| origin.is_here()),
             urls: urls(hosts, &names::image(&self.name), 0),
             from_cache: 0,
             from_peers: 0,

@@ -16,14 +16,18 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::instances::InstanceRequest;
 use crate::node::Node;
 use crate::observe::causes;
 
 /// The longest line that is read.
 const MOST_LINE_BYTES: u64 = 1024 * 1024;
 
-/// How long a command waits for the node's answer.
+/// How long a command waits for a sign of the node, and the node for a command to take it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How often the node gives a sign while it works.
+const SIGN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long a command may take to say what it wants: those that wait in line must not wait for a silent one.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
@@ -33,26 +37,12 @@ const MOST_CONNECTIONS: usize = 64;
 
 /// What can be asked of a node or gateway.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "request")]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Request {
     /// What it does: answered with a [`crate::status::Status`].
     Status,
-    /// Create an instance: answered with a [`crate::status::InstanceStatus`].
-    CreateInstance {
-        /// Its name.
-        name: String,
-        /// The image that it begins as.
-        image: String,
-        /// Its size in bytes, if larger than the image.
-        size: Option<u64>,
-    },
-    /// Remove an instance and its writes: answered with null.
-    RemoveInstance {
-        /// Its name.
-        name: String,
-        /// Even if somebody is logged in to it.
-        force: bool,
-    },
+    /// Something about instances.
+    Instance(InstanceRequest),
     /// Give a file that is served another size: answered with a [`crate::status::LunStatus`].
     ResizeLun {
         /// The target and the number of the LUN.
@@ -79,6 +69,8 @@ impl Drop for Socket {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Reply {
+    /// It is not done yet; another line follows.
+    Working,
     Done(serde_json::Value),
     Failed(String),
 }
@@ -116,10 +108,8 @@ pub(crate) async fn serve(node: Arc<Node>, socket: Socket, stop: CancellationTok
         let node = Arc::clone(&node);
         tokio::spawn(async move {
             let _permit = permit;
-            match tokio::time::timeout(ANSWER_TIMEOUT, answer(Some(&node), stream)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => debug!(%error, "control socket"),
-                Err(_) => debug!("control socket: too slow"),
+            if let Err(error) = answer(Some(&node), stream).await {
+                debug!(%error, "control socket");
             }
         });
     }
@@ -168,34 +158,54 @@ async fn answer(node: Option<&Arc<Node>>, mut stream: UnixStream) -> Result<()> 
     tokio::time::timeout(REQUEST_TIMEOUT, from.read_line(&mut line)).await??;
     let reply = match (node, serde_json::from_str(&line)) {
         (_, Err(error)) => Reply::Failed(format!("not a request: {error}")),
-        (None, Ok::<Request, _>(_)) => Reply::Failed(
-            "the node does not serve yet; its log says which image it waits for".to_owned(),
-        ),
-        (Some(node), Ok(request)) => match node.answer(request).await {
-            Ok(value) => Reply::Done(value),
-            Err(error) => Reply::Failed(causes(&error)),
-        },
+        (None, Ok::<Request, _>(_)) => {
+            Reply::Failed("the node does not serve yet: it is starting".to_owned())
+        }
+        (Some(node), Ok(request)) => {
+            let node = Arc::clone(node);
+            // What was begun ends, whether or not somebody waits for it.
+            let mut work = tokio::spawn(async move { node.answer(request).await });
+            let done = loop {
+                match tokio::time::timeout(SIGN_INTERVAL, &mut work).await {
+                    Ok(done) => break done?,
+                    Err(_) => send(&mut to, &Reply::Working).await?,
+                }
+            };
+            match done {
+                Ok(value) => Reply::Done(value),
+                Err(error) => Reply::Failed(causes(&error)),
+            }
+        }
     };
-    let mut text = serde_json::to_vec(&reply)?;
-    text.push(b'\n');
-    to.write_all(&text).await?;
+    send(&mut to, &reply).await?;
     Ok(to.shutdown().await?)
+}
+
+async fn send(to: &mut (impl AsyncWriteExt + Unpin), reply: &Reply) -> Result<()> {
+    let mut text = serde_json::to_vec(reply)?;
+    text.push(b'\n');
+    Ok(tokio::time::timeout(ANSWER_TIMEOUT, to.write_all(&text)).await??)
 }
 
 /// Asks a running node.
 pub(crate) async fn ask<T: DeserializeOwned>(path: &Path, request: &Request) -> Result<T> {
-    let reply = tokio::time::timeout(ANSWER_TIMEOUT, exchange(path, request))
-        .await
-        .with_context(|| format!("the node at {} does not answer", path.display()))??;
-    match reply {
-        Reply::Done(value) => {
-            serde_json::from_value(value).context("the node is of another version")
+    let slow = || format!("the node at {} does not answer", path.display());
+    let connected = tokio::time::timeout(ANSWER_TIMEOUT, begin(path, request)).await;
+    let mut lines = connected.with_context(slow)??;
+    loop {
+        let line = tokio::time::timeout(ANSWER_TIMEOUT, next_line(&mut lines)).await;
+        match serde_json::from_str(&line.with_context(slow)??) {
+            Ok(Reply::Working) => {}
+            Ok(Reply::Done(value)) => {
+                return serde_json::from_value(value).context("the node is of another version");
+            }
+            Ok(Reply::Failed(cause)) => bail!("{cause}"),
+            Err(_) => bail!("the node's answer is cut off; its log may say why"),
         }
-        Reply::Failed(cause) => bail!("{cause}"),
     }
 }
 
-async fn exchange(path: &Path, request: &Request) -> Result<Reply> {
+async fn begin(path: &Path, request: &Request) -> Result<BufReader<UnixStream>> {
     let mut stream = UnixStream::connect(path).await.with_context(|| {
         format!(
             "nobody answers on {} (is `vmthunder serve`, or `vmthunder target --control`, running?)",
@@ -205,10 +215,11 @@ async fn exchange(path: &Path, request: &Request) -> Result<Reply> {
     let mut text = serde_json::to_vec(request)?;
     text.push(b'\n');
     stream.write_all(&text).await?;
+    Ok(BufReader::new(stream))
+}
+
+async fn next_line(lines: &mut BufReader<UnixStream>) -> Result<String> {
     let mut line = String::new();
-    BufReader::new(stream)
-        .take(MOST_LINE_BYTES)
-        .read_line(&mut line)
-        .await?;
-    serde_json::from_str(&line).context("the node's answer is cut off")
+    lines.take(MOST_LINE_BYTES).read_line(&mut line).await?;
+    Ok(line)
 }

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use iscsi_initiator::Remote;
 use vmthunder_cache::Cache;
 use vmthunder_cache::overlay::Overlay;
 use vmthunder_swarm::peer::PeerVolume;
 use vmthunder_swarm::{Patient, Swarm};
 use vmthunder_volume::{Allocation, Class, Geometry, RawFile, Result, Span, Volume};
 
+use crate::origin::LateVolume;
+
 /// An image, or the manifest of one, fetched from peers and the origin and kept in the cache.
-pub(crate) type Fetched = Cache<Swarm<Remote, PeerVolume>>;
+pub(crate) type Fetched = Cache<Swarm<LateVolume, PeerVolume>>;
 
 /// The same for whoever may have to wait: a guest waits above the flights, so that it holds up no peer.
 pub(crate) type Cached = Patient<Fetched>;

@@ -13,13 +13,16 @@ mod export;
 mod files;
 mod gateway;
 mod image;
+mod images;
 mod instances;
 mod iscsi;
+mod known;
 mod login;
 mod lun;
 mod names;
 mod node;
 mod observe;
+mod origin;
 mod portals;
 mod secrets;
 mod serve;
@@ -30,10 +33,10 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 
-use crate::args::{Cli, Command, InstanceCommand, NodeArgs, StatusArgs};
+use crate::args::{Cli, Command, NodeArgs, StatusArgs};
 use crate::config::Config;
 use crate::control::{Request, ask};
-use crate::status::{InstanceStatus, Status, print_json};
+use crate::status::{Status, print_json};
 
 /// Exit code: something differs, or failed.
 const DIFFERS: u8 = 1;
@@ -78,7 +81,7 @@ async fn run(command: Command) -> Result<bool> {
             let config = Config::load(&args.config)?;
             serve::run(config, args.until_stdin_closes).await?;
         }
-        Command::Instance(command) => instance(command).await?,
+        Command::Instance(command) => instances::run(*command).await?,
         Command::Lun(command) => lun::run(command).await?,
         Command::Status(args) => show_status(args).await?,
     }
@@ -95,36 +98,4 @@ async fn show_status(args: StatusArgs) -> Result<()> {
         return print_json(&status);
     }
     status::print(&status)
-}
-
-async fn instance(command: InstanceCommand) -> Result<()> {
-    match command {
-        InstanceCommand::Create {
-            name,
-            image,
-            size,
-            node,
-        } => {
-            let request = Request::CreateInstance {
-                name,
-                image,
-                size: size.map(|size| size.as_u64()),
-            };
-            let made: InstanceStatus = ask(&node.socket()?, &request).await?;
-            for url in made.urls {
-                observe::line(url)?;
-            }
-        }
-        InstanceCommand::List { json, node } => {
-            let instances = status_of(&node).await?.instances;
-            if json {
-                return print_json(&instances);
-            }
-            status::print_instances(&instances)?;
-        }
-        InstanceCommand::Remove { name, force, node } => {
-            ask::<()>(&node.socket()?, &Request::RemoveInstance { name, force }).await?;
-        }
-    }
-    Ok(())
 }

@@ -50,8 +50,11 @@ pub(crate) async fn run(config: Config, until_stdin_closes: bool) -> Result<()> 
         tokio::spawn(answers)
     });
     portals.serve(node.target(), &stop, &tracker);
-    node.announce_all().await;
+    node.announce_all();
+    let images = Arc::clone(&node).await_images(config.images);
+    let images = tokio::spawn(images);
     ended.await?.context("cannot wait for signals")?;
+    images.abort();
     stop.cancel();
     tracker.close();
     if tokio::time::timeout(STOP_PATIENCE, tracker.wait())

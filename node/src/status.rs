@@ -1,10 +1,12 @@
 //! What a node tells about itself.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use bytesize::ByteSize;
 use comfy_table::{Table, presets};
+use iscsi_target::SessionSummary;
 use serde::{Deserialize, Serialize};
 
 use crate::observe::line;
@@ -26,8 +28,11 @@ pub(crate) struct Status {
     pub(crate) received_bytes: u64,
     /// The cache, where there is one.
     pub(crate) cache: Option<CacheStatus>,
-    /// The images.
+    /// The images that are served.
     pub(crate) images: Vec<ImageStatus>,
+    /// The images that are not served yet: their origins were never reached.
+    #[serde(default)]
+    pub(crate) awaited: Vec<AwaitedStatus>,
     /// The instances.
     pub(crate) instances: Vec<InstanceStatus>,
     /// The files that are served as they are.
@@ -36,6 +41,15 @@ pub(crate) struct Status {
     /// Who is logged in.
     #[serde(default)]
     pub(crate) initiators: Vec<InitiatorStatus>,
+}
+
+/// An image that is not served yet.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct AwaitedStatus {
+    /// Its name.
+    pub(crate) name: String,
+    /// Why it could not be had when it was last asked for.
+    pub(crate) cause: String,
 }
 
 /// A target of files.
@@ -85,6 +99,16 @@ pub(crate) struct InitiatorStatus {
     pub(crate) target: Option<String>,
 }
 
+impl From<SessionSummary> for InitiatorStatus {
+    fn from(session: SessionSummary) -> Self {
+        Self {
+            initiator: session.initiator.to_string(),
+            peer: session.peer.to_string(),
+            target: session.target.map(|target| target.to_string()),
+        }
+    }
+}
+
 /// The node's cache.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct CacheStatus {
@@ -110,6 +134,9 @@ pub(crate) struct ImageStatus {
     pub(crate) bytes: u64,
     /// Its identity, if it has a manifest.
     pub(crate) root: Option<String>,
+    /// Whether its origin was reached since the node began; none for a file.
+    #[serde(default)]
+    pub(crate) origin_reached: Option<bool>,
     /// Where it can be attached.
     pub(crate) urls: Vec<String>,
     /// What was read from the cache.
@@ -122,17 +149,77 @@ pub(crate) struct ImageStatus {
     pub(crate) corrupt: u64,
 }
 
-/// An instance of the node.
+/// An instance of the node, as `instance list --json` prints it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct InstanceStatus {
     /// Its name.
     pub(crate) name: String,
-    /// The image that it began as.
+    /// The image that it began as; empty if nobody can tell.
     pub(crate) image: String,
-    /// Its size.
-    pub(crate) bytes: u64,
+    /// Its size, if it is served.
+    pub(crate) bytes: Option<u64>,
+    /// What was written takes so much on disk.
+    pub(crate) stored_bytes: Option<u64>,
+    /// The most that it may take.
+    pub(crate) quota_bytes: Option<u64>,
+    /// What its guest's reads do in an outage.
+    pub(crate) outage: Option<String>,
+    /// Sessions of initiators that are logged in to it.
+    pub(crate) sessions: usize,
+    /// Whether it is served.
+    pub(crate) state: InstanceState,
+    /// Why it is not.
+    pub(crate) cause: Option<String>,
     /// Where it can be attached.
     pub(crate) urls: Vec<String>,
+}
+
+/// Whether an instance is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum InstanceState {
+    /// It is.
+    Served,
+    /// Not before its image is.
+    Waiting,
+    /// Something is wrong with it.
+    Broken,
+}
+
+impl fmt::Display for InstanceState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Served => "served",
+            Self::Waiting => "waiting",
+            Self::Broken => "BROKEN",
+        })
+    }
+}
+
+/// An instance with all that there is to tell, as `instance show --json` prints it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct InstanceDetail {
+    #[serde(flatten)]
+    pub(crate) instance: InstanceStatus,
+    /// Its target name.
+    pub(crate) target: String,
+    /// The identity of its image, if that has a manifest.
+    pub(crate) root: Option<String>,
+    /// Its snapshots, oldest first.
+    pub(crate) snapshots: Vec<SnapshotStatus>,
+    /// Who is logged in.
+    pub(crate) initiators: Vec<InitiatorStatus>,
+}
+
+/// A snapshot of an instance.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SnapshotStatus {
+    /// Its name.
+    pub(crate) name: String,
+    /// When it was made: seconds since 1970, UTC.
+    pub(crate) created: u64,
+    /// What it takes on disk, blocks that it shares with others included.
+    pub(crate) stored_bytes: u64,
 }
 
 /// A table in the form of all tables of this program.
@@ -177,6 +264,12 @@ pub(crate) fn print(status: &Status) -> Result<()> {
     if !status.images.is_empty() {
         print_images(&status.images)?;
     }
+    for image in &status.awaited {
+        line(format_args!(
+            "image {} is waited for: {}",
+            image.name, image.cause
+        ))?;
+    }
     if !status.instances.is_empty() {
         print_instances(&status.instances)?;
     }
@@ -215,6 +308,10 @@ fn print_images(images: &[ImageStatus]) -> Result<()> {
             .root
             .as_deref()
             .map_or("no manifest", |root| root.get(..12).unwrap_or(root));
+        let source = match image.origin_reached {
+            Some(false) => format!("{} (AWAY)", image.source),
+            _ => image.source.clone(),
+        };
         rows.add_row([
             image.name.clone(),
             size(image.bytes),
@@ -223,7 +320,7 @@ fn print_images(images: &[ImageStatus]) -> Result<()> {
             size(image.from_peers),
             size(image.from_origin),
             image.corrupt.to_string(),
-            image.source.clone(),
+            source,
         ]);
     }
     line(rows)
@@ -258,12 +355,23 @@ pub(crate) fn print_luns(luns: &[LunStatus]) -> Result<()> {
 
 /// Prints instances for people.
 pub(crate) fn print_instances(instances: &[InstanceStatus]) -> Result<()> {
-    let mut rows = table(&["instance", "image", "size", "attach as"]);
+    let mut rows = table(&[
+        "instance",
+        "image",
+        "size",
+        "written",
+        "logged in",
+        "state",
+        "attach as",
+    ]);
     for instance in instances {
         rows.add_row([
             instance.name.clone(),
             instance.image.clone(),
-            size(instance.bytes),
+            instance.bytes.map_or_else(String::new, size),
+            instance.stored_bytes.map_or_else(String::new, size),
+            instance.sessions.to_string(),
+            instance.state.to_string(),
             instance.urls.join("\n"),
         ]);
     }

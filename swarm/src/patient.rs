@@ -1,25 +1,35 @@
 //! Waits for a guest, above the flights of a cache.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::{sleep, timeout};
 use vmthunder_volume::{Allocation, Class, Error, Geometry, Result, Span, Volume};
 
-/// A volume whose guests wait when the one below is busy, up to a deadline; everybody else is told so at once.
+/// A volume whose guests wait while nobody below answers, for ever or up to a deadline; everybody else is told so at
+/// once.
 ///
 /// It stands between an instance and a cache over a [`Swarm`](crate::Swarm): what waits here holds no flight, and so no
-/// peer's request.
+/// peer's request. A guest that gives a read up costs nothing but that; when it asks again it joins the flight that is
+/// under way. A read whose deadline passes fails with HARDWARE ERROR, LOGICAL UNIT COMMUNICATION FAILURE (4/08/00),
+/// which initiators hand to whoever asked instead of asking again by themselves.
 #[derive(Debug)]
 pub struct Patient<V> {
     below: V,
-    deadline: Duration,
+    deadline: Mutex<Option<Duration>>,
 }
 
 impl<V> Patient<V> {
-    /// Lets guests wait so long for `below`.
-    pub fn new(below: V, deadline: Duration) -> Self {
+    /// Lets guests wait so long for `below`, for ever without a deadline.
+    pub fn new(below: V, deadline: Option<Duration>) -> Self {
+        let deadline = Mutex::new(deadline);
         Self { below, deadline }
+    }
+
+    /// Lets guests wait so long from the next read on.
+    pub fn set_deadline(&self, deadline: Option<Duration>) {
+        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = deadline;
     }
 
     /// The volume below.
@@ -41,16 +51,20 @@ impl<V: Volume> Volume for Patient<V> {
             let mut backoff = Backoff::default();
             loop {
                 match self.below.read(span, class).await {
-                    Err(Error::Busy) => {
+                    Err(Error::Busy | Error::Unavailable) => {
                         sleep(backoff.next(getrandom::u64().unwrap_or_default())).await;
                     }
                     result => return result,
                 }
             }
         };
-        timeout(self.deadline, insist)
-            .await
-            .unwrap_or(Err(Error::Unavailable))
+        let deadline = *self.deadline.lock().unwrap_or_else(PoisonError::into_inner);
+        match deadline {
+            Some(deadline) => timeout(deadline, insist)
+                .await
+                .unwrap_or_else(|_| Err(GAVE_UP)),
+            None => insist.await,
+        }
     }
 
     async fn write(&self, offset: u64, bytes: Bytes) -> Result<()> {
@@ -88,6 +102,12 @@ impl Backoff {
     }
 }
 
+/// What a guest is told when its deadline has passed.
+const GAVE_UP: Error = Error::Device {
+    key: 0x4,
+    asc: 0x08,
+    ascq: 0x00,
+};
 /// The first wait of somebody who was refused.
 const FIRST_WAIT: Duration = Duration::from_millis(2);
 /// The longest one: a fraction of what a guest notices, and some hundred times what a question costs.
@@ -97,7 +117,80 @@ const MAX_DOUBLINGS: u32 = 16;
 
 #[cfg(test)]
 mod tests {
-    use super::Backoff;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use tokio::time::Instant;
+    use vmthunder_volume::{BlockSize, Class, Error, Geometry, Result, Span, Volume};
+
+    use super::{Backoff, Patient};
+
+    fn span() -> Span {
+        Span::new(0, 512)
+    }
+
+    /// Nobody answers until somebody says so.
+    #[derive(Debug, Default)]
+    struct Away(AtomicBool);
+
+    impl Volume for Away {
+        fn geometry(&self) -> Geometry {
+            Geometry::of_bytes(BlockSize::B512, 512)
+        }
+
+        async fn read(&self, _span: Span, class: Class) -> Result<Bytes> {
+            match self.0.load(Ordering::Relaxed) {
+                true => Ok(Bytes::from(vec![7; 512])),
+                false if class == Class::Peer => Err(Error::Unavailable),
+                false => Err(Error::Busy),
+            }
+        }
+
+        async fn write(&self, _offset: u64, _bytes: Bytes) -> Result<()> {
+            Err(Error::ReadOnly)
+        }
+
+        async fn flush(&self) -> Result<()> {
+            Ok(())
+        }
+
+        async fn trim(&self, _span: Span) -> Result<()> {
+            Err(Error::ReadOnly)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_deadline_a_guest_waits_for_hours_and_then_reads() {
+        let patient = Patient::new(Away::default(), None);
+        let hours = Duration::from_secs(5 * 3600);
+        let back = async {
+            tokio::time::sleep(hours).await;
+            patient.below().0.store(true, Ordering::Relaxed);
+        };
+        let (read, ()) = tokio::join!(patient.read(span(), Class::Demand), back);
+        assert_eq!(read.unwrap(), vec![7; 512]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_ends_the_wait_with_a_failure_that_is_not_asked_again() {
+        let patient = Patient::new(Away::default(), None);
+        patient.set_deadline(Some(Duration::from_secs(30)));
+        let began = Instant::now();
+        let read = patient.read(span(), Class::Demand).await;
+        assert_eq!(began.elapsed().as_secs(), 30);
+        let told = matches!(
+            read,
+            Err(Error::Device {
+                key: 4,
+                asc: 8,
+                ascq: 0
+            })
+        );
+        assert!(told, "{read:?}");
+        let peer = patient.read(span(), Class::Peer).await;
+        assert!(matches!(peer, Err(Error::Unavailable)), "{peer:?}");
+    }
 
     #[test]
     fn who_is_refused_comes_back_later_and_later_with_jitter() {

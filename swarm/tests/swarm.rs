@@ -154,7 +154,7 @@ impl Lab {
 
     /// A guest over the swarm, who waits for a minute.
     fn guest(&self) -> Patient<Arc<Swarm<Peer, Peer>>> {
-        Patient::new(self.swarm.clone(), Duration::from_secs(60))
+        Patient::new(self.swarm.clone(), Some(Duration::from_secs(60)))
     }
 
     /// Lets every source go wrong, or right again.

@@ -80,6 +80,14 @@ impl Files {
         Ok(())
     }
 
+    /// Makes everything survive the loss of power.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        for disk in [&self.data, &self.recent, &self.map] {
+            disk.sync()?;
+        }
+        Ok(())
+    }
+
     /// What the overlay in these files is.
     pub(super) fn header(&self) -> Result<Header, OverlayError> {
         if self.map.size()? < MAP_START {

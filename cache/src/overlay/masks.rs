@@ -82,6 +82,16 @@ impl Masks {
         self.dirty.extend(pages);
     }
 
+    /// The numbers of the pages that say something.
+    pub(super) fn numbers(&self) -> Vec<u64> {
+        self.pages.keys().copied().collect()
+    }
+
+    /// A page as it would stand in `map`.
+    pub(super) fn raw_page(&self, page: u64) -> Option<Box<RawPage>> {
+        Some(raw(self.pages.get(&page)?))
+    }
+
     /// True if a change would change anything.
     pub(super) fn differs(&self, record: Record) -> bool {
         pieces(record).any(|piece| {

@@ -25,6 +25,9 @@
 //! Concurrent writes to the same blocks end in some order, as on any disk. Data goes before the mask in each of
 //! them, and masks only ever say *own* where data of one of them stands.
 
+mod copy;
+#[cfg(test)]
+mod copy_tests;
 #[cfg(test)]
 pub(crate) mod crash;
 mod files;
@@ -42,6 +45,7 @@ use blocking::unblock;
 use bytes::{Bytes, BytesMut};
 use vmthunder_volume::{Allocation, Class, EXTENT_BYTES, Error, Geometry, Result, Span, Volume};
 
+use self::copy::Gate;
 use self::files::Files;
 use self::format::{Header, MAX_BYTES};
 use self::masks::Source;
@@ -83,6 +87,9 @@ pub enum OverlayError {
     /// Another program has it open.
     #[error("the overlay is in use by another program")]
     InUse,
+    /// A flush failed: what is read may be lost, so nothing is copied.
+    #[error("the overlay is fenced after a failed flush")]
+    Fenced,
     /// The disk.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -92,6 +99,7 @@ pub enum OverlayError {
 #[derive(Debug)]
 pub struct Overlay<V> {
     state: Arc<State>,
+    gate: Arc<Gate>,
     base: V,
 }
 
@@ -110,6 +118,7 @@ impl<V: Volume> Overlay<V> {
         });
         Ok(Self {
             state: Arc::new(state.await?),
+            gate: Arc::default(),
             base,
         })
     }
@@ -133,6 +142,36 @@ impl<V: Volume> Overlay<V> {
         &self.base
     }
 
+    /// The bytes that own blocks take on disk.
+    pub fn stored_bytes(&self) -> u64 {
+        self.state.stored()
+    }
+
+    /// Sets the most bytes that own blocks may take on disk, `None` for all that there are. A write that would take
+    /// more is refused with [`Error::NoSpace`], and works once there is room; blocks that have their space can always
+    /// be written. Writes under way at one moment may pass the limit together.
+    pub fn set_quota(&self, bytes: Option<u64>) {
+        self.state.set_quota(bytes.unwrap_or(u64::MAX));
+    }
+
+    /// Makes another overlay in the directory `path`, with what this one holds at one moment between two writes: all
+    /// that were answered before are in it. It is on media when this returns; other writes go on meanwhile, but for
+    /// the moment in which what changed last is copied.
+    pub async fn copy_to(&self, path: &Path) -> std::result::Result<(), OverlayError> {
+        copy::copy(&self.state, &self.gate, path).await
+    }
+
+    /// Writes over own blocks if that needs no waiting; false if it was not done.
+    fn write_in_place(&self, span: Span, bytes: &[u8]) -> bool {
+        let Some(pass) = self.gate.try_pass() else {
+            return false;
+        };
+        let done = self.state.write_now(span.offset(), bytes);
+        // Even if it was not done: it may have been in part.
+        pass.touched(span);
+        done
+    }
+
     fn over(
         state: State,
         header: &Header,
@@ -146,6 +185,7 @@ impl<V: Volume> Overlay<V> {
         }
         Ok(Self {
             state: Arc::new(state),
+            gate: Arc::default(),
             base,
         })
     }
@@ -222,11 +262,19 @@ impl<V: Volume> Volume for Overlay<V> {
         self.geometry()
             .check(Span::new(offset, bytes.len() as u64))?;
         self.state.check_fence()?;
-        if bytes.is_empty() || self.state.write_now(offset, &bytes) {
+        let span = Span::new(offset, bytes.len() as u64);
+        if bytes.is_empty() || self.write_in_place(span, &bytes) {
             return Ok(());
         }
+        let pass = Gate::pass(&self.gate).await;
         let state = Arc::clone(&self.state);
-        unblock(move || state.write_wait(offset, &bytes)).await
+        // The pass goes along: a write that nobody waits for any more is still one that a copy must not cut.
+        unblock(move || {
+            let done = state.write_wait(offset, &bytes);
+            pass.touched(span);
+            done
+        })
+        .await
     }
 
     async fn flush(&self) -> Result<()> {
@@ -244,8 +292,14 @@ impl<V: Volume> Volume for Overlay<V> {
     async fn trim(&self, span: Span) -> Result<()> {
         self.geometry().check(span)?;
         self.state.check_fence()?;
+        let pass = Gate::pass(&self.gate).await;
         let state = Arc::clone(&self.state);
-        unblock(move || state.trim(span)).await
+        unblock(move || {
+            let done = state.trim(span);
+            drop(pass);
+            done
+        })
+        .await
     }
 
     async fn allocation(&self, span: Span) -> Result<(Allocation, Span)> {

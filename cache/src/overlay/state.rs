@@ -1,6 +1,7 @@
 //! What an open overlay does with its files; everything here may wait for the disk.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,7 +14,7 @@ use super::files::Files;
 use super::format::{Change, Header, MAP_START, Record, SECTOR_BYTES, UNIT_BYTES};
 use super::log::{Log, Position};
 use super::masks::{Masks, PAGE_BYTES, RAW_PAGE_BYTES, RawPage, Source, blank_page};
-use crate::disk::BootId;
+use crate::disk::{BootId, Disk};
 use crate::fault::{self, Fault};
 
 /// An open overlay without its base.
@@ -27,6 +28,8 @@ pub(super) struct State {
     /// How many changes the last flush covered; held by the flush under way.
     flushed: Arc<tokio::sync::Mutex<u64>>,
     fenced: AtomicBool,
+    /// The most bytes that `data` may take on disk; [`u64::MAX`] for all that there are.
+    quota: AtomicU64,
 }
 
 /// Masks and log change together, under one lock: the log repeats the order in which the masks changed.
@@ -70,6 +73,7 @@ impl State {
             changes: AtomicU64::new(u64::from(!fault::made(Fault::OpenCountsAsFlushed))),
             flushed: Arc::default(),
             fenced: AtomicBool::new(false),
+            quota: AtomicU64::new(u64::MAX),
         };
         Ok((state, header))
     }
@@ -85,6 +89,49 @@ impl State {
             Err(Error::Fenced)
         } else {
             Ok(())
+        }
+    }
+
+    /// Sets the most bytes that own blocks may take on disk.
+    pub(super) fn set_quota(&self, bytes: u64) {
+        self.quota.store(bytes, Ordering::Relaxed);
+    }
+
+    /// What own blocks take on disk.
+    pub(super) fn stored(&self) -> u64 {
+        stored(self.files.data.as_ref())
+    }
+
+    /// The files, and the masks that say what of them counts.
+    pub(super) fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// The numbers of the pages of masks that say something.
+    pub(super) fn page_numbers(&self) -> Vec<u64> {
+        self.lock().masks.numbers()
+    }
+
+    /// A page of masks as it would stand in `map`.
+    pub(super) fn raw_page(&self, page: u64) -> Option<Box<RawPage>> {
+        self.lock().masks.raw_page(page)
+    }
+
+    /// Refuses a write that would take more space than there may be. Blocks that are own already have theirs.
+    fn check_quota(&self, span: Span) -> Result<()> {
+        let quota = self.quota.load(Ordering::Relaxed);
+        if quota == u64::MAX {
+            return Ok(());
+        }
+        let runs = self.runs(span);
+        let taken = runs.iter().filter(|(source, _)| *source != Source::Own);
+        let taken: u64 = taken.map(|(_, run)| run.length()).sum();
+        let after = self
+            .stored()
+            .saturating_add(taken.next_multiple_of(UNIT_BYTES));
+        match taken > 0 && after > quota {
+            true => Err(Error::NoSpace),
+            false => Ok(()),
         }
     }
 
@@ -124,6 +171,7 @@ impl State {
     pub(super) fn write_wait(&self, offset: u64, bytes: &Bytes) -> Result<()> {
         self.check_fence()?;
         let span = Span::new(offset, bytes.len() as u64);
+        self.check_quota(span)?;
         if fault::made(Fault::RecordBeforeData) {
             self.change(span, Change::Own)?;
         }
@@ -280,6 +328,15 @@ impl State {
 
     fn lock(&self) -> MutexGuard<'_, Sectors> {
         self.sectors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a file takes on disk; nothing where there is no file.
+fn stored(disk: &dyn Disk) -> u64 {
+    let found = disk.file().map(std::fs::File::metadata);
+    match found {
+        Some(Ok(found)) => found.blocks().saturating_mul(512),
+        _ => 0,
     }
 }
 

@@ -1,25 +1,15 @@
 //! `vmthunder instance`, as it is written.
 
 use bytesize::ByteSize;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
 use super::{NodeArgs, byte_size};
+use crate::config::Outage;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum InstanceCommand {
-    /// Create an instance: a private, writable disk over a shared image. Prints its URL.
-    Create {
-        /// Its name, part of its target name: 1 to 63 of a-z, 0-9, `-` and `.`.
-        name: String,
-        /// The name of the image that it begins as.
-        #[arg(long, value_name = "NAME")]
-        image: String,
-        /// Its size, if larger than the image: bytes, or with a unit, for example 20GiB (GB and G are 1000³ bytes).
-        #[arg(long, value_parser = byte_size)]
-        size: Option<ByteSize>,
-        #[command(flatten)]
-        node: NodeArgs,
-    },
+    /// Create instances: private, writable disks over a shared image. Prints their URLs.
+    Create(CreateArgs),
     /// List the instances.
     List {
         /// Print a JSON array instead of the table.
@@ -28,7 +18,17 @@ pub(crate) enum InstanceCommand {
         #[command(flatten)]
         node: NodeArgs,
     },
-    /// Remove an instance and everything that was written to it.
+    /// Show one: its URL, image, size, space, snapshots and who is logged in.
+    Show {
+        /// Its name.
+        name: String,
+        /// Print a JSON object instead of lines.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Remove an instance, everything that was written to it, and its snapshots.
     Remove {
         /// Its name.
         name: String,
@@ -38,4 +38,113 @@ pub(crate) enum InstanceCommand {
         #[command(flatten)]
         node: NodeArgs,
     },
+    /// Keep what an instance holds at this moment, while its guest goes on.
+    #[command(after_help = SNAPSHOT_HELP)]
+    Snapshot {
+        /// Its name.
+        name: String,
+        /// The name of the snapshot: 1 to 63 of a-z, 0-9, `-` and `.`.
+        snapshot: String,
+        /// Remove this snapshot instead.
+        #[arg(long)]
+        remove: bool,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Bring an instance back to a snapshot. What was written since is lost; the snapshot stays.
+    Rollback {
+        /// Its name.
+        name: String,
+        /// The snapshot.
+        snapshot: String,
+        /// Do it even if a guest has it attached: its sessions end, and it must start again.
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Bring an instance back to its image. Everything that was written is lost; snapshots stay.
+    Reset {
+        /// Its name.
+        name: String,
+        /// Do it even if a guest has it attached: its sessions end, and it must start again.
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Change the settings of an instance while its guest goes on.
+    Change {
+        /// Its name.
+        name: String,
+        /// The most that what is written may take on disk, for example 10GiB, or `none`.
+        #[arg(long, value_name = "SIZE", value_parser = quota)]
+        quota: Option<QuotaArg>,
+        /// What its guest's reads do in an outage: `wait`, `fail`, the time after which they fail, for example 90s, or
+        /// `image` for what the image's configuration says.
+        #[arg(long, value_name = "POLICY", value_parser = own_outage)]
+        outage: Option<OutageArg>,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
 }
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateArgs {
+    /// Its name, part of its target name: 1 to 63 of a-z, 0-9, `-` and `.`.
+    pub(crate) name: String,
+    /// The name of the image that it begins as.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) image: String,
+    /// Its size, if larger than the image: bytes, or with a unit, for example 20GiB (GB and G are 1000³ bytes).
+    #[arg(long, value_parser = byte_size)]
+    pub(crate) size: Option<ByteSize>,
+    /// Create so many, named NAME-1, NAME-2 and so on: all of them or none.
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u32>,
+    /// The most that what is written to it may take on disk. A write that would take more is refused, and works again
+    /// once there is room.
+    #[arg(long, value_name = "SIZE", value_parser = byte_size)]
+    pub(crate) quota: Option<ByteSize>,
+    /// What its guest's reads do while neither cache nor peers nor origin answer: `wait`, `fail`, or the time after
+    /// which they fail, for example 90s. Without it what the image's configuration says.
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) outage: Option<Outage>,
+    /// Print a JSON array instead of the URLs.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+/// A quota as it is written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum QuotaArg {
+    None,
+    Bytes(ByteSize),
+}
+
+/// A policy of an instance's own, or none.
+pub(crate) type OutageArg = Option<Outage>;
+
+fn quota(text: &str) -> Result<QuotaArg, String> {
+    match text {
+        "none" => Ok(QuotaArg::None),
+        _ => byte_size(text).map(QuotaArg::Bytes),
+    }
+}
+
+fn own_outage(text: &str) -> Result<OutageArg, String> {
+    match text {
+        "image" => Ok(None),
+        _ => match text.parse() {
+            Ok(outage) => Ok(Some(outage)),
+            Err(error) => Err(format!("{error}, or image")),
+        },
+    }
+}
+
+const SNAPSHOT_HELP: &str = "\
+The snapshot is what the disk would hold if the guest lost power at this moment: everything that the guest was told to \
+be written is in it. Where the file system shares blocks (XFS, btrfs) it takes no time and no space; elsewhere what \
+was written is copied while the guest goes on.";

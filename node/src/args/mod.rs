@@ -21,7 +21,7 @@ pub(crate) use self::conformance::{ChoiceArgs, ConformanceArgs, InitiatorArgs, R
 pub(crate) use self::demo::DemoArgs;
 pub(crate) use self::disk::DiskArg;
 pub(crate) use self::image::ImageCommand;
-pub(crate) use self::instance::InstanceCommand;
+pub(crate) use self::instance::{CreateArgs, InstanceCommand, OutageArg, QuotaArg};
 pub(crate) use self::iscsi::{
     BenchArgs, CopyArgs, IscsiArgs, IscsiCommand, PathArgs, Pattern, ReadArgs, TrimArgs, WriteArgs,
 };
@@ -60,9 +60,9 @@ pub(crate) enum Command {
     /// Prepare and check images.
     #[command(subcommand)]
     Image(ImageCommand),
-    /// Create, list and remove the writable disks of guests on a running node.
+    /// Create, keep, bring back and remove the writable disks of guests on a running node.
     #[command(subcommand)]
-    Instance(InstanceCommand),
+    Instance(Box<InstanceCommand>),
     /// List and resize the files that a running node or gateway serves.
     #[command(subcommand)]
     Lun(LunCommand),

@@ -7,7 +7,7 @@ use iscsi_proto::url::IscsiUrl;
 use serde::Deserialize;
 use vmthunder_swarm::manifest::Root;
 
-use super::check_name;
+use super::{Outage, check_name};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -18,6 +18,8 @@ pub(super) struct ImageSection {
     secret_file: Option<PathBuf>,
     manifest: Option<PathBuf>,
     root: Option<String>,
+    #[serde(default)]
+    outage: Outage,
 }
 
 /// An image that a node offers.
@@ -27,6 +29,8 @@ pub(crate) struct Image {
     pub(crate) name: String,
     /// Where it comes from.
     pub(crate) source: Source,
+    /// What guests' reads do in an outage, if their instances do not say.
+    pub(crate) outage: Outage,
 }
 
 /// Where an image comes from.
@@ -103,6 +107,7 @@ impl ImageSection {
         Ok(Image {
             name: self.name,
             source,
+            outage: self.outage,
         })
     }
 }

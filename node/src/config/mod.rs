@@ -3,6 +3,7 @@
 mod access;
 mod image;
 mod limits;
+mod outage;
 mod refusal;
 mod target;
 mod written;
@@ -20,6 +21,7 @@ pub(crate) use self::access::{Access, AccessSection, Chap, ChapSection, check_us
 use self::image::ImageSection;
 pub(crate) use self::image::{Image, Source, beside};
 pub(crate) use self::limits::{Limits, LimitsSection};
+pub(crate) use self::outage::Outage;
 use self::refusal::Refusal;
 pub(crate) use self::target::{Disk, FileTarget, LunSection, TargetSection};
 pub(crate) use self::written::algorithm;

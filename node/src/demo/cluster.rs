@@ -14,6 +14,7 @@ use tokio::process::ChildStdout;
 use crate::config::Config;
 use crate::control::{Request, ask};
 use crate::demo::{Stage, node_name};
+use crate::instances::{Creation, InstanceRequest};
 use crate::names;
 use crate::status::{InstanceStatus, Status};
 
@@ -212,16 +213,19 @@ impl Daemon {
 
     /// Makes an instance of the image; answers its URL.
     pub(crate) async fn create_instance(&self, name: &str) -> Result<String> {
-        let request = Request::CreateInstance {
+        let request = Request::Instance(InstanceRequest::Create(Creation {
             name: name.to_owned(),
+            count: None,
             image: IMAGE.to_owned(),
             size: None,
-        };
-        let made: InstanceStatus = ask(&self.control, &request)
+            quota: None,
+            outage: None,
+        }));
+        let made: Vec<InstanceStatus> = ask(&self.control, &request)
             .await
             .with_context(|| self.name.clone())?;
-        made.urls
-            .into_iter()
+        made.into_iter()
+            .flat_map(|made| made.urls)
             .next()
             .context("an instance has a URL")
     }

@@ -1,0 +1,175 @@
+//! `vmthunder instance`.
+
+use anyhow::Result;
+use chrono::DateTime;
+
+use super::commands::Setting;
+use super::{Creation, InstanceRequest};
+use crate::args::{CreateArgs, InstanceCommand, NodeArgs, OutageArg, QuotaArg};
+use crate::config::Outage;
+use crate::control::{Request, ask};
+use crate::observe::line;
+use crate::status::{
+    InstanceDetail, InstanceState, InstanceStatus, Status, print_instances, print_json, size, table,
+};
+
+/// Carries a subcommand out.
+pub(crate) async fn run(command: InstanceCommand) -> Result<()> {
+    match command {
+        InstanceCommand::Create(args) => create(args).await,
+        InstanceCommand::List { json, node } => {
+            let status: Status = ask(&node.socket()?, &Request::Status).await?;
+            match json {
+                true => print_json(&status.instances),
+                false => print_instances(&status.instances),
+            }
+        }
+        InstanceCommand::Show { name, json, node } => {
+            let shown: InstanceDetail = request(&node, InstanceRequest::Show { name }).await?;
+            match json {
+                true => print_json(&shown),
+                false => show(&shown),
+            }
+        }
+        InstanceCommand::Remove { name, force, node } => {
+            request(&node, InstanceRequest::Remove { name, force }).await
+        }
+        InstanceCommand::Snapshot {
+            name,
+            snapshot,
+            remove,
+            node,
+        } => {
+            let wanted = match remove {
+                true => InstanceRequest::RemoveSnapshot { name, snapshot },
+                false => InstanceRequest::Snapshot { name, snapshot },
+            };
+            request(&node, wanted).await
+        }
+        InstanceCommand::Rollback {
+            name,
+            snapshot,
+            force,
+            node,
+        } => restore(name, Some(snapshot), force, &node).await,
+        InstanceCommand::Reset { name, force, node } => restore(name, None, force, &node).await,
+        InstanceCommand::Change {
+            name,
+            quota,
+            outage,
+            node,
+        } => {
+            let wanted = InstanceRequest::Change {
+                name,
+                quota: quota.map(of_quota),
+                outage: outage.map(of_outage),
+            };
+            let _now: InstanceStatus = request(&node, wanted).await?;
+            Ok(())
+        }
+    }
+}
+
+fn of_quota(quota: QuotaArg) -> Setting<u64> {
+    match quota {
+        QuotaArg::None => Setting::Default,
+        QuotaArg::Bytes(bytes) => Setting::Given(bytes.as_u64()),
+    }
+}
+
+fn of_outage(outage: OutageArg) -> Setting<Outage> {
+    outage.map_or(Setting::Default, Setting::Given)
+}
+
+async fn request<T: serde::de::DeserializeOwned>(
+    node: &NodeArgs,
+    request: InstanceRequest,
+) -> Result<T> {
+    ask(&node.socket()?, &Request::Instance(request)).await
+}
+
+async fn create(args: CreateArgs) -> Result<()> {
+    let creation = Creation {
+        name: args.name,
+        count: args.count,
+        image: args.image,
+        size: args.size.map(|size| size.as_u64()),
+        quota: args.quota.map(|quota| quota.as_u64()),
+        outage: args.outage,
+    };
+    let wanted = InstanceRequest::Create(creation);
+    let made: Vec<InstanceStatus> = request(&args.node, wanted).await?;
+    if args.json {
+        return print_json(&made);
+    }
+    made.into_iter()
+        .flat_map(|made| made.urls)
+        .try_for_each(line)
+}
+
+async fn restore(
+    name: String,
+    snapshot: Option<String>,
+    force: bool,
+    node: &NodeArgs,
+) -> Result<()> {
+    let wanted = InstanceRequest::Restore {
+        name,
+        snapshot,
+        force,
+    };
+    request(node, wanted).await
+}
+
+fn show(shown: &InstanceDetail) -> Result<()> {
+    let instance = &shown.instance;
+    line(format_args!("{}: {}", instance.name, instance.state))?;
+    if let Some(cause) = &instance.cause {
+        line(format_args!("cause: {cause}"))?;
+    }
+    for url in &instance.urls {
+        line(format_args!("attach as: {url}"))?;
+    }
+    let root = shown.root.as_deref().unwrap_or("no manifest");
+    line(format_args!("image: {} ({root})", instance.image))?;
+    if instance.state == InstanceState::Served {
+        let quota = match instance.quota_bytes {
+            Some(quota) => format!("at most {}", size(quota)),
+            None => "no quota".to_owned(),
+        };
+        line(format_args!(
+            "size: {}, written: {} on disk, {quota}",
+            instance.bytes.map_or_else(String::new, size),
+            instance.stored_bytes.map_or_else(String::new, size),
+        ))?;
+    }
+    if let Some(outage) = &instance.outage {
+        line(format_args!("in an outage: {outage}"))?;
+    }
+    if !shown.snapshots.is_empty() {
+        let mut rows = table(&["snapshot", "made", "on disk"]);
+        for snapshot in &shown.snapshots {
+            rows.add_row([
+                snapshot.name.clone(),
+                moment(snapshot.created),
+                size(snapshot.stored_bytes),
+            ]);
+        }
+        line(rows)?;
+    }
+    for initiator in &shown.initiators {
+        line(format_args!(
+            "logged in: {} from {}",
+            initiator.initiator, initiator.peer
+        ))?;
+    }
+    Ok(())
+}
+
+/// A moment as people read it, in UTC.
+fn moment(seconds: u64) -> String {
+    let moment = i64::try_from(seconds)
+        .ok()
+        .and_then(|seconds| DateTime::from_timestamp(seconds, 0));
+    moment.map_or_else(String::new, |moment| moment.to_string())
+}

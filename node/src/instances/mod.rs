@@ -1,0 +1,366 @@
+//! The instances of a node on disk: a folder each, with what it is, what was written to it, and its snapshots.
+//!
+//! ```text
+//! NAME/instance.toml        what it is; names the overlay that counts
+//! NAME/overlay[.N]/         what was written
+//! NAME/snapshots/SNAP/      an overlay as it was
+//! ```
+//!
+//! Whatever is made is made under a name that does not count yet, brought to media, and then named: by a rename, or by
+//! the description. So a death at any time leaves the old or the new, and what does not count is cleaned away at the
+//! next start.
+
+mod commands;
+mod copies;
+mod front;
+mod guest;
+mod show;
+
+use std::fs::File;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+use vmthunder_cache::ImageKey;
+use vmthunder_cache::overlay::{Overlay, OverlayOptions};
+use vmthunder_volume::Volume;
+
+use crate::config::{Outage, check_name};
+use crate::export::Base;
+
+pub(crate) use self::commands::{Creation, InstanceRequest};
+pub(crate) use self::front::run;
+pub(crate) use self::guest::Guests;
+
+/// The file that says what an instance is.
+const DESCRIPTION: &str = "instance.toml";
+
+/// The longest description that is read.
+const MOST_DESCRIPTION_BYTES: u64 = 64 * 1024;
+
+/// What is begun or being removed ends with this, and is cleaned away at the next start.
+const UNFINISHED: &str = ".unfinished";
+
+/// The folder of the first overlay; later ones have their number behind it.
+const OVERLAY: &str = "overlay";
+
+/// The folder of an instance's snapshots.
+const SNAPSHOTS: &str = "snapshots";
+
+/// The folder of all instances of a node.
+#[derive(Debug)]
+pub(crate) struct Instances {
+    folder: PathBuf,
+}
+
+/// What an instance is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Description {
+    /// The name of the image that it began as.
+    pub(crate) image: String,
+    /// The most bytes that what is written to it may take on disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) quota: Option<u64>,
+    /// What its guest's reads do in an outage, if not what the image says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) outage: Option<Outage>,
+    /// Which overlay counts: raised by each reset and rollback.
+    #[serde(default)]
+    pub(crate) generation: u64,
+}
+
+/// A snapshot as it lies on disk.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) name: String,
+    /// When it was made, in seconds since 1970.
+    pub(crate) created: u64,
+    /// What it takes on disk, blocks that it shares included.
+    pub(crate) stored: u64,
+}
+
+impl Description {
+    fn read(path: &Path) -> Result<Self> {
+        let mut text = String::new();
+        File::open(path)
+            .and_then(|file| file.take(MOST_DESCRIPTION_BYTES).read_to_string(&mut text))
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        let parsed: std::result::Result<Self, _> = toml::from_str(&text);
+        match parsed {
+            Ok(description) => Ok(description),
+            Err(error) => bail!("{} is damaged: {}", path.display(), error.message()),
+        }
+    }
+
+    /// Writes it into an instance's folder, whole or not at all.
+    fn write(&self, place: &Path) -> Result<()> {
+        let text = toml::to_string(self)?;
+        let (path, begun) = (
+            place.join(DESCRIPTION),
+            place.join(format!("{DESCRIPTION}{UNFINISHED}")),
+        );
+        let written = File::create(&begun).and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            std::fs::rename(&begun, &path)
+        });
+        written.with_context(|| format!("cannot write {}", path.display()))?;
+        sync_folder(place)
+    }
+
+    /// The name of the folder of the overlay that counts.
+    fn overlay(&self) -> String {
+        match self.generation {
+            0 => OVERLAY.to_owned(),
+            generation => format!("{OVERLAY}.{generation}"),
+        }
+    }
+}
+
+impl Instances {
+    /// Opens the folder, and cleans away what a node left half done when it died.
+    pub(crate) fn open(folder: PathBuf) -> Result<Self> {
+        std::fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
+        let instances = Self { folder };
+        clean(&instances.folder, |name| name.ends_with(UNFINISHED))?;
+        for (name, description) in instances.list()? {
+            // Of one that nobody can tell anything about nothing is thrown away.
+            let Ok(description) = description else {
+                continue;
+            };
+            let (place, counts) = (instances.place(&name), description.overlay());
+            let goes = |found: &str| {
+                let other = found.starts_with(OVERLAY) && found != counts;
+                other || found.ends_with(UNFINISHED)
+            };
+            clean(&place, goes)?;
+            if place.join(SNAPSHOTS).is_dir() {
+                clean(&place.join(SNAPSHOTS), |name| name.ends_with(UNFINISHED))?;
+            }
+        }
+        Ok(instances)
+    }
+
+    /// The instances that are there, each with what it is or why nobody can tell.
+    pub(crate) fn list(&self) -> Result<Vec<(String, Result<Description>)>> {
+        let mut found = Vec::new();
+        for (name, path) in folders(&self.folder)? {
+            if check_name("instance", &name).is_ok() && !name.ends_with(UNFINISHED) {
+                found.push((name, Description::read(&path.join(DESCRIPTION))));
+            }
+        }
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(found)
+    }
+
+    /// Makes an instance that does not count yet.
+    pub(crate) async fn begin(
+        &self,
+        name: &str,
+        description: &Description,
+        options: OverlayOptions,
+        base: Base,
+    ) -> Result<()> {
+        check_new("instance", name)?;
+        ensure!(
+            !self.place(name).exists(),
+            "there is an instance `{name}` already"
+        );
+        let begun = self.begun(name);
+        remove_all(&begun)?;
+        std::fs::create_dir(&begun)
+            .with_context(|| format!("cannot create {}", begun.display()))?;
+        self.make_overlay(&begun.join(description.overlay()), options, base)
+            .await?;
+        description.write(&begun)
+    }
+
+    /// Names what was begun: it is there when this returns, whatever happens to the machine.
+    pub(crate) fn finish(&self, names: &[String]) -> Result<()> {
+        for name in names {
+            let place = self.place(name);
+            std::fs::rename(self.begun(name), &place)
+                .with_context(|| format!("cannot create {}", place.display()))?;
+        }
+        sync_folder(&self.folder)
+    }
+
+    /// Throws away what was begun, or finished.
+    pub(crate) fn undo(&self, names: &[String]) {
+        for name in names {
+            for path in [self.begun(name), self.place(name)] {
+                if let Err(error) = remove_all(&path) {
+                    tracing::warn!("{error:#}");
+                }
+            }
+        }
+    }
+
+    async fn make_overlay(&self, path: &Path, options: OverlayOptions, base: Base) -> Result<()> {
+        let least = base.geometry().bytes();
+        if let Some(bytes) = options.bytes {
+            ensure!(
+                bytes >= least,
+                "{bytes} bytes are less than the image's {least}"
+            );
+            let block = u64::from(base.geometry().block_size().bytes());
+            ensure!(
+                bytes.is_multiple_of(block),
+                "{bytes} bytes are not a whole number of blocks of {block} bytes"
+            );
+        }
+        let folder = self.folder.display();
+        let made = Overlay::create(path, options, base).await;
+        made.with_context(|| match options.bytes {
+            Some(bytes) => format!("cannot make a disk of {bytes} bytes in {folder}"),
+            None => format!("cannot make a disk in {folder}"),
+        })?;
+        Ok(())
+    }
+
+    /// Opens what was written to an instance.
+    pub(crate) async fn overlay(
+        &self,
+        name: &str,
+        description: &Description,
+        key: ImageKey,
+        base: Base,
+    ) -> Result<Arc<Overlay<Base>>> {
+        let path = self.place(name).join(description.overlay());
+        let overlay = Overlay::open(&path, key, base).await;
+        let overlay = overlay.with_context(|| format!("cannot open {}", path.display()))?;
+        overlay.set_quota(description.quota);
+        Ok(Arc::new(overlay))
+    }
+
+    /// Changes what an instance is.
+    pub(crate) fn describe(&self, name: &str, description: &Description) -> Result<()> {
+        description.write(&self.place(name))
+    }
+
+    /// Removes an instance and what was written to it.
+    pub(crate) fn remove(&self, name: &str) -> Result<()> {
+        check_name("instance", name)?;
+        let (place, going) = (self.place(name), self.begun(name));
+        match std::fs::rename(&place, &going) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                bail!("there is no instance `{name}`")
+            }
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot remove {}", place.display()));
+            }
+        }
+        remove_all(&going)?;
+        sync_folder(&self.folder)
+    }
+
+    fn place(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    fn begun(&self, name: &str) -> PathBuf {
+        self.place(&format!("{name}{UNFINISHED}"))
+    }
+}
+
+/// A name that something can be given.
+fn check_new(what: &str, name: &str) -> Result<()> {
+    check_name(what, name)?;
+    ensure!(
+        !name.ends_with(UNFINISHED),
+        "`{name}` ends with {UNFINISHED}"
+    );
+    Ok(())
+}
+
+/// The folders in a folder, with their names.
+fn folders(path: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(path).with_context(|| path.display().to_string())? {
+        let entry = entry?;
+        if entry.path().is_dir() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            found.push((name, entry.path()));
+        }
+    }
+    Ok(found)
+}
+
+/// Removes the folders of these names.
+fn clean(path: &Path, goes: impl Fn(&str) -> bool) -> Result<()> {
+    for (name, path) in folders(path)? {
+        if goes(&name) {
+            remove_all(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a folder that may be there.
+fn remove_all(path: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes names in a folder survive the loss of power.
+fn sync_folder(path: &Path) -> Result<()> {
+    let synced = File::open(path).and_then(|folder| folder.sync_all());
+    synced.with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::Instances;
+
+    #[test]
+    fn an_instance_that_is_damaged_hides_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let instances = Instances::open(folder.path().join("instances")).unwrap();
+        let place = |name: &str| folder.path().join("instances").join(name);
+        let describe = |name: &str, text: &[u8]| {
+            fs::create_dir(place(name)).unwrap();
+            fs::write(place(name).join("instance.toml"), text).unwrap();
+        };
+        describe("good", b"image = \"debian\"\n");
+        describe("torn", b"image = \"de");
+        describe("no-text", b"\xff\xfe");
+        fs::create_dir(place("empty")).unwrap();
+        fs::write(place("a-file"), b"").unwrap();
+        describe("endless", b"");
+        let endless = fs::File::create(place("endless").join("instance.toml")).unwrap();
+        endless.set_len(1 << 40).unwrap();
+
+        let listed: Vec<(String, Result<String, String>)> = instances
+            .list()
+            .unwrap()
+            .into_iter()
+            .map(|(name, found)| {
+                let found = found.map(|description| description.image);
+                (name, found.map_err(|error| format!("{error:#}")))
+            })
+            .collect();
+        let (good, damaged): (Vec<_>, Vec<_>) =
+            listed.into_iter().partition(|(_, found)| found.is_ok());
+        assert_eq!(good, [("good".to_owned(), Ok("debian".to_owned()))]);
+        let names: Vec<&str> = damaged.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["empty", "endless", "no-text", "torn"]);
+        for (name, error) in &damaged {
+            let said = error.as_ref().unwrap_err();
+            assert!(
+                said.contains(&format!("{name}/instance.toml")) && !said.contains('\n'),
+                "{said}"
+            );
+        }
+    }
+}
