@@ -341,7 +341,11 @@ async fn a_guest_outlasts_an_outage_of_everybody_and_gives_up_at_its_deadline() 
         let (guest, begin) = (lab.guest(), Instant::now());
         assert!(matches!(
             read(&guest, 6, Class::Demand).await,
-            Err(Error::Unavailable)
+            Err(Error::Device {
+                key: 4,
+                asc: 8,
+                ascq: 0
+            })
         ));
         let seconds = begin.elapsed().as_secs();
         assert_eq!(seconds, 60);

@@ -108,6 +108,7 @@ async fn a_restart_without_the_origin(sealed: bool) {
         );
     }
     write(&disk, 4096, vec![3; 8192]).await.unwrap();
+    away.filled(8 + u64::from(sealed)).await;
     away.origin.take().unwrap().kill();
     away.node.take().unwrap().kill();
     let node = away.serve();
@@ -172,6 +173,7 @@ async fn an_origin_that_comes_back_with_other_content_is_not_mixed_in() {
     let mut away = Away::new(8, true, "");
     let disk = attach(&away.create("vm", &["--outage", "2s"])).await;
     assert_eq!(read(&disk, 0, EXTENT).await.unwrap(), extent(&away, 0));
+    away.filled(2).await;
     away.origin.take().unwrap().kill();
     away.node.take().unwrap().kill();
     let node = away.serve();
@@ -195,6 +197,7 @@ async fn deaths_of_the_daemon_are_pauses_for_its_guests() {
     for index in 0..16 {
         read(&disk, index * EXTENT, EXTENT).await.unwrap();
     }
+    away.filled(17).await;
     let guest = tokio::spawn({
         let (disk, image) = (disk.clone(), away.image.clone());
         async move {

@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use iscsi_initiator::Remote;
 use serde_json::Value;
 use vmthunder_volume::{Class, Error, Span, Volume};
 
-use crate::harness::{PATIENCE, Running, Scene, attach, free_address, run, succeed};
+use crate::harness::{EXTENT, PATIENCE, Running, Scene, attach, free_address, run, succeed};
 
 /// A node that serves a file as an image.
 pub struct Stage {
@@ -68,6 +69,11 @@ impl Stage {
         let mut args = vec!["create", name, "--image", "disk"];
         args.extend(more);
         attach(self.instance(&args).trim()).await
+    }
+
+    /// Logs in to one that is there.
+    pub async fn attach(&self, name: &str) -> Remote {
+        attach(self.json(&["show", name])["urls"][0].as_str().unwrap()).await
     }
 
     pub fn folder(&self, name: &str) -> PathBuf {
@@ -147,6 +153,18 @@ impl Away {
     pub fn status(&self) -> Value {
         let status = succeed(&["status", "--json", "--config", &self.config]);
         serde_json::from_str(&status).unwrap()
+    }
+}
+
+impl Away {
+    /// Waits until the cache has so many extents on disk, of image and manifest: fills are behind their reads.
+    pub async fn filled(&self, extents: u64) {
+        let started = Instant::now();
+        let full = extents * EXTENT as u64;
+        while self.status()["cache"]["resident_bytes"].as_u64().unwrap() < full {
+            assert!(started.elapsed() < PATIENCE, "the cache is not filled");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 }
 
