@@ -125,6 +125,13 @@ impl Body {
         (resident, sum)
     }
 
+    /// Bytes of memory.
+    #[cfg(test)]
+    pub(crate) fn memory(&self) -> usize {
+        let shelves = self.shelves.iter().map(|shelf| lock(shelf).memory());
+        shelves.sum::<usize>() + size_of_val(&*self.generations)
+    }
+
     /// Takes this out of use.
     pub(crate) fn retire(&self) {
         self.retired.store(true, Ordering::SeqCst);

@@ -66,6 +66,12 @@ impl Queues {
         }
     }
 
+    /// Bytes of memory, but for what does not grow.
+    #[cfg(test)]
+    pub(crate) fn memory(&self) -> usize {
+        size_of_val(&*self.links) + size_of_val(&*self.marks) + size_of_val(&*self.ghosts)
+    }
+
     /// A slot was read.
     pub(crate) fn touch(&mut self, slot: u32) {
         if self.recent.contains(&slot) {

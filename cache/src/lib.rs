@@ -17,6 +17,8 @@ mod crash;
 mod disk;
 mod evict;
 mod fault;
+#[cfg(test)]
+mod figures;
 mod fill;
 pub mod flight;
 mod format;

@@ -2,6 +2,8 @@
 //!
 //! The key of each slot is kept once, in an array by slot; the index holds slot numbers alone, probed linearly, with
 //! room for four where three are used: 8 + 5.3 bytes per slot. The number of slots never changes, so nothing grows.
+//! What a slot number leaves of a cell tells most keys apart, without a look at the array: that is what opening a store
+//! of terabytes would spend its time on.
 
 /// An extent of an interned image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -44,6 +46,12 @@ impl Map {
         }
     }
 
+    /// Bytes of memory, but for what does not grow.
+    #[cfg(test)]
+    pub(crate) fn memory(&self) -> usize {
+        size_of_val(&*self.keys) + size_of_val(&*self.cells)
+    }
+
     /// How many slots are named.
     pub(crate) fn resident(&self) -> u32 {
         self.resident
@@ -51,7 +59,7 @@ impl Map {
 
     /// The slot of a key.
     pub(crate) fn get(&self, key: Key) -> Option<u32> {
-        self.find(key).map(|(_, slot)| slot)
+        self.find(key).ok().map(|cell| self.cells[cell] & SLOT)
     }
 
     /// The key of a slot. Meaningful for slots that were inserted and not removed.
@@ -61,29 +69,26 @@ impl Map {
 
     /// Names a slot. False, and nothing changes, if the key has one already.
     pub(crate) fn insert(&mut self, key: Key, slot: u32) -> bool {
-        if self.get(key).is_some() {
+        let Err(gap) = self.find(key) else {
             return false;
-        }
+        };
         let Some(place) = self.keys.get_mut(slot as usize) else {
             return false;
         };
         *place = key;
-        let mut cell = self.home(key);
-        while self.cells[cell] != EMPTY {
-            cell = self.after(cell);
-        }
-        self.cells[cell] = slot;
+        self.cells[gap] = tag(key) | slot;
         self.resident += 1;
         true
     }
 
     /// Forgets a key, and answers the slot that it had.
     pub(crate) fn remove(&mut self, key: Key) -> Option<u32> {
-        let (mut gap, slot) = self.find(key)?;
+        let mut gap = self.find(key).ok()?;
+        let slot = self.cells[gap] & SLOT;
         // Close the gap: whoever was pushed behind it, and may stand in it, moves up.
         let mut cell = self.after(gap);
         while self.cells[cell] != EMPTY {
-            let home = self.home(self.key(self.cells[cell]));
+            let home = self.home(self.key(self.cells[cell] & SLOT));
             if self.distance(home, gap) < self.distance(home, cell) {
                 self.cells[gap] = self.cells[cell];
                 gap = cell;
@@ -95,15 +100,17 @@ impl Map {
         Some(slot)
     }
 
-    fn find(&self, key: Key) -> Option<(usize, u32)> {
+    /// The cell of a key, or the one where it belongs.
+    fn find(&self, key: Key) -> Result<usize, usize> {
+        let tag = tag(key);
         let mut cell = self.home(key);
         loop {
-            let slot = self.cells[cell];
-            if slot == EMPTY {
-                return None;
+            let found = self.cells[cell];
+            if found == EMPTY {
+                return Err(cell);
             }
-            if self.key(slot) == key {
-                return Some((cell, slot));
+            if found & !SLOT == tag && self.key(found & SLOT) == key {
+                return Ok(cell);
             }
             cell = self.after(cell);
         }
@@ -131,7 +138,17 @@ impl Map {
     }
 }
 
+/// What of a key's hash stands in its cell. Never all ones, which would be taken for an empty cell.
+fn tag(key: Key) -> u32 {
+    let bits = u32::try_from(key.hash() % u64::from(TAGS)).unwrap_or(0);
+    bits << SLOT_BITS
+}
+
 const EMPTY: u32 = u32::MAX;
+/// The most slots that a map has: a sixteenth of the largest store.
+const SLOT_BITS: u32 = 26;
+const SLOT: u32 = (1 << SLOT_BITS) - 1;
+const TAGS: u32 = u32::MAX >> SLOT_BITS;
 
 #[cfg(test)]
 mod tests {

@@ -59,6 +59,14 @@ impl Shelf {
         }
     }
 
+    /// Bytes of memory, but for what does not grow.
+    #[cfg(test)]
+    pub(crate) fn memory(&self) -> usize {
+        let bits = [&self.unverified, &self.short, &self.stale];
+        let bits: usize = bits.iter().map(|bits| size_of_val(&*bits.0)).sum();
+        self.map.memory() + self.queues.memory() + bits
+    }
+
     /// Extents held.
     pub(crate) fn resident(&self) -> u64 {
         u64::from(self.map.resident())

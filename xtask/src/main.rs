@@ -3,6 +3,7 @@
 
 mod apt_sources;
 mod bounded;
+mod cache_figures;
 mod clippy;
 mod daemon;
 mod doc;
@@ -85,6 +86,12 @@ enum Command {
     /// Look for trouble for as long as you like to wait.
     #[command(subcommand)]
     Soak(soak::Soak),
+    /// The tables of docs/cache.md.
+    CacheFigures {
+        /// Write them into the page.
+        #[arg(long)]
+        write: bool,
+    },
     /// Chores that are too slow, or need too much, for every test run: see lab/README.md.
     #[command(subcommand)]
     Lab(lab::Lab),
@@ -130,6 +137,7 @@ fn main() -> Result<ExitCode> {
                 ExitCode::FAILURE
             });
         }
+        Command::CacheFigures { write } => step::alone(|| cache_figures::run(&repo, write)),
         Command::Lab(chore) => step::alone(|| lab::run(&repo, &chore)),
     };
     Ok(if tally.failed == 0 {
