@@ -74,6 +74,8 @@ pub(crate) enum Finding {
     NotApplicable(String),
     /// The target cannot be reached, or refuses an ordinary login.
     Unreachable(String),
+    /// The script itself ended in a panic; what it said.
+    Broken(String),
 }
 
 /// Declares `CHECKS`: the checks of one family.

@@ -269,8 +269,10 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 
 /// What a finding says, in a form that may be shown.
 pub(crate) fn reason(finding: Finding) -> String {
-    let (Finding::Violation(why) | Finding::NotApplicable(why) | Finding::Unreachable(why)) =
-        finding;
+    let (Finding::Violation(why)
+    | Finding::NotApplicable(why)
+    | Finding::Unreachable(why)
+    | Finding::Broken(why)) = finding;
     printable(&why)
 }
 

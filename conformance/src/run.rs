@@ -1,10 +1,11 @@
 //! Playing checks one after the other: each bounded in time, and all of them together.
 
+use std::any::Any;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::bench::Bench;
@@ -77,6 +78,7 @@ impl Judged {
             Ok(()) => (Outcome::Passed, String::new()),
             Err(Finding::NotApplicable(why)) => (Outcome::Skipped, why),
             Err(Finding::Violation(why) | Finding::Unreachable(why)) => (Outcome::Failed, why),
+            Err(Finding::Broken(panic)) => (Outcome::Error, format!("{OUR_FAULT}: {panic}")),
         };
         let mut judged = Self {
             rule,
@@ -85,20 +87,9 @@ impl Judged {
             transcript: Vec::new(),
             seconds,
         };
-        if outcome == Outcome::Failed {
+        if matches!(outcome, Outcome::Failed | Outcome::Error) {
             judged.show(transcript);
         }
-        judged
-    }
-
-    /// A check whose script ended in a panic.
-    fn broken(rule: &'static Rule, panic: &str, transcript: &Transcript, seconds: f64) -> Self {
-        let mut judged = Self {
-            outcome: Outcome::Error,
-            seconds,
-            ..Self::skipped(rule, printable(&format!("{OUR_FAULT}: {panic}")))
-        };
-        judged.show(transcript);
         judged
     }
 
@@ -306,9 +297,12 @@ impl<'a> Run<'a> {
             Ok(Some(Ok(verdict))) => verdict,
             // Whatever the target did: a mistake of the suite is no violation, and must be seen.
             Ok(ended) => {
-                let panic = ended.and_then(Result::err).map(said).unwrap_or_default();
-                let transcript = &bench.transcript;
-                return Some(Judged::broken(&check.rule, &panic, transcript, seconds));
+                let panic = ended
+                    .and_then(Result::err)
+                    .and_then(|ended| ended.try_into_panic().ok());
+                Err(Finding::Broken(
+                    panic.as_deref().map(said).unwrap_or_default(),
+                ))
             }
             Err(_late) if is_all_that_is_left => return None,
             Err(_late) => {
@@ -321,10 +315,7 @@ impl<'a> Run<'a> {
 }
 
 /// The message of a panic.
-fn said(ended: JoinError) -> String {
-    let Ok(panic) = ended.try_into_panic() else {
-        return String::new();
-    };
+pub(crate) fn said(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
     text.unwrap_or_default().to_owned()
@@ -357,7 +348,7 @@ fn spoken(limit: Duration) -> String {
 /// Why checks that write are skipped.
 const NEEDS_DESTRUCTIVE: &str = "needs --destructive";
 /// What is said when a script panics.
-const OUR_FAULT: &str = "the suite itself failed here, which says nothing about the target";
+const OUR_FAULT: &str = "the suite itself failed here, which says nothing about the other end";
 /// So many times the patience is the limit of one check.
 const PATIENCES: u32 = 10;
 /// However short the patience is: a check may move data.
@@ -472,7 +463,7 @@ mod tests {
         assert_eq!(
             said,
             [
-                "b error the suite itself failed here, which says nothing about the target: a mistake",
+                "b error the suite itself failed here, which says nothing about the other end: a mistake",
                 "a passed ",
                 "c failed not over after 1 s",
                 "d failed not over after 1 s",

@@ -1,10 +1,12 @@
 //! Playing the drills: with a visitor one after the other, else all at once for whoever comes.
 
 use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep_until, timeout};
@@ -14,7 +16,7 @@ use crate::initiator::drill::{Drill, Ends, SessionKind};
 use crate::initiator::hall::{Door, Hall, Listener};
 use crate::initiator::stage::{Attention, Scene, Stage, Visit};
 use crate::initiator::visitor::{ACCOUNTS, Departure, Invitation, Visitor};
-use crate::run::{Judged, Report};
+use crate::run::{Judged, Report, said};
 
 /// How initiators are judged.
 #[derive(Debug)]
@@ -200,7 +202,7 @@ async fn watch_over(
     invitation: Invitation,
 ) -> (Verdict, Option<Departure>) {
     let scene = Arc::clone(&opened.scene);
-    let script = (opened.drill.script)(&mut opened.stage);
+    let script = performed(opened.drill, &mut opened.stage);
     // Dropping it sends the visitor away.
     let mut visitor = Some(Box::pin(options.visitor.visit(invitation)));
     tokio::pin!(script);
@@ -273,6 +275,7 @@ fn weigh(drill: &Drill, scene: &Scene, verdict: Verdict, departure: Option<Depar
     let visited = *scene.visited.borrow();
     let nonsense = scene.nonsense().clone();
     match (verdict, departure) {
+        (Err(Finding::Broken(panic)), _) => Err(Finding::Broken(panic)),
         (_, Some(Departure::Died(why))) => Err(Finding::Violation(why)),
         (Ok(()) | Err(Finding::NotApplicable(_)), _) if nonsense.is_some() => {
             Err(Finding::Violation(nonsense.unwrap_or_default()))
@@ -326,7 +329,7 @@ async fn open_house(
         let limit = options.limit;
         playing.spawn(async move {
             let scene = Arc::clone(&opened.scene);
-            let script = (opened.drill.script)(&mut opened.stage);
+            let script = performed(opened.drill, &mut opened.stage);
             let verdict = bounded(script, &scene, limit).await;
             scene.script.send_replace(Attention::Ended);
             (opened, verdict)
@@ -363,6 +366,15 @@ async fn open_house(
     }
 }
 
+/// Follows a drill's script. A panic of it is a mistake of the suite, no violation, and must be seen.
+async fn performed(drill: &Drill, stage: &mut Stage) -> Verdict {
+    let script = AssertUnwindSafe((drill.script)(stage));
+    match script.catch_unwind().await {
+        Ok(verdict) => verdict,
+        Err(panic) => Err(Finding::Broken(said(&*panic))),
+    }
+}
+
 /// A script for anybody: its time begins when somebody comes.
 async fn bounded(script: impl Future<Output = Verdict>, scene: &Scene, limit: Duration) -> Verdict {
     let late = async {
@@ -389,3 +401,46 @@ const LAST_PATIENCE: u32 = 3;
 const MOST_FRUITLESS: u32 = 3;
 /// How often is looked who came and who left.
 const TICK: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::{Listener, Options, Stage, Visitor, run};
+    use crate::check::Verdict;
+    use crate::initiator::drill::{Drill, drills};
+    use crate::run::Outcome;
+
+    drills! {
+        "test.panics", "RFC 7143 §1", Must, Normal, Either,
+        "nothing" => "nothing", a_script_that_is_mistaken;
+    }
+
+    async fn a_script_that_is_mistaken(_stage: &mut Stage) -> Verdict {
+        panic!("the script is mistaken")
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_a_drill_is_an_error_of_the_suite() {
+        let drills: Vec<&'static Drill> = DRILLS.iter().collect();
+        let visitors = [
+            Visitor::Anybody,
+            Visitor::Program {
+                normal: vec!["true".to_owned()],
+                discovery: None,
+            },
+        ];
+        for visitor in visitors {
+            let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+            let options = Options::new(visitor);
+            let report = run(&listener, &options, &drills, |_| ()).await;
+            let [judged] = report.judged.as_slice() else {
+                panic!("{} verdicts", report.judged.len());
+            };
+            assert_eq!(judged.outcome, Outcome::Error);
+            assert!(
+                judged.detail.contains("the script is mistaken"),
+                "{}",
+                judged.detail
+            );
+        }
+    }
+}

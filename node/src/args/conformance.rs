@@ -146,7 +146,7 @@ Outcomes:
   failed   the rule is broken
   skipped  the target does not offer what the rule is about, or the check was not to be played
   waived   the rule is broken, and --waivers says why that is known
-  error    the suite itself failed, which says nothing about the target: please report it
+  error    the suite itself failed, which says nothing about the other end: please report it
 
 Examples:
   Judge a disk that is in use:
