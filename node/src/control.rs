@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -66,11 +67,43 @@ impl Drop for Socket {
     }
 }
 
+/// How far a command has come, and whether anybody still waits for it.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    done: AtomicU64,
+    total: AtomicU64,
+    abandoned: AtomicBool,
+}
+
+impl Progress {
+    /// There is so much to do.
+    pub(crate) fn begin(&self, total: u64) {
+        self.total.store(total, Ordering::Relaxed);
+    }
+
+    /// So much more is done.
+    pub(crate) fn add(&self, done: u64) {
+        self.done.fetch_add(done, Ordering::Relaxed);
+    }
+
+    /// True once whoever asked has gone.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed)
+    }
+
+    fn reply(&self) -> Reply {
+        Reply::Working {
+            done: self.done.load(Ordering::Relaxed),
+            total: self.total.load(Ordering::Relaxed),
+        }
+    }
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Reply {
-    /// It is not done yet; another line follows.
-    Working,
+    /// It is not done yet; another line follows. So much of so much is, if that can be told.
+    Working { done: u64, total: u64 },
     Done(serde_json::Value),
     Failed(String),
 }
@@ -162,13 +195,19 @@ async fn answer(node: Option<&Arc<Node>>, mut stream: UnixStream) -> Result<()> 
             Reply::Failed("the node does not serve yet: it is starting".to_owned())
         }
         (Some(node), Ok(request)) => {
-            let node = Arc::clone(node);
-            // What was begun ends, whether or not somebody waits for it.
-            let mut work = tokio::spawn(async move { node.answer(request).await });
+            let (node, progress) = (Arc::clone(node), Arc::new(Progress::default()));
+            let seen = Arc::clone(&progress);
+            // What was begun ends, whether or not somebody waits for it, if it does not ask.
+            let mut work = tokio::spawn(async move { node.answer(request, &progress).await });
             let done = loop {
                 match tokio::time::timeout(SIGN_INTERVAL, &mut work).await {
                     Ok(done) => break done?,
-                    Err(_) => send(&mut to, &Reply::Working).await?,
+                    Err(_) => {
+                        if let Err(error) = send(&mut to, &seen.reply()).await {
+                            seen.abandoned.store(true, Ordering::Relaxed);
+                            return Err(error);
+                        }
+                    }
                 }
             };
             match done {
@@ -189,13 +228,22 @@ async fn send(to: &mut (impl AsyncWriteExt + Unpin), reply: &Reply) -> Result<()
 
 /// Asks a running node.
 pub(crate) async fn ask<T: DeserializeOwned>(path: &Path, request: &Request) -> Result<T> {
+    ask_and_watch(path, request, |_, _| ()).await
+}
+
+/// Asks a running node, and is shown how much of how much is done while that lasts.
+pub(crate) async fn ask_and_watch<T: DeserializeOwned>(
+    path: &Path,
+    request: &Request,
+    mut watch: impl FnMut(u64, u64),
+) -> Result<T> {
     let slow = || format!("the node at {} does not answer", path.display());
     let connected = tokio::time::timeout(ANSWER_TIMEOUT, begin(path, request)).await;
     let mut lines = connected.with_context(slow)??;
     loop {
         let line = tokio::time::timeout(ANSWER_TIMEOUT, next_line(&mut lines)).await;
         match serde_json::from_str(&line.with_context(slow)??) {
-            Ok(Reply::Working) => {}
+            Ok(Reply::Working { done, total }) => watch(done, total),
             Ok(Reply::Done(value)) => {
                 return serde_json::from_value(value).context("the node is of another version");
             }

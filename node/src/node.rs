@@ -14,7 +14,7 @@ use vmthunder_volume::{EXTENT_BYTES, Volume};
 
 use crate::attach::Surroundings;
 use crate::config::{Config, Source};
-use crate::control::Request;
+use crate::control::{Progress, Request};
 use crate::export::Export;
 use crate::files::Files;
 use crate::images::Images;
@@ -110,10 +110,10 @@ impl Node {
     }
 
     /// Carries a command out.
-    pub(crate) async fn answer(&self, request: Request) -> Result<Value> {
+    pub(crate) async fn answer(&self, request: Request, progress: &Progress) -> Result<Value> {
         match request {
             Request::Status => Ok(serde_json::to_value(self.status())?),
-            Request::Instance(request) => self.instance(request).await,
+            Request::Instance(request) => self.instance(request, progress).await,
             Request::ResizeLun { lun, bytes, shrink } => {
                 let (target, hosts) = (&self.target, &self.hosts);
                 let resized = self.files.resize(target, hosts, &lun, bytes, shrink);

@@ -1,10 +1,13 @@
 //! `vmthunder instance`, as it is written.
 
+use std::path::PathBuf;
+
 use bytesize::ByteSize;
 use clap::{Args, Subcommand};
 
 use super::{NodeArgs, byte_size};
 use crate::config::Outage;
+use crate::instances::Format;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum InstanceCommand {
@@ -73,6 +76,9 @@ pub(crate) enum InstanceCommand {
         #[command(flatten)]
         node: NodeArgs,
     },
+    /// Write an instance to a file, or a snapshot of it, while its guest goes on.
+    #[command(after_help = EXPORT_HELP)]
+    Export(ExportArgs),
     /// Change the settings of an instance while its guest goes on.
     Change {
         /// Its name.
@@ -117,6 +123,25 @@ pub(crate) struct CreateArgs {
     pub(crate) node: NodeArgs,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// Its name.
+    pub(crate) name: String,
+    /// The file: it must not be there yet, and the node must be able to write to its folder.
+    pub(crate) file: PathBuf,
+    /// What it is written as.
+    #[arg(long, value_enum, default_value_t = Format::Raw)]
+    pub(crate) format: Format,
+    /// The snapshot; without it what the instance holds now.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) snapshot: Option<String>,
+    /// Print a JSON object instead of a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
 /// A quota as it is written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum QuotaArg {
@@ -143,6 +168,10 @@ fn own_outage(text: &str) -> Result<OutageArg, String> {
         },
     }
 }
+
+const EXPORT_HELP: &str = "\
+The file is the whole disk, image included, with holes for zeros: it needs nothing else. It appears when it is complete, \
+on the disk, and was read back. An export whose command is ended is given up.";
 
 const SNAPSHOT_HELP: &str = "\
 The snapshot is what the disk would hold if the guest lost power at this moment: everything that the guest was told to \

@@ -11,10 +11,12 @@ use tracing::{error, info};
 use vmthunder_cache::overlay::{Overlay, OverlayOptions};
 
 use super::copies::same_size;
+use super::export::Exportation;
 use super::guest::{Guest, Now};
 use super::{Description, check_new};
 use crate::attach::Attached;
 use crate::config::{Outage, check_name};
+use crate::control::Progress;
 use crate::export::{Base, Export};
 use crate::names;
 use crate::node::Node;
@@ -41,6 +43,8 @@ pub(crate) enum InstanceRequest {
         snapshot: Option<String>,
         force: bool,
     },
+    /// Write one to a file: answered with a [`super::export::Exported`].
+    Export(Exportation),
     /// Change its settings: answered with a [`crate::status::InstanceStatus`].
     Change {
         name: String,
@@ -102,7 +106,11 @@ impl Creation {
 
 impl Node {
     /// Carries a request out.
-    pub(crate) async fn instance(&self, request: InstanceRequest) -> Result<Value> {
+    pub(crate) async fn instance(
+        &self,
+        request: InstanceRequest,
+        progress: &Progress,
+    ) -> Result<Value> {
         use InstanceRequest as Is;
         match request {
             Is::Create(creation) => Ok(serde_json::to_value(self.create(&creation).await?)?),
@@ -135,6 +143,11 @@ impl Node {
             } => {
                 self.restore(&name, snapshot.as_deref(), force).await?;
                 Ok(json!(null))
+            }
+            Is::Export(wanted) => {
+                let guest = self.guest(&wanted.name)?;
+                let exported = self.export_to_file(&wanted, &guest, progress).await?;
+                Ok(serde_json::to_value(exported)?)
             }
             Is::Change {
                 name,

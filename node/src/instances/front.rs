@@ -1,13 +1,15 @@
 //! `vmthunder instance`.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use chrono::DateTime;
 
 use super::commands::Setting;
+use super::export::{Exportation, Exported};
 use super::{Creation, InstanceRequest};
-use crate::args::{CreateArgs, InstanceCommand, NodeArgs, OutageArg, QuotaArg};
+use crate::args::{CreateArgs, ExportArgs, InstanceCommand, NodeArgs, OutageArg, QuotaArg};
 use crate::config::Outage;
-use crate::control::{Request, ask};
+use crate::control::{Request, ask, ask_and_watch};
+use crate::image::bar;
 use crate::observe::line;
 use crate::status::{
     InstanceDetail, InstanceState, InstanceStatus, Status, print_instances, print_json, size, table,
@@ -53,6 +55,7 @@ pub(crate) async fn run(command: InstanceCommand) -> Result<()> {
             node,
         } => restore(name, Some(snapshot), force, &node).await,
         InstanceCommand::Reset { name, force, node } => restore(name, None, force, &node).await,
+        InstanceCommand::Export(args) => export(args).await,
         InstanceCommand::Change {
             name,
             quota,
@@ -119,6 +122,35 @@ async fn restore(
         force,
     };
     request(node, wanted).await
+}
+
+async fn export(args: ExportArgs) -> Result<()> {
+    let file = std::path::absolute(&args.file)
+        .with_context(|| format!("{} is no file", args.file.display()))?;
+    let wanted = Exportation {
+        name: args.name,
+        snapshot: args.snapshot,
+        file,
+        format: args.format,
+    };
+    let wanted = Request::Instance(InstanceRequest::Export(wanted));
+    let bar = bar(0);
+    let watch = |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    };
+    let done: Result<Exported> = ask_and_watch(&args.node.socket()?, &wanted, watch).await;
+    bar.finish_and_clear();
+    let done = done?;
+    if args.json {
+        return print_json(&done);
+    }
+    line(format_args!(
+        "{}: a disk of {}, {} of it not zeros",
+        done.file.display(),
+        size(done.bytes),
+        size(done.written_bytes)
+    ))
 }
 
 fn show(shown: &InstanceDetail) -> Result<()> {

@@ -12,8 +12,10 @@
 
 mod commands;
 mod copies;
+mod export;
 mod front;
 mod guest;
+mod qcow2;
 mod show;
 
 use std::fs::File;
@@ -33,6 +35,7 @@ use crate::export::Base;
 pub(crate) use self::commands::{Creation, InstanceRequest};
 pub(crate) use self::front::run;
 pub(crate) use self::guest::Guests;
+pub(crate) use self::qcow2::Format;
 
 /// The file that says what an instance is.
 const DESCRIPTION: &str = "instance.toml";

@@ -5,6 +5,7 @@
 
 #[path = "../harness/mod.rs"]
 mod harness;
+mod exports;
 mod outages;
 mod snapshots;
 mod stage;

@@ -21,8 +21,21 @@ pub struct Stage {
 
 impl Stage {
     pub fn new(extents: usize) -> Self {
+        Self::over(|scene| scene.image("disk.raw", extents))
+    }
+
+    /// The image is nothing but zeros.
+    pub fn zeroed(extents: usize) -> Self {
+        Self::over(|scene| {
+            let image = vec![0; extents * EXTENT];
+            std::fs::write(scene.path("disk.raw"), &image).unwrap();
+            image
+        })
+    }
+
+    fn over(image: impl FnOnce(&Scene) -> Vec<u8>) -> Self {
         let scene = Scene::new();
-        let image = scene.image("disk.raw", extents);
+        let image = image(&scene);
         let rest = "[[image]]\nname = \"disk\"\nfile = \"disk.raw\"\n";
         let config = scene.config("node", free_address(), rest);
         let node = scene.serve(&config);
