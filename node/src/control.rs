@@ -103,7 +103,10 @@ impl Progress {
 #[serde(rename_all = "snake_case")]
 enum Reply {
     /// It is not done yet; another line follows. So much of so much is, if that can be told.
-    Working { done: u64, total: u64 },
+    Working {
+        done: u64,
+        total: u64,
+    },
     Done(serde_json::Value),
     Failed(String),
 }

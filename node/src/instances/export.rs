@@ -98,7 +98,9 @@ impl Node {
         let (name, folder) = (&wanted.name, self.guests.folder()?);
         let base = image.for_instance(description.outage);
         if let Some(snapshot) = &wanted.snapshot {
-            let overlay = folder.open_snapshot(name, snapshot, image.key, base).await?;
+            let overlay = folder
+                .open_snapshot(name, snapshot, image.key, base)
+                .await?;
             return Ok(Source {
                 overlay: Arc::new(overlay),
                 _copy: None,
@@ -124,7 +126,8 @@ impl Instances {
     fn passing_place(&self, name: &str) -> PathBuf {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        self.place(name).join(format!("export-{number}{UNFINISHED}"))
+        self.place(name)
+            .join(format!("export-{number}{UNFINISHED}"))
     }
 }
 

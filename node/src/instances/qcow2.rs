@@ -14,7 +14,9 @@ use rustix::fs::{Advice, fadvise};
 pub(super) const CLUSTER_BYTES: u64 = 1 << CLUSTER_BITS;
 
 /// What a file is written as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum,
+)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Format {
     /// The bytes of the disk, with holes for zeros.
@@ -118,12 +120,12 @@ impl Sink {
                 numbered.next_if(|(_, cluster)| **cluster / L2_ENTRIES == slot)
             {
                 if let Some(entry) = l2.get_mut(index(cluster % L2_ENTRIES)) {
-                    *entry = number * CLUSTER_BYTES | COPIED;
+                    *entry = (number * CLUSTER_BYTES) | COPIED;
                 }
             }
             self.write_entries(next, &l2)?;
             if let Some(entry) = l1.get_mut(index(slot)) {
-                *entry = next * CLUSTER_BYTES | COPIED;
+                *entry = (next * CLUSTER_BYTES) | COPIED;
             }
             next += 1;
         }
@@ -224,7 +226,15 @@ mod tests {
 
     #[test]
     fn refcounts_count_themselves() {
-        for others in [1, 2, 40_000, REFCOUNTS - 2, REFCOUNTS - 1, REFCOUNTS, 1 << 33] {
+        for others in [
+            1,
+            2,
+            40_000,
+            REFCOUNTS - 2,
+            REFCOUNTS - 1,
+            REFCOUNTS,
+            1 << 33,
+        ] {
             let (blocks, table) = refcounts(others);
             assert!(blocks * REFCOUNTS >= others + blocks + table, "{others}");
             assert!(table * 8192 >= blocks && table * 8192 < blocks + 8192);

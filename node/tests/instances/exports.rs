@@ -35,7 +35,9 @@ async fn an_instance_becomes_a_raw_or_qcow2_file_that_says_the_same() {
     write(&disk, EXTENT / 2, vec![1; EXTENT]).await.unwrap();
     write(&disk, size - 4096, vec![2; 4096]).await.unwrap();
     write(&disk, 300 << 20, vec![0; EXTENT]).await.unwrap();
-    disk.trim(Span::new(3 * EXTENT as u64, EXTENT as u64)).await.unwrap();
+    disk.trim(Span::new(3 * EXTENT as u64, EXTENT as u64))
+        .await
+        .unwrap();
     stage.instance(&["snapshot", "vm", "then"]);
     let (raw, qcow2) = (stage.scene.arg("now.raw"), stage.scene.arg("now.qcow2"));
     let exported = stage.json(&["export", "vm", &raw]);
@@ -47,14 +49,20 @@ async fn an_instance_becomes_a_raw_or_qcow2_file_that_says_the_same() {
     assert_eq!(found.len(), size as u64);
     assert!(found.blocks() * 512 < 1 << 20, "{} blocks", found.blocks());
     let bytes = fs::read(&raw).unwrap();
-    for (from, length) in [(0, 6 * EXTENT), (300 << 20, EXTENT), (size - EXTENT, EXTENT)] {
+    for (from, length) in [
+        (0, 6 * EXTENT),
+        (300 << 20, EXTENT),
+        (size - EXTENT, EXTENT),
+    ] {
         let read = read(&disk, from, length).await.unwrap();
         assert!(bytes[from..from + length] == read, "from {from}");
     }
     assert!(bytes[6 * EXTENT..size - 4096].iter().all(|byte| *byte == 0));
     if qemu_img(&["check", "-f", "qcow2", &qcow2]) {
         qemu_img(&["compare", "-f", "raw", "-F", "qcow2", &raw, &qcow2]);
-        let info = Command::new("qemu-img").args(["info", "--output=json", &qcow2]).output();
+        let info = Command::new("qemu-img")
+            .args(["info", "--output=json", &qcow2])
+            .output();
         let info: serde_json::Value = serde_json::from_slice(&info.unwrap().stdout).unwrap();
         assert_eq!(info["virtual-size"], size);
         assert_eq!(info["format-specific"]["data"]["compat"], "1.1");
@@ -69,7 +77,10 @@ async fn an_instance_becomes_a_raw_or_qcow2_file_that_says_the_same() {
     let said = stage.refused(&["export", "vm", &stage.scene.arg("no/where")]);
     assert!(said.contains("cannot write to"), "{said}");
     let said = stage.refused(&["export", "vm", &stage.scene.arg("x"), "--snapshot", "never"]);
-    assert!(said.contains("no snapshot `never`; there are: then"), "{said}");
+    assert!(
+        said.contains("no snapshot `never`; there are: then"),
+        "{said}"
+    );
     let left = fs::read_dir(stage.folder("vm")).unwrap();
     let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left.len(), 3, "description, overlay, snapshots: {left:?}");
@@ -84,7 +95,9 @@ async fn an_image_that_is_elsewhere_is_fetched_for_an_export() {
     away.create("vm", &[]);
     let file = away.scene.arg("vm.qcow2");
     let config = away.config.clone();
-    let export = ["instance", "export", "vm", &file, "--format", "qcow2", "--config", &config];
+    let export = [
+        "instance", "export", "vm", &file, "--format", "qcow2", "--config", &config,
+    ];
     assert!(succeed(&export).contains("vm.qcow2: a disk of 576.0 KiB"));
     if qemu_img(&["check", "-f", "qcow2", &file]) {
         let disk = away.scene.arg("disk.raw");

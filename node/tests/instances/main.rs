@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "what a test cannot set up must end it")]
 #![allow(unreachable_pub, reason = "a module of a test binary has no outside")]
 
+mod exports;
 #[path = "../harness/mod.rs"]
 mod harness;
-mod exports;
 mod outages;
 mod snapshots;
 mod stage;
