@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use iscsi_target::{AccessRules, TargetOptions};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,6 +28,7 @@ pub(crate) async fn run(config: Config, until_stdin_closes: bool) -> Result<()> 
         std::fs::create_dir_all(data)
             .with_context(|| format!("cannot create {}", data.display()))?;
     }
+    open_many_files();
     // First of all, since it finds out whether another node uses the folder.
     let commands = match &config.control {
         Some(path) => Some(control::listen(path).await?),
@@ -67,6 +69,19 @@ pub(crate) async fn run(config: Config, until_stdin_closes: bool) -> Result<()> 
         commands.await??;
     }
     node.close().await
+}
+
+/// Takes leave for as many open files as there can be: an instance has three, a session one, and the usual limit of
+/// 1,024 is for programs that use select(2).
+fn open_many_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, most) {
+        warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 /// What is opened, read and checked before anybody can connect.

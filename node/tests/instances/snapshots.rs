@@ -1,11 +1,14 @@
 //! Creating, keeping, bringing back and limiting.
 
 use std::fs;
+use std::io::{BufRead, BufReader, ErrorKind};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use vmthunder_volume::{Error, Volume};
 
-use crate::harness::{EXTENT, attach, run};
+use crate::harness::{EXTENT, PATIENCE, attach, run};
 use crate::stage::{Stage, read, write};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -42,6 +45,31 @@ async fn many_are_made_at_once_or_none() {
     assert_eq!(listed[1]["sessions"], 0);
     assert!(listed[0]["stored_bytes"].as_u64().unwrap() >= 4096);
     assert!(fs::read_dir(stage.folder("")).unwrap().count() == 20);
+}
+
+/// Each instance has three files open, and shells give a program leave for 1,024.
+#[test]
+fn there_may_be_more_instances_than_the_usual_limit_of_open_files_allows() {
+    let mut stage = Stage::new(1);
+    stage.node.take().unwrap().stop();
+    let mut node = Command::new("sh")
+        .args(["-c", "ulimit -Sn 100 && exec \"$0\" serve --config \"$1\""])
+        .args([env!("CARGO_BIN_EXE_vmthunder"), &stage.config])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(node.stdout.take().unwrap());
+    let (send, ready) = channel();
+    std::thread::spawn(move || send.send(out.read_line(&mut String::new())));
+    let ready = ready.recv_timeout(PATIENCE);
+    let made = std::panic::catch_unwind(|| {
+        let made = stage.json(&["create", "vm", "--image", "disk", "--count", "70"]);
+        assert_eq!(made.as_array().unwrap().len(), 70);
+    });
+    node.kill().unwrap();
+    node.wait().unwrap();
+    ready.unwrap().unwrap();
+    made.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -221,6 +249,26 @@ async fn a_full_instance_says_so_and_takes_the_same_write_when_there_is_room() {
         protect(&refused),
         "a quota outlives the daemon: {refused:?}"
     );
+
+    // A foreign judge, where there is one: QEMU pauses guests whose disk says ENOSPC.
+    let url = stage.json(&["show", "vm"])["urls"][0].clone();
+    let write_it = [
+        "-f",
+        "raw",
+        "-c",
+        "write -P 2 4M 64k",
+        url.as_str().unwrap(),
+    ];
+    match Command::new("qemu-io").args(write_it).output() {
+        Ok(judged) => {
+            let all = [judged.stdout, judged.stderr].concat();
+            let said = String::from_utf8_lossy(&all);
+            // Some are built without iSCSI.
+            let knows = !said.contains("Unknown protocol");
+            assert!(!knows || said.contains("No space left on device"), "{said}");
+        }
+        Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound, "{error}"),
+    }
 
     stage.instance(&["change", "vm", "--quota", "2MiB"]);
     write(&disk, 4 << 20, vec![2; EXTENT]).await.unwrap();
