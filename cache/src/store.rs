@@ -7,7 +7,7 @@
 //! cleared entries of an image that is forgotten, whose bytes would still match their hashes.
 //!
 //! A disk that fails is out of use: everything is read past it until it can be opened again, and nothing that is found
-//! there then is believed. The pool and the clock that this takes are in [`tend`](crate::tend).
+//! there then is believed. The pool and the clock that this takes are in [`tend`].
 
 #[cfg(test)]
 #[path = "store_crash.rs"]

@@ -159,6 +159,16 @@ impl Node {
         node
     }
 
+    /// Until nothing waits to be written: readers are served that, too.
+    async fn idle(&self) {
+        self.until(|node| {
+            let image = node.store.image(KEY).unwrap();
+            let staged = |extent| node.store.staged(Key { image, extent }).is_some();
+            !(0..10).any(staged)
+        })
+        .await;
+    }
+
     /// Reads everything; how much of it the volume below was asked.
     async fn read(&self) -> u64 {
         let before = self.below.reads();
@@ -190,7 +200,9 @@ impl Node {
 
     /// Nothing of the disk is used, and all of it is when it is back.
     async fn passes_and_heals(&self) {
+        self.idle().await;
         assert_eq!(self.read().await, 10, "everything comes from below");
+        self.idle().await;
         assert_eq!(self.store.stats().resident, 0);
         let ills = &self.ills;
         for ill in [&ills.opens, &ills.reads, &ills.writes] {
@@ -215,6 +227,7 @@ async fn a_disk_that_cannot_be_read_is_passed_and_warm_when_it_is_back() {
     assert_eq!(node.read().await, 10, "nobody is told");
     assert_eq!(node.cause(), Some(Cause::Failing));
     assert!(!node.store.heal(), "it cannot be read yet");
+    node.idle().await;
     assert_eq!(node.read().await, 10);
     Ills::set(&node.ills.reads, None);
     node.until(|node| node.store.heal()).await;
@@ -346,6 +359,8 @@ async fn a_disk_that_hangs_is_passed_until_it_answers() {
     node.ills.hang(true);
     assert_eq!(node.read().await, 10, "what hangs comes from below");
     assert_eq!(node.cause(), Some(Cause::Slow));
+    // The clock may have run ahead of the thread that the one read waits in.
+    node.until(|node| node.store.stats().offloaded > 0).await;
     assert_eq!(node.store.stats().offloaded, 1, "nobody waits behind it");
     node.ills.hang(false);
     node.until(|node| node.cause().is_none()).await;
