@@ -6,7 +6,7 @@ use iscsi_proto::wire::{Header, Pdu};
 
 use crate::bench::{Bench, usual};
 use crate::chap::{Misfit, misfit};
-use crate::check::Finding;
+use crate::check::{Finding, skip};
 use crate::keys::Keys;
 use crate::login::Talk;
 use crate::run::printable;
@@ -29,6 +29,20 @@ pub struct Facts {
     /// Whether it is write protected.
     pub read_only: bool,
 }
+
+impl Facts {
+    /// That the unit has at least 8 MiB: the checks that move data have no place to do it on a smaller one.
+    pub(crate) fn has_room(&self) -> Result<(), Finding> {
+        let (blocks, block_bytes) = (self.blocks, self.block_bytes);
+        if blocks.saturating_mul(block_bytes.into()) < SMALLEST_BYTES {
+            skip!("the unit has {blocks} blocks of {block_bytes} bytes: less than 8 MiB");
+        }
+        Ok(())
+    }
+}
+
+/// The smallest unit that data can be moved on.
+const SMALLEST_BYTES: u64 = 8 << 20;
 
 /// Why a subject cannot be judged.
 #[derive(Debug)]

@@ -18,21 +18,23 @@ pub(crate) struct Stretch {
 }
 
 impl Stretch {
-    /// The blocks with this many bytes from the first MiB of the unit on.
-    pub(crate) fn of(bench: &Bench, bytes: u32) -> Self {
-        let block_bytes = bench.facts.block_bytes.max(1);
-        Self {
-            block: FROM / block_bytes,
-            blocks: u16::try_from(bytes.div_ceil(block_bytes)).unwrap_or(u16::MAX),
-            block_bytes,
-        }
+    /// The blocks with this many bytes from the first MiB of the unit on, which has at least eight.
+    pub(crate) fn of(bench: &Bench, bytes: u32) -> Result<Self, Finding> {
+        bench.facts.has_room()?;
+        let first = Self::first(bench);
+        Ok(Self {
+            block: FROM / first.block_bytes,
+            blocks: u16::try_from(bytes.div_ceil(first.block_bytes)).unwrap_or(u16::MAX),
+            ..first
+        })
     }
 
     /// The first block.
     pub(crate) fn first(bench: &Bench) -> Self {
         Self {
             block: 0,
-            ..Self::of(bench, bench.facts.block_bytes)
+            blocks: 1,
+            block_bytes: bench.facts.block_bytes.max(1),
         }
     }
 
@@ -52,7 +54,7 @@ impl Stretch {
         };
         Ok(Self {
             block,
-            ..Self::of(bench, bench.facts.block_bytes)
+            ..Self::first(bench)
         })
     }
 

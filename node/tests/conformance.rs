@@ -99,6 +99,16 @@ fn all_checks_are_played_when_that_is_said_and_a_tenth_at_most_does_not_apply() 
 }
 
 #[test]
+fn a_disk_of_one_block_is_accused_of_nothing() {
+    let scene = Scene::new();
+    let disk = scene.arg("disk.raw");
+    let quiet = [disk.as_str(), "--log", "error", "--size", "512"];
+    let (_target, url) = Running::target(&quiet);
+    let (report, code) = judged(&[&url, "--destructive", "--yes"]);
+    nothing_failed(&report, code);
+}
+
+#[test]
 fn checks_are_listed_and_chosen_by_name() {
     let table = succeed(&["conformance", "--list"]);
     assert!(table.contains("nop.echo") && table.contains("RFC 7143 §11.19"));

@@ -110,17 +110,14 @@ pub(crate) struct Provisioning {
 impl Disk {
     /// An ordinary session, and a unit of at least 8 MiB.
     pub(crate) async fn open(bench: &Bench) -> Result<Self, Finding> {
-        let (blocks, block_bytes) = (bench.facts.blocks, bench.facts.block_bytes);
-        if block_bytes == 0 || blocks.saturating_mul(block_bytes.into()) < SMALLEST_BYTES {
-            skip!("the unit has {blocks} blocks of {block_bytes} bytes: less than 8 MiB");
-        }
+        bench.facts.has_room()?;
         let mut salt = [0; 8];
         // Without randomness a write that does nothing goes unnoticed when an earlier run wrote the same.
         let _no_randomness = getrandom::fill(&mut salt);
         Ok(Self {
             session: bench.session().await?,
-            blocks,
-            block_bytes,
+            blocks: bench.facts.blocks,
+            block_bytes: bench.facts.block_bytes,
             salt: u64::from_ne_bytes(salt),
         })
     }
@@ -309,4 +306,3 @@ pub(crate) fn word(page: &[u8], at: usize) -> u32 {
 
 /// Sense key DATA PROTECT.
 const DATA_PROTECT: u8 = 7;
-const SMALLEST_BYTES: u64 = 8 << 20;

@@ -142,7 +142,7 @@ pub(super) fn asked(r2t: &ReadyToTransfer, data: &Bytes) -> Result<Bytes, Findin
 
 /// A WRITE as the terms of the session allow it, and its bytes read back.
 async fn round_trip(bench: &Bench, session: &mut Session, bytes: u32, what: &str) -> Verdict {
-    let stretch = Stretch::of(bench, bytes);
+    let stretch = Stretch::of(bench, bytes)?;
     let data = stretch.pattern(bench);
     session.run(&stretch.write(&data)).await?.good(what)?;
     stretch.holds(session, &data, what).await
@@ -168,7 +168,7 @@ async fn immediate(bench: &Bench) -> Verdict {
 async fn immediate_part(bench: &Bench) -> Verdict {
     let mut session = session(bench, &[("ImmediateData", "Yes")]).await?;
     takes_immediate(&session)?;
-    let stretch = Stretch::of(bench, 8192);
+    let stretch = Stretch::of(bench, 8192)?;
     let data = stretch.pattern(bench);
     let command = session.command(&stretch.write(&data));
     session.send(Pdu::new(command, data.slice(..512))).await;
@@ -199,7 +199,7 @@ async fn mixed(bench: &Bench) -> Verdict {
     let mut session = uninvited(bench, &keys).await?;
     takes_immediate(&session)?;
     let burst = usize::try_from(session.terms.first_burst).unwrap_or(512);
-    let stretch = Stretch::of(bench, 16384);
+    let stretch = Stretch::of(bench, 16384)?;
     let data = stretch.pattern(bench);
     let mut command = session.command(&stretch.write(&data));
     command.flags &= !FINAL;
@@ -217,7 +217,7 @@ pub(super) async fn waiting(
     bench: &Bench,
     session: &mut Session,
 ) -> Result<(ScsiCommand, ReadyToTransfer, Stretch, Bytes), Finding> {
-    let stretch = Stretch::of(bench, 4096);
+    let stretch = Stretch::of(bench, 4096)?;
     let data = stretch.pattern(bench);
     let (command, data) = session.open(&stretch.write(&data)).await;
     let r2t = session.r2t(command.initiator_task_tag.get()).await?;
@@ -277,7 +277,7 @@ async fn interleaved(bench: &Bench) -> Verdict {
         skip!("the window holds one command");
     }
     let (first, first_r2t, place, old) = waiting(bench, &mut session).await?;
-    let other = Stretch::of(bench, 4096).beside(64);
+    let other = Stretch::of(bench, 4096)?.beside(64);
     let new = other.pattern(bench);
     let (second, new) = session.open(&other.write(&new)).await;
     let Heard::Pdu(pdu) = session.next().await else {
@@ -359,7 +359,7 @@ async fn gather(session: &mut Session, tasks: &mut Vec<(u32, Bytes)>) -> Verdict
 async fn next_command_first(bench: &Bench) -> Verdict {
     let keys = [("InitialR2T", "No"), ("ImmediateData", "No")];
     let mut session = uninvited(bench, &keys).await?;
-    let stretch = Stretch::of(bench, 4096);
+    let stretch = Stretch::of(bench, 4096)?;
     let data = stretch.pattern(bench);
     let mut write = session.command(&stretch.write(&data));
     write.flags &= !FINAL;
@@ -385,7 +385,7 @@ async fn many(bench: &Bench) -> Verdict {
     let mut writes = Vec::new();
     let mut tasks = Vec::new();
     for number in 0..room.min(8) {
-        let stretch = Stretch::of(bench, 8192).beside(64 * number);
+        let stretch = Stretch::of(bench, 8192)?.beside(64 * number);
         let data = stretch.pattern(bench);
         let (command, data) = session.open(&stretch.write(&data)).await;
         tasks.push((command.initiator_task_tag.get(), data.clone()));

@@ -106,7 +106,7 @@ async fn known(bench: &Bench, header: bool) -> Result<(Session, Stretch, Bytes),
     let mut session = digested(bench, header, !header, &[("ImmediateData", "Yes")]).await?;
     takes_immediate(&session)?;
     writable(&mut session).await?;
-    let stretch = Stretch::of(bench, 4096);
+    let stretch = Stretch::of(bench, 4096)?;
     let data = stretch.pattern(bench);
     session
         .run(&stretch.write(&data))

@@ -177,7 +177,7 @@ async fn header_r2t(bench: &Bench) -> Verdict {
     ];
     let mut session = digested(bench, true, false, &keys).await?;
     writable(&mut session).await?;
-    let stretch = Stretch::of(bench, 16384);
+    let stretch = Stretch::of(bench, 16384)?;
     let task = stretch.write(&stretch.pattern(bench));
     session.run(&task).await?.good("WRITE (10)")?;
     Ok(())
@@ -282,7 +282,7 @@ async fn write(bench: &Bench) -> Verdict {
         let mut session = digested(bench, true, true, &keys).await?;
         writable(&mut session).await?;
         for bytes in [4096, 16384] {
-            let stretch = Stretch::of(bench, bytes);
+            let stretch = Stretch::of(bench, bytes)?;
             let data = stretch.pattern(bench);
             let what = format!("a WRITE with digests and ImmediateData={immediate}");
             session.run(&stretch.write(&data)).await?.good(&what)?;

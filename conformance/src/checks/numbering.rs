@@ -118,7 +118,7 @@ pub(super) async fn conversation(
     session.send(Pdu::bare(request)).await;
     said.push(session.receive().await?);
     for bytes in [4096, 65536] {
-        let read = Stretch::of(bench, bytes).read();
+        let read = Stretch::of(bench, bytes)?.read();
         said.extend(session.run(&read).await?.good("READ (10)")?.pdus);
     }
     let ping = session.ping();
@@ -218,7 +218,7 @@ async fn r2t(bench: &Bench) -> Verdict {
     ];
     let mut session = bench.session_with(&keys).await?;
     writable(&mut session).await?;
-    let stretch = Stretch::of(bench, 16384);
+    let stretch = Stretch::of(bench, 16384)?;
     let number = session.cmd_sn;
     let write = stretch.write(&stretch.pattern(bench));
     let reply = session.run(&write).await?.good("WRITE (10)")?;
@@ -251,7 +251,7 @@ async fn acknowledges(bench: &Bench) -> Verdict {
 async fn data_in(bench: &Bench) -> Verdict {
     let mut session = bench.session().await?;
     let number = session.cmd_sn;
-    let read = Stretch::of(bench, 65536).read();
+    let read = Stretch::of(bench, 65536)?.read();
     session.run(&read).await?.good("READ (10)")?;
     ensure!(
         session.exp_cmd_sn == number.wrapping_add(1),

@@ -98,7 +98,7 @@ async fn data_in(bench: &Bench) -> Verdict {
     let keys = [("MaxRecvDataSegmentLength", "512")];
     let mut session = bench.session_with(&keys).await?;
     let mut next = session.exp_stat_sn;
-    let read = Stretch::of(bench, 16384).read();
+    let read = Stretch::of(bench, 16384)?.read();
     let reply = session.run(&read).await?.good("READ (10)")?;
     let ping = session.ping();
     session.send(Pdu::bare(ping)).await;
@@ -119,7 +119,7 @@ async fn r2t(bench: &Bench) -> Verdict {
     let mut session = bench.session_with(&keys).await?;
     writable(&mut session).await?;
     let mut next = session.exp_stat_sn;
-    let stretch = Stretch::of(bench, 16384);
+    let stretch = Stretch::of(bench, 16384)?;
     let write = stretch.write(&stretch.pattern(bench));
     let (command, data): (_, Bytes) = session.open(&write).await;
     let reply = session

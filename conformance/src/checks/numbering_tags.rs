@@ -88,7 +88,7 @@ async fn waiting_write(bench: &Bench) -> Result<(Session, ScsiCommand, Bytes, Pd
     let keys = [("InitialR2T", "Yes"), ("ImmediateData", "No")];
     let mut session = bench.session_with(&keys).await?;
     writable(&mut session).await?;
-    let stretch = Stretch::of(bench, 4096);
+    let stretch = Stretch::of(bench, 4096)?;
     let (command, data) = session.open(&stretch.write(&stretch.pattern(bench))).await;
     let r2t = session.r2t(command.initiator_task_tag.get()).await?;
     Ok((session, command, data, Pdu::bare(r2t)))
@@ -107,7 +107,7 @@ async fn retry_in_progress(bench: &Bench) -> Verdict {
         .await?
         .good("WRITE (10)")?;
     nothing_said(&mut session, "after the status of a WRITE that was retried").await?;
-    Stretch::of(bench, 4096)
+    Stretch::of(bench, 4096)?
         .holds(&mut session, &data, "a WRITE that was retried")
         .await
 }

@@ -106,7 +106,7 @@ fn says(reply: &Reply, what: &str, flag: u8, count: u32) -> Verdict {
 /// READ, INQUIRY and TEST UNIT READY without a residual.
 async fn exact(bench: &Bench) -> Result<Vec<(&'static str, Reply)>, Finding> {
     let mut session = bench.session().await?;
-    let read = Stretch::of(bench, 16384).read();
+    let read = Stretch::of(bench, 16384)?.read();
     let mut replies = Vec::new();
     for (what, task) in [
         ("READ (10)", read),
@@ -140,7 +140,7 @@ async fn none_count(bench: &Bench) -> Verdict {
 async fn read(bench: &Bench, blocks: u32, direction: u8, expects: u32) -> Result<Reply, Finding> {
     let mut session = bench.session().await?;
     let block = bench.facts.block_bytes;
-    let task = Stretch::of(bench, blocks * block).read();
+    let task = Stretch::of(bench, blocks * block)?.read();
     let command = bent(&mut session, &task, direction, expects * block);
     reply(&mut session, command).await
 }
@@ -186,7 +186,7 @@ async fn read_no_room(bench: &Bench) -> Verdict {
 
 async fn read_wrong_way(bench: &Bench) -> Verdict {
     let mut session = bench.session().await?;
-    let stretch = Stretch::of(bench, bench.facts.block_bytes);
+    let stretch = Stretch::of(bench, bench.facts.block_bytes)?;
     let command = bent(&mut session, &stretch.read(), WRITE, stretch.bytes());
     session.send(Pdu::bare(command)).await;
     // A target may ask for the data before it looks at the command.
@@ -266,7 +266,7 @@ async fn allocation_long(bench: &Bench) -> Verdict {
 async fn canvas(bench: &Bench) -> Result<(Session, Stretch, Bytes, Bytes), Finding> {
     let mut session = bench.session().await?;
     writable(&mut session).await?;
-    let stretch = Stretch::of(bench, 3 * bench.facts.block_bytes);
+    let stretch = Stretch::of(bench, 3 * bench.facts.block_bytes)?;
     let before = stretch.pattern(bench);
     let write = stretch.write(&before);
     session.run(&write).await?.good("WRITE (10)")?;

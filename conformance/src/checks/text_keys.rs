@@ -215,6 +215,7 @@ async fn failed(bench: &Bench) -> Verdict {
 
 /// A session to which at most 512 bytes may be sent at once, and that sees it when more come.
 async fn narrow(bench: &Bench) -> Result<Session, Finding> {
+    bench.facts.has_room()?;
     let mut session = bench.session_with(&[(SEGMENT, "512")]).await?;
     session.wire.set_max_data_segment(65_536);
     Ok(session)
@@ -222,6 +223,7 @@ async fn narrow(bench: &Bench) -> Result<Session, Finding> {
 
 /// Reads 4096 bytes or a block; no Data-In may have more than so many bytes.
 async fn expect_segments(bench: &Bench, session: &mut Session, most: usize) -> Verdict {
+    bench.facts.has_room()?;
     let block = bench.facts.block_bytes.max(1);
     let blocks = (4096 / block).max(1);
     let [.., high, low] = blocks.to_be_bytes();

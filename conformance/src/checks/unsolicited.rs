@@ -51,7 +51,7 @@ async fn known(
     session: &mut Session,
     bytes: u32,
 ) -> Result<(Stretch, Bytes), Finding> {
-    let stretch = Stretch::of(bench, bytes);
+    let stretch = Stretch::of(bench, bytes)?;
     let data = stretch.pattern(bench);
     session
         .run(&stretch.write(&data))
@@ -107,7 +107,7 @@ async fn burst(bench: &Bench, bytes: usize) -> Result<(Session, Stretch, Bytes, 
             session.terms.first_burst
         );
     }
-    let stretch = Stretch::of(bench, 8192);
+    let stretch = Stretch::of(bench, 8192)?;
     let data = stretch.pattern(bench);
     let command: ScsiCommand = {
         let mut command = session.command(&stretch.write(&data));
@@ -151,7 +151,7 @@ async fn immediate_too_much(bench: &Bench) -> Verdict {
             session.terms.target_segment
         );
     }
-    let stretch = Stretch::of(bench, 4096);
+    let stretch = Stretch::of(bench, 4096)?;
     let data = stretch.pattern(bench);
     let command = session.command(&stretch.write(&data));
     session.send(Pdu::new(command, data.slice(..2048))).await;

@@ -132,7 +132,9 @@ fn options(kind: Kind) -> TargetOptions {
 fn unit(serial: &str, bytes: u64) -> Unit<MemVolume> {
     let geometry = Geometry::of_bytes(BlockSize::B512, bytes);
     let identity = UnitIdentity::locally_assigned(0x0123_4567_89ab_cdef, serial);
-    Unit::new(0, MemVolume::zeroed(geometry), identity)
+    // Blocks that differ: what is read from elsewhere has to show.
+    let content = (0..bytes / 8).flat_map(u64::to_le_bytes).collect();
+    Unit::new(0, MemVolume::new(geometry, content), identity)
 }
 
 fn neighbours() -> impl Iterator<Item = Export<MemVolume>> {

@@ -169,7 +169,7 @@ pub(crate) const FAULTS: &[Fault] = &[
             _ => Act::Pass,
         })
     }),
-    plain("what never came is zeros", "r2t.failure.waits", || {
+    plain("what never came is zeros", "r2t.answer.elsewhere", || {
         answers(|header, _, asked| {
             if header.buffer_offset.get() == 1 << 20 {
                 header.buffer_offset = asked.buffer_offset;
