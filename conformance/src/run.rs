@@ -12,7 +12,7 @@ use crate::bench::Bench;
 use crate::check::{Check, Effect, Finding, Rule, Verdict};
 use crate::probe::{Facts, reason};
 use crate::subject::Subject;
-use crate::wire::Transcript;
+use crate::wire::{NO_ANSWER, Transcript};
 
 /// What became of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +91,11 @@ impl Judged {
             judged.show(transcript);
         }
         judged
+    }
+
+    /// True if it failed because something did not come in time: a longer patience may tell another story.
+    pub fn is_of_silence(&self) -> bool {
+        self.outcome == Outcome::Failed && self.detail.contains(NO_ANSWER)
     }
 
     fn show(&mut self, transcript: &Transcript) {

@@ -7,7 +7,8 @@ use iscsi_proto::wire::{Header, Pdu};
 use crate::check::{Finding, ensure, violation};
 use crate::keys::Keys;
 use crate::session::Session;
-use crate::wire::Heard;
+use crate::wire::{Heard, NO_ANSWER};
+use crate::words;
 
 /// What comes back on a Text Request.
 #[derive(Clone, Debug)]
@@ -16,8 +17,8 @@ pub(crate) enum Said {
     Text(TextResponse, Bytes),
     /// A Reject with this reason.
     Reject(u8),
-    /// Nothing; the target hangs up.
-    Closed,
+    /// Nothing; the target hangs up. How that came about, `the target hangs up on ..`.
+    Closed(String),
 }
 
 impl Session {
@@ -55,10 +56,21 @@ impl Session {
         text: impl Into<Bytes>,
     ) -> Result<Said, Finding> {
         self.send(Pdu::new(request, text.into())).await;
-        let pdu = match self.text_or_ping().await {
+        let (heard, pinged) = self.text_or_ping().await;
+        let pdu = match heard {
             Heard::Pdu(pdu) => pdu,
-            Heard::Closed => return Ok(Said::Closed),
-            Heard::Silence => violation!("no answer to a Text Request"),
+            Heard::Closed if pinged => {
+                let waited = words::time(self.wire.patience / 4);
+                return Ok(Said::Closed(format!(
+                    "the target hangs up on a NOP-Out, {waited} of silence after a Text Request"
+                )));
+            }
+            Heard::Closed => {
+                return Ok(Said::Closed(
+                    "the target hangs up on a Text Request".to_owned(),
+                ));
+            }
+            Heard::Silence => violation!("{NO_ANSWER} to a Text Request"),
             other => violation!("{other} on a Text Request"),
         };
         match pdu.header {
@@ -76,14 +88,18 @@ impl Session {
         }
     }
 
-    /// What comes next. A target that drops Text Requests answers a ping that is sent behind one: then there is no use
-    /// in waiting long.
-    async fn text_or_ping(&mut self) -> Heard {
+    /// What comes next, and whether a ping went before it. A target that drops Text Requests answers a ping that is sent
+    /// behind one: then there is no use in waiting long. In a discovery session a ping is an offence (RFC 7143 §4.3).
+    async fn text_or_ping(&mut self) -> (Heard, bool) {
+        if self.login.discovers || self.login.target.is_none() {
+            return (self.next().await, false);
+        }
         let patience = self.wire.patience;
         self.wire.patience = patience / 4;
         let mut heard = self.next().await;
         self.wire.patience = patience;
-        if heard == Heard::Silence {
+        let pinged = heard == Heard::Silence;
+        if pinged {
             let ping = self.ping();
             self.send(Pdu::bare(ping)).await;
             heard = self.next().await;
@@ -97,7 +113,7 @@ impl Session {
                 self.next().await;
             }
         }
-        heard
+        (heard, pinged)
     }
 
     /// Like [`Self::say`]; anything but a Text Response is a violation.
@@ -151,7 +167,7 @@ impl Said {
             Self::Reject(reason) => {
                 violation!("the Text Request is rejected with reason {reason:#04x}")
             }
-            Self::Closed => violation!("the target hangs up on a Text Request"),
+            Self::Closed(how) => violation!("{how}"),
         }
     }
 }

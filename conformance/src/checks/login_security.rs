@@ -1,6 +1,6 @@
 //! Who has to prove what, and the methods to do so: AuthMethod (RFC 7143 §6.3.2, §12.1).
 
-use super::logins::{AUTHENTICATION_FAILURE, opening, operational};
+use super::logins::{AUTHENTICATION_FAILURE, Choice, expect_first, opening, operational};
 use crate::bench::Bench;
 use crate::check::{Finding, Verdict, checks, ensure, skip};
 use crate::keys::Keys;
@@ -33,31 +33,20 @@ checks! {
         => "no method chosen in that stage", method_too_late;
 }
 
-/// What a target chooses from a list; nothing if it rejects the list or ends the login.
-async fn choice(bench: &Bench, methods: &str) -> Result<Option<String>, Finding> {
+/// What a list of methods is answered by.
+async fn choice(bench: &Bench, methods: &str) -> Result<Choice, Finding> {
     let mut talk = bench.talk(bench.login()).await?;
     let mut keys = talk.login.names();
     keys.set("AuthMethod", methods);
     talk.wire.send(talk.request(SECURITY, None, &keys)).await;
-    let Refusal::None(answer) = talk.refusal().await? else {
-        return Ok(None);
-    };
-    let chosen = answer.keys.get("AuthMethod");
-    ensure!(
-        chosen.is_some(),
-        "AuthMethod={methods} is proposed, and the response has no AuthMethod"
-    );
-    Ok(chosen
-        .filter(|method| *method != "Reject")
-        .map(str::to_owned))
+    Choice::of(talk.refusal().await?, "AuthMethod", methods)
 }
 
 async fn none_known(bench: &Bench) -> Verdict {
     let chosen = choice(bench, UNKNOWN).await?;
     ensure!(
-        chosen.is_none(),
-        "AuthMethod={UNKNOWN} is answered by AuthMethod={}",
-        chosen.unwrap_or_default()
+        chosen.value().is_none(),
+        "AuthMethod={UNKNOWN} is answered by {chosen}"
     );
     Ok(())
 }
@@ -65,14 +54,16 @@ async fn none_known(bench: &Bench) -> Verdict {
 async fn unknown_ignored(bench: &Bench) -> Verdict {
     let usual = opening(bench, &bench.login());
     let usual = usual.get("AuthMethod").unwrap_or("None");
-    if choice(bench, usual).await?.is_none() {
-        skip!("the target takes none of AuthMethod={usual}");
+    let alone = choice(bench, usual).await?;
+    if alone.value().is_none() {
+        skip!("AuthMethod={usual} is answered by {alone}");
     }
     let chosen = choice(bench, &format!("{UNKNOWN},{usual}")).await?;
-    let chosen = chosen.unwrap_or_else(|| "Reject, or the end of the login,".to_owned());
     ensure!(
-        usual.split(',').any(|method| method == chosen),
-        "{chosen} is the answer to AuthMethod={UNKNOWN},{usual}"
+        usual
+            .split(',')
+            .any(|method| chosen.value() == Some(method)),
+        "AuthMethod={UNKNOWN},{usual} is answered by {chosen}"
     );
     Ok(())
 }
@@ -80,38 +71,21 @@ async fn unknown_ignored(bench: &Bench) -> Verdict {
 async fn not_offered(bench: &Bench) -> Verdict {
     let chosen = choice(bench, "CHAP").await?;
     ensure!(
-        chosen.as_deref().is_none_or(|method| method == "CHAP"),
-        "AuthMethod=CHAP is answered by AuthMethod={}",
-        chosen.unwrap_or_default()
+        chosen.value().is_none_or(|method| method == "CHAP"),
+        "AuthMethod=CHAP is answered by {chosen}"
     );
     Ok(())
 }
 
 async fn order(bench: &Bench) -> Verdict {
-    let takes_none = choice(bench, "None").await?.is_some();
-    let takes_chap = choice(bench, "CHAP").await?.is_some();
+    let none = choice(bench, "None").await?;
+    let chap = choice(bench, "CHAP").await?;
     for list in ["None,CHAP", "CHAP,None"] {
-        let taken = |method: &&str| match *method {
-            "None" => takes_none,
-            _ => takes_chap,
-        };
-        let expected = list.split(',').find(taken);
         let chosen = choice(bench, list).await?;
-        ensure!(
-            chosen.as_deref() == expected,
-            "AuthMethod={list} is answered by {}; alone, None is {} and CHAP is {}",
-            chosen
-                .as_deref()
-                .unwrap_or("Reject or the end of the login"),
-            word(takes_none),
-            word(takes_chap)
-        );
+        let alone = [("None", &none), ("CHAP", &chap)];
+        expect_first("AuthMethod", list, &chosen, &alone)?;
     }
     Ok(())
-}
-
-fn word(taken: bool) -> &'static str {
-    if taken { "taken" } else { "refused" }
 }
 
 async fn left_out(bench: &Bench) -> Verdict {

@@ -1,6 +1,8 @@
 //! Values that are negotiated in a login: booleans, numbers, lists (RFC 7143 §6.2, §13).
 
-use super::logins::{go_on, number, operational, propose, propose_oddly, spelled};
+use super::logins::{
+    Choice, expect_first, go_on, number, operational, propose, propose_oddly, refusal_of, spelled,
+};
 use crate::bench::Bench;
 use crate::check::{Finding, Verdict, checks, ensure, violation};
 use crate::keys::Keys;
@@ -366,43 +368,25 @@ async fn data_digest_order(bench: &Bench) -> Verdict {
 
 /// A target may be set up to want a digest, or none: what it takes alone tells what it may choose.
 async fn list_order(bench: &Bench, key: &str) -> Verdict {
-    let takes_crc = choice(bench, key, "CRC32C").await?.is_some();
-    let takes_none = choice(bench, key, "None").await?.is_some();
+    let crc = choice(bench, key, "CRC32C").await?;
+    let none = choice(bench, key, "None").await?;
     for list in ["CRC32C,None", "None,CRC32C"] {
-        let taken = |digest: &&str| match *digest {
-            "None" => takes_none,
-            _ => takes_crc,
-        };
-        let expected = list.split(',').find(taken);
         let chosen = choice(bench, key, list).await?;
-        ensure!(
-            chosen.as_deref() == expected,
-            "{key}={list} is answered by {} instead of {}",
-            in_words(chosen.as_deref()),
-            in_words(expected)
-        );
+        expect_first(key, list, &chosen, &[("CRC32C", &crc), ("None", &none)])?;
     }
     Ok(())
 }
 
-fn in_words(chosen: Option<&str>) -> &str {
-    chosen.unwrap_or("Reject or the end of the login")
-}
-
-/// What is chosen from a list; nothing if the list is rejected or the login ends. Only a member of it is lawful.
-async fn choice(bench: &Bench, key: &str, list: &str) -> Result<Option<String>, Finding> {
-    let Some(answers) = propose_oddly(bench, &[(key, list)]).await? else {
-        return Ok(None);
-    };
-    let answer = answers.get(key).unwrap_or("nothing");
-    if answer == "Reject" {
-        return Ok(None);
-    }
+/// What a list is answered by. Of values only a member of it is lawful.
+async fn choice(bench: &Bench, key: &str, list: &str) -> Result<Choice, Finding> {
+    let choice = Choice::of(refusal_of(bench, &[(key, list)]).await?, key, list)?;
     ensure!(
-        list.split(',').any(|member| member == answer),
-        "{key}={list} is answered by {answer}, which was not offered"
+        choice
+            .value()
+            .is_none_or(|value| list.split(',').any(|member| member == value)),
+        "{key}={list} is answered by {choice}, which was not offered"
     );
-    Ok(Some(answer.to_owned()))
+    Ok(choice)
 }
 
 async fn list_unknown_ignored(bench: &Bench) -> Verdict {
@@ -411,10 +395,9 @@ async fn list_unknown_ignored(bench: &Bench) -> Verdict {
         let chosen = choice(bench, key, list).await?;
         ensure!(
             chosen
-                .as_deref()
+                .value()
                 .is_some_and(|one| ["CRC32C", "None"].contains(&one)),
-            "{key}={list} is answered by {}",
-            in_words(chosen.as_deref())
+            "{key}={list} is answered by {chosen}"
         );
     }
     Ok(())
@@ -432,9 +415,8 @@ async fn none_of(bench: &Bench, list: &str) -> Verdict {
     for key in ["HeaderDigest", "DataDigest"] {
         let chosen = choice(bench, key, list).await?;
         ensure!(
-            chosen.is_none(),
-            "{key}={list} is answered by {}",
-            chosen.unwrap_or_default()
+            chosen.value().is_none(),
+            "{key}={list} is answered by {chosen}"
         );
     }
     Ok(())

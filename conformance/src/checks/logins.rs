@@ -8,6 +8,7 @@ use crate::check::{Finding, Verdict, ensure, violation};
 use crate::keys::Keys;
 use crate::login::{Answer, FULL_FEATURE, Login, OPERATIONAL, Refusal, SECURITY, Talk};
 use crate::session::Session;
+use crate::words;
 
 /// Status 0200: miscellaneous errors of the initiator (RFC 7143 §11.13.5).
 pub(super) const INITIATOR_ERROR: u16 = 0x0200;
@@ -77,14 +78,85 @@ pub(super) async fn propose_oddly(
     bench: &Bench,
     keys: &[(&str, &str)],
 ) -> Result<Option<Keys>, Finding> {
+    Ok(match refusal_of(bench, keys).await? {
+        Refusal::None(answer) => Some(answer.keys),
+        Refusal::Status(_) | Refusal::Closed => None,
+    })
+}
+
+/// What the target does with keys in the operational stage.
+pub(super) async fn refusal_of(bench: &Bench, keys: &[(&str, &str)]) -> Result<Refusal, Finding> {
     let mut talk = operational(bench).await?;
     talk.wire
         .send(talk.request(OPERATIONAL, None, &Keys::of(keys)))
         .await;
-    Ok(match talk.refusal().await? {
-        Refusal::None(answer) => Some(answer.keys),
-        Refusal::Status(_) | Refusal::Closed => None,
-    })
+    talk.refusal().await
+}
+
+/// What a target does with a list that it should choose from; shown as what the list is answered by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// A value, be it of the list or not.
+    Of(String),
+    Reject,
+    /// The end of the login with this status.
+    Status(u16),
+    /// The end of the connection without a word.
+    Closed,
+}
+
+impl Choice {
+    /// What became of the list under a key; an answer that does not name the key is a violation.
+    pub(super) fn of(refusal: Refusal, key: &str, list: &str) -> Result<Self, Finding> {
+        Ok(match refusal {
+            Refusal::Closed => Self::Closed,
+            Refusal::Status(status) => Self::Status(status),
+            Refusal::None(answer) => match answer.keys.get(key) {
+                None => violation!("{key}={list} is proposed, and the response has no {key}"),
+                Some("Reject") => Self::Reject,
+                Some(value) => Self::Of(value.to_owned()),
+            },
+        })
+    }
+
+    /// The value, if one was chosen.
+    pub(super) fn value(&self) -> Option<&str> {
+        match self {
+            Self::Of(value) => Some(value),
+            Self::Reject | Self::Status(_) | Self::Closed => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Choice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Of(value) => f.write_str(value),
+            Self::Reject => f.write_str("Reject"),
+            Self::Status(status) => write!(f, "status {status:#06x}"),
+            Self::Closed => f.write_str("the end of the connection"),
+        }
+    }
+}
+
+/// Lists of two have to be answered by the first member that is chosen alone, too: a target may be set up to want one,
+/// or none. `list` is answered by `chosen`; each member with what it is answered by alone.
+pub(super) fn expect_first(
+    key: &str,
+    list: &str,
+    chosen: &Choice,
+    alone: &[(&str, &Choice)],
+) -> Verdict {
+    let taken = |member: &&str| {
+        let mut alone = alone.iter();
+        alone.any(|(one, choice)| one == member && choice.value().is_some())
+    };
+    if chosen.value() == list.split(',').find(taken) {
+        return Ok(());
+    }
+    let alone = alone.iter();
+    let alone = words::list(alone.map(|(one, choice)| format!("{one} by {choice}")));
+    violation!("{key}={list} is answered by {chosen}; alone, {alone}")
 }
 
 /// Asks on, from an answer that was given in a stage, until the full feature phase begins.

@@ -92,7 +92,7 @@ async fn list_if_allowed(session: &mut Session, value: &str) -> Result<Vec<Recor
     let text = Keys::of(&[("SendTargets", value)]).encode();
     let first = match session.say(request, text).await? {
         Said::Text(response, text) => (response, text),
-        Said::Reject(_) | Said::Closed => return Ok(Vec::new()),
+        Said::Reject(_) | Said::Closed(_) => return Ok(Vec::new()),
     };
     let mut answer = Keys::parse(&session.rest_of_text(first).await?)?;
     answer.remove("SendTargets");

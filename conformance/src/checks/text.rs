@@ -108,7 +108,7 @@ pub(super) async fn begin(
 ) -> Result<(TextResponse, Bytes), Finding> {
     match session.say(request, text).await? {
         Said::Text(response, text) => Ok((response, text)),
-        Said::Reject(_) | Said::Closed => skip!("the target takes no sequence of requests"),
+        Said::Reject(_) | Said::Closed(_) => skip!("the target takes no sequence of requests"),
     }
 }
 
@@ -255,7 +255,7 @@ async fn stale_tag(bench: &Bench) -> Verdict {
 /// A target that hangs up makes its point, too.
 fn expect_reject(said: Said, what: &str) -> Verdict {
     match said {
-        Said::Reject(_) | Said::Closed => Ok(()),
+        Said::Reject(_) | Said::Closed(_) => Ok(()),
         Said::Text(..) => violation!("{what} is answered with a Text Response"),
     }
 }

@@ -112,7 +112,7 @@ async fn forbidden(
     let text = Keys::of(&[(key, value)]).encode();
     let said = match session.say(request, text).await? {
         Said::Reject(_) => return Ok(()),
-        Said::Closed => skip!("the target hangs up on {key}={value}"),
+        Said::Closed(how) => skip!("{key}={value}: {how}"),
         Said::Text(response, text) => (response, text),
     };
     let answers = Keys::parse(&session.rest_of_text(said).await?)?;
@@ -171,7 +171,7 @@ async fn twice(bench: &Bench) -> Verdict {
             "the same key twice is rejected with reason {reason:#04x} instead of 0x04"
         ),
         Said::Text(..) => violation!("the same key twice is answered with a Text Response"),
-        Said::Closed => skip!("the target hangs up"),
+        Said::Closed(how) => skip!("{how}"),
     }
     Ok(())
 }
@@ -209,7 +209,9 @@ async fn failed(bench: &Bench) -> Verdict {
     let text = Keys::of(&[(SEGMENT, "8192"), (SEGMENT, "8192")]).encode();
     match session.say(request, text).await? {
         Said::Reject(_) => expect_segments(bench, &mut session, 512).await,
-        Said::Text(..) | Said::Closed => skip!("the target does not reject a key that comes twice"),
+        Said::Text(..) | Said::Closed(_) => {
+            skip!("the target does not reject a key that comes twice")
+        }
     }
 }
 

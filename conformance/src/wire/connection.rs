@@ -184,9 +184,12 @@ impl Wire {
         self.next_within(self.patience).await
     }
 
-    /// What comes next, within a time.
+    /// What comes next, within a time. It begins anew whenever bytes of a PDU come, for a slow wire is no silent peer;
+    /// who drips for ever is waited for [`MOST_TIMES`] as long.
     pub(crate) async fn next_within(&mut self, time: Duration) -> Heard {
-        let deadline = Instant::now() + time;
+        let began = Instant::now();
+        let most = time.saturating_mul(MOST_TIMES);
+        let mut came = began;
         let heard = loop {
             match self.framer.next(&mut self.input) {
                 Ok(Some(Framed::Pdu(pdu))) => break Heard::Pdu(pdu),
@@ -194,10 +197,11 @@ impl Wire {
                 Ok(None) => {}
                 Err(error) => break Heard::Nonsense(error.to_string()),
             }
+            let deadline = (came + time).min(began + most);
             match timeout_at(deadline, self.stream.read_buf(&mut self.input)).await {
                 Err(_late) => break Heard::Silence,
                 Ok(Ok(0) | Err(_)) => break Heard::Closed,
-                Ok(Ok(_)) => {}
+                Ok(Ok(_)) => came = Instant::now(),
             }
         };
         self.note(match &heard {
@@ -208,7 +212,16 @@ impl Wire {
             )),
             Heard::Nonsense(why) => Entry::Note(format!("received nonsense: {why}")),
             Heard::Closed => Entry::Note("the peer closed the connection".to_owned()),
-            Heard::Silence => Entry::Note(format!("nothing for {}", words::time(time))),
+            Heard::Silence => Entry::Note(match self.input.len() {
+                0 => format!("nothing for {}", words::time(time)),
+                part if began.elapsed() >= most => {
+                    format!("{part} bytes of a PDU in {}", words::time(most))
+                }
+                part => format!(
+                    "{part} bytes of a PDU, and no more for {}",
+                    words::time(time)
+                ),
+            }),
         });
         heard
     }
@@ -236,7 +249,78 @@ impl std::fmt::Display for Heard {
             }
             Self::Nonsense(why) => write!(f, "what came is no PDU: {why}"),
             Self::Closed => f.write_str("the peer closed the connection"),
-            Self::Silence => f.write_str("no answer in time"),
+            Self::Silence => f.write_str(NO_ANSWER),
+        }
+    }
+}
+
+/// What is said of silence.
+pub(crate) const NO_ANSWER: &str = "no answer in time";
+/// So many times the patience one PDU may take to come.
+const MOST_TIMES: u32 = 8;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use iscsi_proto::wire::Pdu;
+    use iscsi_proto::wire::bhs::NopIn;
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::time::sleep;
+
+    use super::{Heard, Wire};
+    use crate::wire::Transcript;
+
+    const PATIENCE: Duration = Duration::from_secs(1);
+
+    /// What is heard of a peer that sends the first bytes of a PDU of 64 one at a time, each after a pause; and the
+    /// last line that is written down.
+    async fn heard(bytes: usize, rest: Duration) -> (Heard, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap());
+        let (ours, theirs) = tokio::join!(ours, listener.accept());
+        let (mut theirs, _) = theirs.unwrap();
+        let transcript = Transcript::default();
+        let mut wire = Wire::over(ours.unwrap(), PATIENCE, &transcript);
+        let pdu = Pdu::new(NopIn::default(), Bytes::from_static(b"slow, not silent"));
+        let encoded = wire.encode(&pdu);
+        assert_eq!(encoded.len(), 64);
+        let drips = async {
+            for byte in encoded.iter().take(bytes) {
+                sleep(rest).await;
+                theirs.write_all(&[*byte]).await.unwrap();
+            }
+            std::future::pending::<()>().await;
+        };
+        let heard = tokio::select! {
+            heard = wire.next() => heard,
+            () = drips => unreachable!("it never ends"),
+        };
+        (heard, transcript.show().pop().unwrap_or_default())
+    }
+
+    #[tokio::test]
+    async fn who_drips_is_waited_for_and_who_stops_or_never_ends_is_not() {
+        let quick = PATIENCE / 32;
+        let (whole, stops, late, endless, silent) = tokio::join!(
+            heard(64, quick),
+            heard(12, quick),
+            heard(60, quick),
+            heard(64, PATIENCE / 7),
+            heard(0, quick),
+        );
+        // It takes two patiences.
+        assert!(matches!(whole.0, Heard::Pdu(_)), "{whole:?}");
+        for ((heard, line), told) in [
+            (stops, "12 bytes of a PDU, and no more for 1 s"),
+            (late, "60 bytes of a PDU, and no more for 1 s"),
+            (endless, "bytes of a PDU in 8 s"),
+            (silent, "nothing for 1 s"),
+        ] {
+            assert_eq!(heard, Heard::Silence);
+            assert!(line.ends_with(told), "{line}");
         }
     }
 }

@@ -5,7 +5,7 @@ mod describe;
 mod transcript;
 
 pub use connection::CannotReach;
-pub(crate) use connection::{Heard, Wire};
+pub(crate) use connection::{Heard, NO_ANSWER, Wire};
 pub(crate) use transcript::Transcript;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use transcript::{Entry, Way};

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use broken::{Act, Broken, Kind, Saboteur, Seen};
 use futures::StreamExt as _;
 use iscsi_conformance::{Facts, Judged, Outcome, Run, Subject, Unusable, all, probe};
+use iscsi_proto::wire::Header;
 use targets::{Dice, Hostile, Manner};
 
 /// How many checks are played together where they only wait.
@@ -222,6 +223,100 @@ async fn a_run_breaks_off_when_nobody_lets_it_in() {
         let why = report.broken_off.unwrap();
         assert!(why.contains("no ordinary initiator"), "{manner:?}: {why}");
         assert!(took < Duration::from_secs(60), "{manner:?}: {took:?}");
+    }
+}
+
+/// What a check says of a target.
+async fn told(address: std::net::SocketAddr, patience: Duration, name: &str) -> (Outcome, String) {
+    let subject = Subject {
+        patience,
+        ..subject(address)
+    };
+    let facts = facts();
+    let run = Run {
+        check_limit: Duration::from_secs(60),
+        ..Run::new(&subject, &facts)
+    };
+    let checks: Vec<_> = all()
+        .into_iter()
+        .filter(|check| check.rule.name == name)
+        .collect();
+    let report = run.judge(&checks, std::future::pending(), |_| {}).await;
+    let [judged] = &report.judged[..] else {
+        panic!("{name} is no check");
+    };
+    let of_silence = judged.detail.contains("no answer in time");
+    assert_eq!(judged.is_of_silence(), of_silence, "{judged:?}");
+    (judged.outcome, judged.detail.clone())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wire_that_drips_is_no_fault_of_the_target() {
+    let sound = Broken::start(Kind::Plain, broken::nothing()).await;
+    let pace = Duration::from_millis(4);
+    let slow = targets::Dripping::start(sound.address, pace).await;
+    // Less than the answer takes to come, and many times the pace.
+    let patience = Duration::from_millis(300);
+    let told = told(slow.address, patience, "nop.echo").await;
+    assert_eq!(told, (Outcome::Passed, String::new()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_connection_is_told_as_such_and_silence_as_silence() {
+    /// Hangs up on a login request that has this pair.
+    fn closes_on(pair: &'static str) -> Saboteur {
+        Box::new(move |seen, lane| {
+            if let Seen::Request(pdu) = seen
+                && pdu
+                    .data
+                    .split(|byte| *byte == 0)
+                    .any(|one| one == pair.as_bytes())
+            {
+                lane.hang_up();
+                return Act::Replace(Vec::new());
+            }
+            Act::Pass
+        })
+    }
+    /// Says nothing to Text Requests, and hangs up on pings.
+    fn drops_texts() -> Saboteur {
+        Box::new(|seen, lane| match seen {
+            Seen::Request(pdu) if matches!(pdu.header, Header::TextRequest(_)) => {
+                Act::Replace(Vec::new())
+            }
+            Seen::Request(pdu) if matches!(pdu.header, Header::NopOut(_)) => {
+                lane.hang_up();
+                Act::Replace(Vec::new())
+            }
+            _ => Act::Pass,
+        })
+    }
+    for (name, saboteur, says) in [
+        (
+            "login.security.order",
+            closes_on("AuthMethod=None"),
+            "alone, None by the end of the connection and CHAP by",
+        ),
+        (
+            "login.values.header-digest-order",
+            closes_on("HeaderDigest=None"),
+            "HeaderDigest=None,CRC32C is answered by None; alone, CRC32C by CRC32C and None by the end of the connection",
+        ),
+        (
+            "sendtargets.discovery.name-only",
+            drops_texts(),
+            "no answer in time to a Text Request",
+        ),
+        (
+            "sendtargets.normal.own",
+            drops_texts(),
+            "the target hangs up on a NOP-Out, 500 ms of silence after a Text Request",
+        ),
+    ] {
+        let target = Broken::start(Kind::Plain, saboteur).await;
+        let (outcome, detail) = told(target.address, Duration::from_secs(2), name).await;
+        assert_eq!(outcome, Outcome::Failed, "{name}: {detail}");
+        assert!(detail.contains(says), "{name}: {detail}");
     }
 }
 

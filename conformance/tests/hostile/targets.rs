@@ -98,6 +98,56 @@ impl Drop for Hostile {
     }
 }
 
+/// A wire to a target over which its answers come a byte at a time; it ends with this.
+pub(crate) struct Dripping {
+    pub(crate) address: SocketAddr,
+    accepting: AbortHandle,
+}
+
+impl Dripping {
+    pub(crate) async fn start(target: SocketAddr, pace: Duration) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let accepting = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.spawn(drip(stream, target, pace));
+                while connections.try_join_next().is_some() {}
+            }
+        });
+        Self {
+            address,
+            accepting: accepting.abort_handle(),
+        }
+    }
+}
+
+impl Drop for Dripping {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+/// Passes on what the suite says, and drips the answers, until either side is gone.
+async fn drip(mut suite: TcpStream, target: SocketAddr, pace: Duration) -> Option<()> {
+    suite.set_nodelay(true).ok()?;
+    let mut target = TcpStream::connect(target).await.ok()?;
+    let (mut from_suite, mut to_suite) = suite.split();
+    let (mut from_target, mut to_target) = target.split();
+    let answers = async {
+        while let Ok(byte) = from_target.read_u8().await {
+            sleep(pace).await;
+            to_suite.write_all(&[byte]).await.ok()?;
+        }
+        Some(())
+    };
+    tokio::select! {
+        _ = tokio::io::copy(&mut from_suite, &mut to_target) => {}
+        _ = answers => {}
+    }
+    Some(())
+}
+
 /// Numbers from a seed (splitmix64).
 pub(crate) struct Dice(pub(crate) u64);
 
