@@ -103,8 +103,8 @@ impl Judged {
         self.transcript = lines.iter().map(|line| printable(line)).collect();
     }
 
-    /// Adds what became of the target after the check.
-    fn note(&mut self, what: &str) {
+    /// Adds what became of the other end after the check.
+    pub(crate) fn note(&mut self, what: &str) {
         if !self.detail.is_empty() {
             self.detail += "; ";
         }
@@ -237,7 +237,7 @@ impl<'a> Run<'a> {
         let began = Instant::now();
         let over = || {
             let limit = spoken(self.limit);
-            format!("the limit of {limit} for the whole run was over")
+            format!("the limit of {limit} for the whole run, which --limit sets, was over")
         };
         if let Some(before) = before {
             let limit = self.check_limit.min(left);

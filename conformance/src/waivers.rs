@@ -63,7 +63,7 @@ impl Waivers {
         Ok(waivers)
     }
 
-    /// Waives what failed; the checks whose waivers are no longer needed, since they passed.
+    /// Waives what failed; the checks whose waivers were not needed, since they passed this time.
     pub fn apply(&self, report: &mut Report) -> Vec<String> {
         let mut unneeded = Vec::new();
         for waiver in &self.all {

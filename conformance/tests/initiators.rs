@@ -12,7 +12,7 @@ use iscsi_conformance::Outcome;
 use iscsi_conformance::initiator::{Drill, SessionKind, drills};
 use readable::readable;
 use stumbling::lawful::HABITS;
-use stumbling::{Fault, faults, judged, judged_in_haste};
+use stumbling::{Fault, faults, judged, judged_in_haste, judged_lingering};
 
 /// How many initiators are judged together.
 const AT_ONCE: usize = 8;
@@ -60,6 +60,16 @@ async fn a_sound_initiator_with_many_reads_under_way_fails_no_drill() {
         }
     }
     assert!(failed.is_empty(), "failed:\n{}", failed.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_lingers_after_its_logout_is_not_accused() {
+    let all = drills();
+    let mut drills = all.into_iter();
+    let drill = drills.find(|drill| drill.rule.name == "nop.answered");
+    let judged = judged_lingering(drill.unwrap()).await;
+    assert_eq!(judged.outcome, Outcome::Passed, "{judged:#?}");
+    assert!(judged.detail.contains("did not end"), "{judged:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,7 +17,10 @@ use crate::{names, secrets};
 /// A URL from the command line.
 pub(crate) fn parse(text: &str) -> Result<IscsiUrl> {
     // What stands before the @ may hold a secret.
-    let open = text.rsplit('@').next().unwrap_or_default();
+    let open = match text.rsplit_once('@') {
+        Some((_, open)) => format!("iscsi://...@{open}"),
+        None => text.to_owned(),
+    };
     text.parse()
         .with_context(|| format!("{open} is not an iSCSI URL"))
 }

@@ -194,11 +194,16 @@ fn why_nothing_can_be_judged_is_said() {
         ),
         (&[&format!("{name}/5")], ["no such logical unit", "LUN 0"]),
         (&["http://x"], ["http://x is not an iSCSI URL", "iscsi://"]),
-        (&[], ["--help", "<URL>"]),
+        (&["iscsi://alice@"], ["iscsi://...@ is not", "iscsi://"]),
+        (&[], ["--list", "--initiator --listen"]),
+        (
+            &["--list", "--only", "nop", "--skip", "nop"],
+            ["--only", "leave no check"],
+        ),
         (&[&url, "--initiator"], ["--listen", "--initiator IQN"]),
         (
             &[&url, "--junit", "/nowhere/r.xml"],
-            ["cannot write to", "/nowhere"],
+            ["cannot write to /nowhere/r.xml", "cannot write to"],
         ),
         (&[&url, "--patience", "0"], ["--patience", "seconds"]),
         (&[&url, "--limit", "0"], ["--limit", "whole minutes"]),
@@ -208,10 +213,38 @@ fn why_nothing_can_be_judged_is_said() {
         ),
         (&[&other], ["is this an iSCSI portal", "220 mail"]),
     ] {
-        let said = refuse(&[&["conformance", "--json"], args].concat());
+        let said = refuse(&[&["conformance"], args].concat());
         for part in parts {
             assert!(said.contains(part), "{args:?}: {part}: {said}");
         }
+    }
+    let junit = scene.arg("gone.xml");
+    let (report, code) = judged(&[&nobody, "--junit", &junit]);
+    assert_eq!(code, Some(2));
+    assert_eq!(report["checks"], serde_json::json!([]));
+    let why = report["broken_off"].as_str().unwrap();
+    assert!(why.contains("cannot connect to"), "{why}");
+    assert!(std::fs::read_to_string(junit).unwrap().starts_with("<?xml"));
+    let (report, code) = judged(&[&url, "--only", "chap.md5"]);
+    assert_eq!(code, Some(2));
+    let why = report["broken_off"].as_str().unwrap();
+    assert!(why.contains("--chap-secret-file"), "{why}");
+}
+
+#[test]
+fn the_readme_counts_the_checks_and_the_drills() {
+    let readme = include_str!("../../README.md");
+    for (side, noun) in [(&[][..], "checks"), (&["--initiator"], "drills")] {
+        let list = succeed(&[&["conformance", "--list", "--json"], side].concat());
+        let list: Value = serde_json::from_str(&list).unwrap();
+        let count = list["checks"].as_array().unwrap().len().to_string();
+        let words = readme.split_whitespace();
+        let mut said = words.clone().zip(words.skip(1)).filter(|(number, word)| {
+            number.parse::<u32>().is_ok() && word.trim_end_matches([':', ',', '.', ';']) == noun
+        });
+        let (first, _) = said.next().unwrap();
+        assert_eq!(first, count, "README.md and {noun}");
+        assert!(said.all(|(number, _)| number == count));
     }
 }
 
@@ -455,7 +488,7 @@ fn a_failure_is_shown_with_its_pdus_and_can_be_waived() {
     );
     assert_eq!(report["unneeded_waivers"], serde_json::json!([fine]));
     let table = succeed(&[&["conformance"], &with[..]].concat());
-    assert!(table.contains("no longer needed"), "{table}");
+    assert!(table.contains("passed this time"), "{table}");
 
     for (text, part) in [
         (waiver("nop.echo", ""), "has no reason"),
@@ -559,6 +592,17 @@ fn an_initiator_that_is_a_program_is_judged() {
     let (report, code) = judged(&[&listen[..], &["--command", "true {url}"]].concat());
     assert_eq!(code, Some(2), "{report:#}");
     assert_eq!(check(&report, "nop.answered")["outcome"], "skipped");
+    let discovery = [
+        "--initiator",
+        "--listen",
+        "127.0.0.1:0",
+        "--only",
+        "discovery",
+    ];
+    let (report, code) = judged(&[&discovery[..], &["--command", &read]].concat());
+    assert_eq!(code, Some(2), "{report:#}");
+    let why = report["broken_off"].as_str().unwrap();
+    assert!(why.contains("--discovery-command"), "{why}");
     refuse(&["conformance", "--initiator", "--listen", "nowhere"]);
     let quoted = ["--command", "'"];
     let said = refuse(&[&["conformance"], &listen[..], &quoted].concat());

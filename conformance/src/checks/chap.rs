@@ -83,7 +83,9 @@ type Encode = fn(&[u8]) -> String;
 /// A login in which the target has chosen CHAP.
 pub(super) async fn chosen(bench: &Bench) -> Result<(Talk, Credentials), Finding> {
     let Some(account) = bench.subject.chap.clone() else {
-        skip!("no CHAP account was given");
+        skip!(
+            "no CHAP account was given: name its user in the URL (iscsi://USER@HOST), and its secret with --chap-secret-file"
+        );
     };
     let mut talk = bench.talk(bench.login()).await?;
     let mut keys = talk.login.names();

@@ -38,7 +38,9 @@ const IDENTIFIER: u8 = 0xa7;
 fn mutual(bench: &Bench) -> Result<Credentials, Finding> {
     match &bench.subject.mutual {
         Some(mutual) => Ok(mutual.clone()),
-        None => skip!("nothing was given that the target proves itself with"),
+        None => skip!(
+            "nothing was given that the target proves itself with: --mutual-user and --mutual-secret-file name it"
+        ),
     }
 }
 

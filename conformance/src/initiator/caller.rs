@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -176,6 +177,7 @@ impl Caller {
             }
             Header::LogoutRequest(header) => {
                 self.logged_out = true;
+                self.scene.logged_out.store(true, Ordering::Release);
                 self.tell(LogoutResponse {
                     flags: FINAL,
                     initiator_task_tag: header.initiator_task_tag,

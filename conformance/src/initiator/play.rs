@@ -139,6 +139,8 @@ fn open(options: &Options, hall: &Hall, names: &Arc<Vec<String>>, drill: &'stati
 struct Played {
     judged: Judged,
     departure: Option<Departure>,
+    /// What is said of a visitor that did not end.
+    late: Option<String>,
     /// Whether anybody came to its target.
     visited: bool,
 }
@@ -163,7 +165,10 @@ impl Patience {
         (!self.arrived && self.visits == MOST_FRUITLESS).then(|| {
             let said = match &played.departure {
                 Some(Departure::Failed(said) | Departure::Died(said)) => format!(" ({said})"),
-                _ => String::new(),
+                _ => played
+                    .late
+                    .as_ref()
+                    .map_or_else(String::new, |late| format!(" ({late})")),
             };
             format!("nobody logged in in the first {MOST_FRUITLESS} visits{said}")
         })
@@ -185,22 +190,28 @@ async fn play(
         discovery: drill.session == SessionKind::Discovery,
         accounts: (drill.session == SessionKind::Chap).then_some(ACCOUNTS),
     };
-    let (verdict, departure) = watch_over(options, &mut opened, invitation).await;
+    let (verdict, departure, late) = watch_over(options, &mut opened, invitation).await;
     hall.close(&opened.scene.target);
     let verdict = weigh(drill, &opened.scene, verdict, departure.clone());
+    let mut judged = judged(&opened, verdict);
+    if let Some(late) = &late {
+        judged.note(late);
+    }
     Played {
-        judged: judged(&opened, verdict),
+        judged,
         departure,
+        late,
         visited: *opened.scene.visited.borrow(),
     }
 }
 
-/// Lets the script and the visitor go on together until both are done, or the time is over.
+/// Lets the script and the visitor go on together until both are done, or the time is over; the last is what is said of
+/// a visitor that had to be ended, if that is no violation.
 async fn watch_over(
     options: &Options,
     opened: &mut Opened,
     invitation: Invitation,
-) -> (Verdict, Option<Departure>) {
+) -> (Verdict, Option<Departure>, Option<String>) {
     let scene = Arc::clone(&opened.scene);
     let script = performed(opened.drill, &mut opened.stage);
     // Dropping it sends the visitor away.
@@ -229,10 +240,12 @@ async fn watch_over(
             }
         }
     }
+    // What it does after its logout is none of our business.
+    let left = scene.is_left();
     drop(visitor.take());
     if verdict.is_none() {
         opened.visit.send_replace(Visit::Over {
-            succeeded: Some(departure == Some(Departure::Content)),
+            succeeded: (!left).then_some(departure == Some(Departure::Content)),
         });
         let found = timeout(options.patience.saturating_mul(LAST_PATIENCE), script).await;
         verdict = found.ok();
@@ -241,20 +254,28 @@ async fn watch_over(
         let why = "the drill does not come to an end".to_owned();
         Err(Finding::Violation(why))
     });
-    let verdict = match late {
-        true => not_done(opened.drill, &scene, verdict, options.limit),
-        false => verdict,
+    let seconds = options.limit.as_secs();
+    let (verdict, late) = match (late, *scene.visited.borrow()) {
+        (false, _) => (verdict, None),
+        (true, false) => {
+            let late = format!("the command was still running after {seconds} s");
+            (verdict, Some(late))
+        }
+        (true, true) if left => {
+            let late = format!("the command did not end and was ended after {seconds} s");
+            (verdict, Some(late))
+        }
+        (true, true) => (not_done(opened.drill, verdict, seconds), None),
     };
-    (verdict, departure)
+    (verdict, departure, late)
 }
 
-/// What it means that a visitor had to be sent away.
-fn not_done(drill: &Drill, scene: &Scene, verdict: Verdict, limit: Duration) -> Verdict {
-    let visited = *scene.visited.borrow();
+/// What it means that a visitor had to be sent away before it logged out.
+fn not_done(drill: &Drill, verdict: Verdict, seconds: u64) -> Verdict {
     let unknown = matches!(verdict, Ok(()) | Err(Finding::NotApplicable(_)));
-    let why = format!("the initiator is not done after {} s", limit.as_secs());
+    let why = format!("the initiator is not done after {seconds} s");
     match drill.ends {
-        Ends::Succeeds if unknown && visited => Err(Finding::Violation(why)),
+        Ends::Succeeds if unknown => Err(Finding::Violation(why)),
         // A user that does not know what to do about an error proves nothing.
         Ends::Either if verdict.is_ok() => Err(Finding::NotApplicable(why)),
         _ => verdict,
@@ -416,6 +437,40 @@ mod tests {
 
     async fn a_script_that_is_mistaken(_stage: &mut Stage) -> Verdict {
         panic!("the script is mistaken")
+    }
+
+    mod lonely {
+        use super::{Stage, Verdict, drills};
+
+        drills! {
+            "test.lonely", "RFC 7143 §1", Must, Normal, Succeeds,
+                "nothing" => "a login", a_script_that_waits;
+        }
+
+        async fn a_script_that_waits(stage: &mut Stage) -> Verdict {
+            stage.entry().await.map(drop)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_command_that_never_ends_is_named_when_nobody_logs_in() {
+        let drill = lonely::DRILLS.first().unwrap();
+        let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+        let mut options = Options::new(Visitor::Program {
+            normal: vec!["sleep".to_owned(), "600".to_owned()],
+            discovery: None,
+        });
+        options.limit = std::time::Duration::from_secs(1);
+        let report = run(&listener, &options, &[drill; 4], |_| ()).await;
+        for judged in &report.judged {
+            assert_eq!(judged.outcome, Outcome::Skipped);
+            assert!(judged.detail.contains("still running"), "{}", judged.detail);
+        }
+        let why = report.broken_off.unwrap();
+        assert!(
+            why.contains("nobody logged in") && why.contains("still running"),
+            "{why}"
+        );
     }
 
     #[tokio::test]

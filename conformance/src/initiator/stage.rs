@@ -40,6 +40,8 @@ pub(crate) struct Scene {
     /// What the script does about another connection.
     pub(crate) script: watch::Sender<Attention>,
     connections: AtomicUsize,
+    /// True if the initiator logged out of the connection that came last.
+    pub(crate) logged_out: AtomicBool,
     /// True once a connection came that the script was too busy to take.
     pub(crate) aside: AtomicBool,
     /// True while the script waits for what the initiator does next, or has waited in vain.
@@ -75,6 +77,7 @@ impl Presence {
     pub(crate) fn new(scene: &Arc<Scene>) -> Self {
         scene.visited.send_replace(true);
         scene.connections.fetch_add(1, Ordering::AcqRel);
+        scene.logged_out.store(false, Ordering::Release);
         Self {
             scene: Arc::clone(scene),
             aside: false,
@@ -154,6 +157,7 @@ impl Scene {
             visited: watch::Sender::new(false),
             script: watch::Sender::new(Attention::Busy),
             connections: AtomicUsize::new(0),
+            logged_out: AtomicBool::new(false),
             aside: AtomicBool::new(false),
             in_vain: AtomicBool::new(false),
             transfers: Mutex::default(),
@@ -260,6 +264,11 @@ impl Scene {
     /// True while there is a connection.
     pub(crate) fn is_occupied(&self) -> bool {
         self.connections.load(Ordering::Acquire) > 0
+    }
+
+    /// True if the initiator came, logged out and left.
+    pub(crate) fn is_left(&self) -> bool {
+        !self.is_occupied() && self.logged_out.load(Ordering::Acquire)
     }
 
     /// How long nobody is there any more; `None` if nobody came yet, or somebody is there.

@@ -125,7 +125,10 @@ impl Visitor {
             Self::Program { normal, .. } if !invitation.discovery => run(normal, &invitation).await,
             Self::Program { discovery, .. } => match discovery {
                 Some(command) => run(command, &invitation).await,
-                None => Departure::Nobody("no command for discovery was given".to_owned()),
+                None => Departure::Nobody(
+                    "no command for discovery was given, which --discovery-command takes"
+                        .to_owned(),
+                ),
             },
             Self::Function(function) => match function(invitation).await {
                 Ok(()) => Departure::Content,

@@ -63,10 +63,10 @@ fn head(about: &About, report: &Report) -> Markup {
                 }
             }
             @if let Some(why) = &report.broken_off {
-                p.warning { "The run ended early: " (why) "." }
+                p.warning { "Not all was judged: " (why) "." }
             }
             @for check in &about.unneeded_waivers {
-                p.warning { "The waiver of " code { (check) } " is no longer needed: the check passed." }
+                p.warning { "The waiver of " code { (check) } " was not needed: the check passed this time." }
             }
         }
     }

@@ -84,6 +84,22 @@ pub(crate) async fn judged(drill: &'static Drill, fault: Option<fn() -> Saboteur
     report.judged.pop().unwrap()
 }
 
+/// Has a sound initiator judged whose program does not end when it has logged out.
+pub(crate) async fn judged_lingering(drill: &'static Drill) -> Judged {
+    let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+    let visitor = Visitor::Function(Box::new(move |invitation| {
+        Box::pin(async move {
+            let portal = invitation.portal.parse().unwrap();
+            sound::visit(portal, &invitation, drill.rule.name, false).await?;
+            std::future::pending().await
+        })
+    }));
+    let mut options = Options::new(visitor);
+    options.limit = Duration::from_secs(10);
+    let mut report = run(&listener, &options, &[drill], |_| {}).await;
+    report.judged.pop().unwrap()
+}
+
 /// Has a sound initiator with many reads under way judged by a drill.
 pub(crate) async fn judged_in_haste(drill: &'static Drill) -> Judged {
     let listener = Listener::bind("127.0.0.1:0").await.unwrap();

@@ -20,7 +20,6 @@ use super::SecretArgs;
 #[command(after_help = HELP, after_long_help = LONG_HELP)]
 pub(crate) struct ConformanceArgs {
     /// The target that is judged, and one of its disks: `iscsi://[USER[%SECRET]@]HOST[:PORT]/TARGET[/LUN]`
-    #[arg(required_unless_present_any = ["list", "initiator", "listen", "command", "discovery_command", "advertise"])]
     pub(crate) url: Option<String>,
     /// Also play the checks that write to the disk, or disturb whoever else uses it. Shows which disk that is, and asks
     /// for its serial number.
@@ -87,7 +86,7 @@ pub(crate) struct Words(pub(crate) Vec<String>);
 #[command(next_help_heading = "Which checks")]
 pub(crate) struct ChoiceArgs {
     /// Print the checks and what they expect, and play none.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["junit", "html"])]
     pub(crate) list: bool,
     /// Play these alone: names, or their beginnings up to a dot, for example `login` or `login.keys,nop`. May be
     /// repeated.
@@ -97,7 +96,7 @@ pub(crate) struct ChoiceArgs {
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = trimmed)]
     pub(crate) skip: Vec<String>,
     /// Failures that are known, and why: a file with `[[waiver]]`, `check = "NAME"`, `reason = "..."` for each. They
-    /// count as waived, and a waiver that is no longer needed is named.
+    /// count as waived, and the waiver of a check that passed this time is named.
     #[arg(long, value_name = "FILE")]
     pub(crate) waivers: Option<PathBuf>,
 }

@@ -59,7 +59,9 @@ impl Begun {
         let file = tempfile::Builder::new()
             .permissions(std::fs::Permissions::from_mode(0o644))
             .tempfile_in(folder)
-            .with_context(|| format!("cannot write to {}", folder.display()))?;
+            // The whole error names a file that nobody asked for.
+            .map_err(|error| std::io::Error::from(error.kind()))
+            .with_context(|| format!("cannot write to {}", path.display()))?;
         let path = path.to_owned();
         Ok(Self { file, path })
     }

@@ -76,7 +76,7 @@ async fn play(
         why = interrupted() => Some(why),
         () = tokio::time::sleep(limit) => {
             let minutes = limit.as_secs() / 60;
-            Some(format!("the limit of {minutes} min for the whole run was over"))
+            Some(format!("the limit of {minutes} min for the whole run, which --limit sets, was over"))
         }
     };
     progress.bar.finish_and_clear();

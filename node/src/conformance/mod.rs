@@ -21,6 +21,7 @@ use crate::args::{ChoiceArgs, ConformanceArgs, ReportArgs};
 use crate::conformance::files::Files;
 use crate::conformance::subject::Whom;
 use crate::consent::{self, Disk};
+use crate::login;
 use crate::observe::{is_broken_pipe, line};
 use crate::serve::end;
 
@@ -43,11 +44,18 @@ async fn target(args: &ConformanceArgs) -> Result<bool> {
         return Ok(true);
     }
     let files = Files::begin(&args.reports)?;
-    let (whom, facts) = tokio::select! {
-        ready = ready(args) => ready?,
+    let ready = tokio::select! {
+        ready = ready(args) => ready,
         ended = end(false) => {
             ended.context("cannot wait for signals")?;
-            bail!("interrupted before anything was judged");
+            Err(anyhow!("interrupted before anything was judged"))
+        }
+    };
+    let (whom, facts) = match ready {
+        Ok(ready) => ready,
+        Err(why) => {
+            unplayed(args, files, &why)?;
+            return Err(why);
         }
     };
     let run = Run {
@@ -71,6 +79,29 @@ async fn target(args: &ConformanceArgs) -> Result<bool> {
         unneeded_waivers: Vec::new(),
     };
     publish(about, report, &waivers, &args.reports, files)
+}
+
+/// Reports, where that is asked for, that there was nobody to play with, and why.
+fn unplayed(args: &ConformanceArgs, files: Files, why: &Error) -> Result<()> {
+    let url = args.url.as_deref().and_then(|url| login::parse(url).ok());
+    let about = About {
+        peer: Peer::Target,
+        subject: url.map(|url| url.to_string()).unwrap_or_default(),
+        facts: None,
+        destructive: args.destructive,
+        started: SystemTime::now(),
+        took: Duration::ZERO,
+        unneeded_waivers: Vec::new(),
+    };
+    let report = Report {
+        judged: Vec::new(),
+        broken_off: Some(format!("{why:#}")),
+    };
+    files.write(&about, &report)?;
+    match args.reports.json.then(|| line(json(&about, &report))) {
+        Some(Err(error)) if !is_broken_pipe(&error) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Whom to judge, and what the disk is: everything that has to be said before the first check.
@@ -163,6 +194,10 @@ fn publish(
     files: Files,
 ) -> Result<bool> {
     about.unneeded_waivers = waivers.apply(&mut report);
+    let nothing = report.count(Outcome::Skipped) == report.judged.len();
+    if nothing && report.broken_off.is_none() {
+        report.broken_off = Some(why_nothing(about.peer, &report).to_owned());
+    }
     files.write(&about, &report)?;
     let printed = if args.json {
         line(json(&about, &report))
@@ -184,10 +219,8 @@ fn publish(
             errors.join(", ")
         );
     }
-    if report.count(Outcome::Skipped) == report.judged.len() {
-        bail!("nothing was judged: {}", why_nothing(about.peer, &report));
-    }
     match (report.count(Outcome::Failed), &report.broken_off) {
+        (_, Some(why)) if nothing => bail!("nothing was judged: {why}"),
         (0, Some(why)) => bail!("nothing failed, but not all was judged: {why}"),
         (failed, _) => Ok(failed == 0),
     }
@@ -201,10 +234,15 @@ fn names(report: &Report, outcome: Outcome) -> Vec<&'static str> {
 
 /// Why every check was skipped.
 fn why_nothing(peer: Peer, report: &Report) -> &str {
-    match (peer, report.judged.first()) {
-        (_, None) => "--only and --skip leave no check",
-        (Peer::Initiator, _) => "no initiator came, or none did what the checks are about",
-        (Peer::Target, Some(first)) => &first.detail,
+    let Some(first) = report.judged.first() else {
+        return show::NONE_LEFT;
+    };
+    let same = |judged: &Judged| judged.detail == first.detail;
+    match peer {
+        Peer::Initiator if !report.judged.iter().all(same) => {
+            "no initiator came, or none did what the checks are about"
+        }
+        _ => &first.detail,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use comfy_table::{ColumnConstraint, ContentArrangement, Table};
 use iscsi_conformance::report::About;
 use iscsi_conformance::{Effect, Facts, Judged, Outcome, Report, Rule};
@@ -17,6 +17,7 @@ pub(super) type Listed = (&'static Rule, Option<Effect>);
 
 /// Prints checks without playing them.
 pub(super) fn list(checks: &[Listed], as_json: bool) -> Result<()> {
+    ensure!(!checks.is_empty(), NONE_LEFT);
     if as_json {
         let checks: Vec<_> = checks
             .iter()
@@ -132,13 +133,13 @@ pub(super) fn verdicts(about: &About, report: &Report) -> Result<()> {
     }
     for check in &about.unneeded_waivers {
         line(format_args!(
-            "the waiver of {check} is no longer needed: the check passed"
+            "the waiver of {check} was not needed: the check passed this time"
         ))?;
     }
     line(families(report))?;
     line(subject(about))?;
     if let Some(why) = &report.broken_off {
-        line(format_args!("the run ended early: {why}"))?;
+        line(format_args!("not all was judged: {why}"))?;
     }
     line(format_args!(
         "{} in {:.1} s",
@@ -230,6 +231,8 @@ pub(super) fn bytes(facts: &Facts) -> u64 {
     facts.blocks.saturating_mul(facts.block_bytes.into())
 }
 
+/// Why there is nothing to play, or to list.
+pub(super) const NONE_LEFT: &str = "--only and --skip leave no check";
 /// What a check is about needs so many columns, for a table to be read more easily than a list.
 const LEAST_WORDS: u16 = 36;
 /// Before what belongs to the line above.

@@ -45,6 +45,10 @@ pub(super) fn judged(args: &ConformanceArgs) -> Result<Peer> {
             if let Some(option) = about_initiator {
                 bail!("{option} is for judging an initiator: {HOW}");
             }
+            ensure!(
+                args.choice.list,
+                "whom to judge is not said: <URL> of a target and one of its disks, iscsi://HOST[:PORT]/TARGET[/LUN]; for an initiator {HOW}; --list shows the checks, and --help all options"
+            );
             Ok(Peer::Target)
         }
     }
