@@ -484,7 +484,7 @@ mod tests {
         let limit = Duration::from_secs(1);
         let order = [0, 3, 0, 1];
         let said = outcomes(&subject, &order, Duration::from_secs(60), limit).await;
-        let over = "skipped the limit of 1 s for the whole run was over";
+        let over = "skipped the limit of 1 s for the whole run, which --limit sets, was over";
         assert_eq!(
             said,
             [
