@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -63,6 +64,9 @@ pub(crate) const CHAP: [(&str, &str); 2] = [
 ];
 /// The size of the disk: two LUNs' worth of tests fit.
 const BYTES: u64 = 32 * 1024 * 1024;
+/// Blocks that differ: what is read from elsewhere has to show. Made once, for every target begins with it.
+static CONTENT: LazyLock<Vec<u8>> =
+    LazyLock::new(|| (0..BYTES / 8).flat_map(u64::to_le_bytes).collect());
 /// Targets beside the one that is judged: their names fill several PDUs of the smallest size.
 const NEIGHBOURS: usize = 12;
 /// Where the last of them has moved.
@@ -132,9 +136,12 @@ fn options(kind: Kind) -> TargetOptions {
 fn unit(serial: &str, bytes: u64) -> Unit<MemVolume> {
     let geometry = Geometry::of_bytes(BlockSize::B512, bytes);
     let identity = UnitIdentity::locally_assigned(0x0123_4567_89ab_cdef, serial);
-    // Blocks that differ: what is read from elsewhere has to show.
-    let content = (0..bytes / 8).flat_map(u64::to_le_bytes).collect();
-    Unit::new(0, MemVolume::new(geometry, content), identity)
+    let length = usize::try_from(bytes).unwrap();
+    Unit::new(
+        0,
+        MemVolume::new(geometry, CONTENT[..length].to_vec()),
+        identity,
+    )
 }
 
 fn neighbours() -> impl Iterator<Item = Export<MemVolume>> {
