@@ -462,6 +462,7 @@ fn a_failure_is_shown_with_its_pdus_and_can_be_waived() {
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
+    assert!(!text.contains("--patience"), "{text}");
     let (report, code) = judged(&[&[url.as_str()], &only[..]].concat());
     assert_eq!(code, Some(1));
     let failed = check(&report, "nop.echo");
@@ -535,6 +536,18 @@ fn a_target_that_is_gone_is_said_to_be_gone_and_accused_of_nothing() {
         errors.contains("not all was judged") && errors.contains(gone),
         "{errors}"
     );
+}
+
+#[test]
+fn a_silence_names_the_option_that_is_more_patient() {
+    let scene = Scene::new();
+    let (_target, url) = target(&scene, &[]);
+    let url = broken(&url, Fault::NoPing);
+    let args = ["--only", "nop.echo", "--patience", "0.3"];
+    let output = run(&[&["conformance", &url], &args[..]].concat());
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("--patience gives"), "{text}");
 }
 
 #[test]

@@ -141,6 +141,11 @@ pub(super) fn verdicts(about: &About, report: &Report) -> Result<()> {
     if let Some(why) = &report.broken_off {
         line(format_args!("not all was judged: {why}"))?;
     }
+    if report.judged.iter().any(Judged::is_of_silence) {
+        line(
+            "some failures are answers that did not come in time: --patience gives a slow peer more",
+        )?;
+    }
     line(format_args!(
         "{} in {:.1} s",
         report.summary(),
