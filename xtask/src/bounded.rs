@@ -202,7 +202,8 @@ fn poll(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
     }
 }
 
-fn drain<R: Read + Send + 'static>(from: Option<R>) -> thread::JoinHandle<Vec<u8>> {
+/// Reads all of a program's output while it runs.
+pub(crate) fn drain<R: Read + Send + 'static>(from: Option<R>) -> thread::JoinHandle<Vec<u8>> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(mut from) = from {

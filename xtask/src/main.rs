@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod apt_sources;
+mod bench;
 mod bounded;
 mod cache_figures;
 mod clippy;
@@ -86,6 +87,8 @@ enum Command {
     /// Look for trouble for as long as you like to wait.
     #[command(subcommand)]
     Soak(soak::Soak),
+    /// This program and its peers side by side, in ratios; writes docs/performance.md.
+    Bench(bench::Bench),
     /// The tables of docs/cache.md.
     CacheFigures {
         /// Write them into the page.
@@ -129,20 +132,18 @@ fn main() -> Result<ExitCode> {
         Command::Fuzz(asked) if asked.json => fuzz::run(&repo, &asked)?,
         Command::Fuzz(asked) => step::alone(|| fuzz::run(&repo, &asked)),
         // What a soak found is its own last line.
-        Command::Soak(what) => {
-            let sound = soak::run(&repo, &what)?;
-            return Ok(if sound {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            });
-        }
+        Command::Soak(what) => return Ok(exit(soak::run(&repo, &what)?)),
+        Command::Bench(asked) => return Ok(exit(bench::run(&repo, &asked)?)),
         Command::CacheFigures { write } => step::alone(|| cache_figures::run(&repo, write)),
         Command::Lab(chore) => step::alone(|| lab::run(&repo, &chore)),
     };
-    Ok(if tally.failed == 0 {
+    Ok(exit(tally.failed == 0))
+}
+
+fn exit(is_sound: bool) -> ExitCode {
+    if is_sound {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
-    })
+    }
 }

@@ -86,7 +86,8 @@ impl Node {
         })
     }
 
-    fn ask(&self, args: &[&str]) -> Result<String> {
+    /// What a command prints that asks the node.
+    pub(crate) fn ask(&self, args: &[&str]) -> Result<String> {
         let mut command = Command::new(&self.vmthunder);
         Ok(bounded::succeed(command.args(args).arg("--config").arg(&self.config), LIMIT)?.text())
     }

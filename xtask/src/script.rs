@@ -43,6 +43,11 @@ impl Script {
         Ok(Self { child, name, lines })
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The next line that it prints.
     pub(crate) fn line(&self, limit: Duration) -> Result<Value> {
         let line = self.lines.recv_timeout(limit);

@@ -29,6 +29,11 @@ pub(crate) struct Tgt {
 impl Tgt {
     /// Starts tgt on free ports, serving nothing.
     pub(crate) fn start(folder: &Path, portals: usize) -> Result<Self> {
+        Self::start_with(folder, portals, &[])
+    }
+
+    /// The same, with more on its command line.
+    pub(crate) fn start_with(folder: &Path, portals: usize, options: &[String]) -> Result<Self> {
         // Another program may take a port between here and tgt's start; then the target cannot be made.
         let listeners: Result<Vec<_>, _> = (0..portals)
             .map(|_| TcpListener::bind("127.0.0.1:0"))
@@ -37,18 +42,22 @@ impl Tgt {
             .iter()
             .map(|listener| Ok(listener.local_addr()?.to_string()))
             .collect();
-        Self::start_at(folder, addresses?)
+        Self::launch(folder, addresses?, options)
     }
 
     /// Starts tgt on these `HOST:PORT`.
     pub(crate) fn start_at(folder: &Path, portals: Vec<String>) -> Result<Self> {
+        Self::launch(folder, portals, &[])
+    }
+
+    fn launch(folder: &Path, portals: Vec<String>, options: &[String]) -> Result<Self> {
         let mut command = Command::new("/usr/sbin/tgtd");
         command.args(["-f", "-C", CONTROL, "--iscsi"]);
         let listen: Vec<String> = portals
             .iter()
             .map(|portal| format!("portal={portal}"))
             .collect();
-        command.arg(listen.join(","));
+        command.arg(listen.join(",")).args(options);
         command.env("TGT_IPC_SOCKET", folder.join("tgt"));
         let daemon = Daemon::start(&mut command, folder, "tgt.log")?;
         let mut tgt = Self {
