@@ -37,12 +37,13 @@ pub(crate) async fn run(config: Config, until_stdin_closes: bool) -> Result<()> 
     let prepared = Prepared::from(&config)?;
     let portals = Portals::listen(&config.listen).await?;
     let stop = CancellationToken::new();
-    let mut ended = tokio::spawn(end(until_stdin_closes));
+    // From now on, and not from when a thread has time for it: whoever reads `ready` may end the node well.
+    let mut ended = tokio::spawn(signals(until_stdin_closes).context("cannot wait for signals")?);
     let node = tokio::select! {
         node = Node::assemble(&config, prepared, portals.hosts().to_vec()) => Arc::new(node?),
         never = control::put_off(commands.as_ref()) => match never {},
         ended = &mut ended => {
-            ended?.context("cannot wait for signals")?;
+            ended?;
             bail!("told to end before it served");
         }
     };
@@ -55,7 +56,7 @@ pub(crate) async fn run(config: Config, until_stdin_closes: bool) -> Result<()> 
     node.announce_all();
     let images = Arc::clone(&node).await_images(config.images);
     let images = tokio::spawn(images);
-    ended.await?.context("cannot wait for signals")?;
+    ended.await?;
     images.abort();
     stop.cancel();
     tracker.close();
@@ -113,12 +114,18 @@ impl Prepared {
 
 /// Waits for what ends a daemon: SIGINT, SIGTERM, or the end of standard input if its parent holds that.
 pub(crate) async fn end(until_stdin_closes: bool) -> std::io::Result<()> {
+    signals(until_stdin_closes)?.await;
+    Ok(())
+}
+
+/// The same, and the signals are caught as soon as this returns.
+fn signals(until_stdin_closes: bool) -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
     // The terminal is gone.
     let mut hung_up = signal(SignalKind::hangup())?;
-    let closed = async {
+    let closed = async move {
         if !until_stdin_closes {
             return std::future::pending().await;
         }
@@ -129,11 +136,12 @@ pub(crate) async fn end(until_stdin_closes: bool) -> std::io::Result<()> {
             .is_ok_and(|read| read > 0)
         {}
     };
-    tokio::select! {
-        _ = interrupted.recv() => {}
-        _ = terminated.recv() => {}
-        _ = hung_up.recv() => {}
-        () = closed => {}
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = interrupted.recv() => {}
+            _ = terminated.recv() => {}
+            _ = hung_up.recv() => {}
+            () = closed => {}
+        }
+    })
 }
