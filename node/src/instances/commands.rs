@@ -274,30 +274,18 @@ impl Node {
         };
         let begun: Vec<_> = wanted.iter().map(begin).collect();
         let begun = futures::stream::iter(begun).buffer_unordered(AT_ONCE);
-        let made = async {
-            begun.try_collect::<()>().await?;
-            folder.finish(&wanted)?;
-            for name in &wanted {
-                let description = description.clone();
-                let guest = self.guests.add(name, Now::Waiting { description });
-                let Now::Waiting { description } = guest.now() else {
-                    continue;
-                };
-                self.open_guest(&guest, &description, &image).await?;
+        let begun = begun.try_collect::<()>().await;
+        let made = match begun.and_then(|()| folder.finish(&wanted)) {
+            Ok(()) => self.serve_created(&wanted, &description, &image).await,
+            Err(error) => {
+                folder.abandon(&wanted);
+                Err(error)
             }
-            anyhow::Ok(())
         };
-        if let Err(error) = made.await {
-            for name in &wanted {
-                self.target.withdraw(&names::instance(name));
-                self.guests.remove(name);
-            }
-            folder.undo(&wanted);
-            return Err(error).with_context(|| match wanted.len() {
-                1 => "it was not created".to_owned(),
-                more => format!("none of the {more} was created"),
-            });
-        }
+        made.with_context(|| match wanted.len() {
+            1 => "it was not created".to_owned(),
+            more => format!("none of the {more} was created"),
+        })?;
         let mut created = Vec::new();
         for name in &wanted {
             announce(&self.hosts, &names::instance(name), [0]);
@@ -305,6 +293,32 @@ impl Node {
             created.push(self.summary(&*self.guests.get(name)?));
         }
         Ok(created)
+    }
+
+    /// Offers new ones to their guests: all or none.
+    async fn serve_created(
+        &self,
+        names: &[String],
+        description: &Description,
+        image: &Attached,
+    ) -> Result<()> {
+        for name in names {
+            let description = description.clone();
+            let now = Now::Waiting {
+                description: description.clone(),
+            };
+            let guest = self.guests.add(name, now);
+            let Err(error) = self.open_guest(&guest, &description, image).await else {
+                continue;
+            };
+            for name in names {
+                self.target.withdraw(&names::instance(name));
+                self.guests.remove(name);
+            }
+            self.guests.folder()?.undo(names);
+            return Err(error);
+        }
+        Ok(())
     }
 
     async fn remove(&self, name: &str, force: bool) -> Result<()> {

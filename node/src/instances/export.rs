@@ -1,7 +1,11 @@
 //! `vmthunder instance export`: an instance as a file.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::path::PathBuf;
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,7 +18,7 @@ use vmthunder_volume::{Allocation, Class, Span, Volume};
 
 use super::guest::Guest;
 use super::qcow2::{Format, Sink, Written};
-use super::{Description, Instances, UNFINISHED, remove_all};
+use super::{Description, Instances, OVERLAY, UNFINISHED, folders, remove_all, sync_folder};
 use crate::attach::Attached;
 use crate::control::Progress;
 use crate::export::Base;
@@ -58,27 +62,28 @@ impl Node {
         );
         ensure!(!file.exists(), "{} is there already", file.display());
         let folder = file.parent().context("a file is in a folder")?;
+        let passing = self.guests.folder()?.passing()?;
         let begun = tempfile::Builder::new()
-            .prefix(".export-")
+            .prefix(EXPORT)
             .suffix(UNFINISHED)
-            .tempfile_in(folder)
+            .make_in(folder, |path| passing.create(path))
             .with_context(|| format!("cannot write to {}", folder.display()))?;
         let source = {
             let _turn = guest.turn.lock().await;
             let (description, overlay) = guest.served()?;
             let image = self.image(&description.image)?;
-            self.source(wanted, &description, &overlay, &image).await?
+            self.source(wanted, &description, &overlay, &image, &passing)
+                .await?
         };
-        let bytes = source.overlay.geometry().bytes();
+        let bytes = source.geometry().bytes();
         let sink = Sink::new(begun.as_file().try_clone()?, wanted.format, bytes)?;
-        let written = copy(Arc::clone(&source.overlay), sink, progress)
+        let written = copy(source, sink, progress)
             .await
             .with_context(|| format!("cannot export `{}`", wanted.name))?;
         begun
             .persist_noclobber(file)
             .with_context(|| format!("cannot write {}", file.display()))?;
-        let named = File::open(folder).and_then(|folder| folder.sync_all());
-        named.with_context(|| format!("cannot write {}", file.display()))?;
+        sync_folder(folder)?;
         info!(instance = wanted.name, file = %file.display(), "exported");
         Ok(Exported {
             file: file.clone(),
@@ -94,60 +99,93 @@ impl Node {
         description: &Description,
         overlay: &Overlay<Base>,
         image: &Attached,
-    ) -> Result<Source> {
-        let (name, folder) = (&wanted.name, self.guests.folder()?);
+        passing: &Passing,
+    ) -> Result<Arc<Overlay<Base>>> {
+        let name = &wanted.name;
         let base = image.for_instance(description.outage);
         if let Some(snapshot) = &wanted.snapshot {
-            let overlay = folder
-                .open_snapshot(name, snapshot, image.key, base)
-                .await?;
-            return Ok(Source {
-                overlay: Arc::new(overlay),
-                _copy: None,
-            });
+            let folder = self.guests.folder()?;
+            let overlay = folder.open_snapshot(name, snapshot, image.key, base);
+            return Ok(Arc::new(overlay.await?));
         }
-        let copy = Copy {
-            path: folder.passing_place(name),
-        };
+        let path = passing.0.join(OVERLAY);
         overlay
-            .copy_to(&copy.path)
+            .copy_to(&path)
             .await
             .with_context(|| format!("cannot make a copy of `{name}`"))?;
-        let overlay = Overlay::open(&copy.path, image.key, base).await?;
-        Ok(Source {
-            overlay: Arc::new(overlay),
-            _copy: Some(copy),
-        })
+        Ok(Arc::new(Overlay::open(&path, image.key, base).await?))
     }
 }
 
 impl Instances {
-    /// A place for what is thrown away, at the latest by the next start.
-    fn passing_place(&self, name: &str) -> PathBuf {
+    /// A place for what is thrown away when the export ends, at the latest by the next start.
+    fn passing(&self) -> Result<Passing> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        self.place(name)
-            .join(format!("export-{number}{UNFINISHED}"))
+        let path = self.place(&format!("{EXPORT}{number}{UNFINISHED}"));
+        std::fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        Ok(Passing(path))
+    }
+
+    /// Removes the files that exports had begun when the node died. Their places go with everything unfinished.
+    pub(super) fn remove_not_exported(&self) -> Result<()> {
+        for (name, path) in folders(&self.folder)? {
+            if !is_of_export(OsStr::new(&name)) {
+                continue;
+            }
+            let Some(file) = Passing::file(&path) else {
+                continue;
+            };
+            match std::fs::remove_file(&file) {
+                Ok(()) => warn!("removed {}: its export was cut short", file.display()),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => warn!(
+                    "cannot remove {}, the beginning of an export that was cut short: {error}; remove it by hand",
+                    file.display()
+                ),
+            }
+        }
+        Ok(())
     }
 }
 
-/// What is exported.
-struct Source {
-    overlay: Arc<Overlay<Base>>,
-    _copy: Option<Copy>,
+/// A folder for as long as an export lasts, with the copy that it reads and the path of the file that it writes.
+struct Passing(PathBuf);
+
+impl Passing {
+    /// Creates a file that the next start removes, wherever it is.
+    fn create(&self, path: &Path) -> io::Result<File> {
+        let mut note = File::create(self.0.join(NOTE))?;
+        note.write_all(path.as_os_str().as_bytes())?;
+        note.sync_all()?;
+        File::open(&self.0)?.sync_all()?;
+        let mut options = File::options();
+        options.read(true).write(true).create_new(true).mode(0o600);
+        options.open(path)
+    }
+
+    /// The file that an export of before had begun. What is no such file stays, whoever wrote the note.
+    fn file(place: &Path) -> Option<PathBuf> {
+        let mut path = Vec::new();
+        let note = File::open(place.join(NOTE)).ok()?;
+        note.take(MOST_PATH_BYTES).read_to_end(&mut path).ok()?;
+        let path = PathBuf::from(OsString::from_vec(path));
+        let is_ours = path.is_absolute() && path.file_name().is_some_and(is_of_export);
+        is_ours.then_some(path)
+    }
 }
 
-/// A copy that nobody needs afterwards.
-struct Copy {
-    path: PathBuf,
-}
-
-impl Drop for Copy {
+impl Drop for Passing {
     fn drop(&mut self) {
-        if let Err(error) = remove_all(&self.path) {
+        if let Err(error) = remove_all(&self.0) {
             warn!("{error:#}");
         }
     }
+}
+
+fn is_of_export(name: &OsStr) -> bool {
+    let name = name.as_bytes();
+    name.starts_with(EXPORT.as_bytes()) && name.ends_with(UNFINISHED.as_bytes())
 }
 
 async fn copy(overlay: Arc<Overlay<Base>>, sink: Sink, progress: &Progress) -> Result<Written> {
@@ -186,3 +224,9 @@ async fn copy(overlay: Arc<Overlay<Base>>, sink: Sink, progress: &Progress) -> R
 const PIECE_BYTES: u64 = 1 << 20;
 /// Pieces that are read at once.
 const AT_ONCE: usize = 4;
+/// How the file that is begun is called, and the place of what it needs.
+const EXPORT: &str = ".export-";
+/// Where that place says which file.
+const NOTE: &str = "file";
+/// The longest path that is read.
+const MOST_PATH_BYTES: u64 = 64 * 1024;

@@ -4,12 +4,15 @@
 //! NAME/instance.toml        what it is; names the overlay that counts
 //! NAME/overlay[.N]/         what was written
 //! NAME/snapshots/SNAP/      an overlay as it was
+//! .not-created              names of instances that are not to be
+//! .export-N.unfinished/     what an export under way needs, and the file that it writes
 //! ```
 //!
 //! Whatever is made is made under a name that does not count yet, brought to media, and then named: by a rename, or by
-//! the description. So a death at any time leaves the old or the new, and what does not count is cleaned away at the
+//! the description; several that are made together by a list that is removed. So a death at any time leaves the old or the new, and what does not count is cleaned away at the
 //! next start.
 
+mod batch;
 mod commands;
 mod copies;
 mod export;
@@ -25,6 +28,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
+use tracing::info;
 use vmthunder_cache::ImageKey;
 use vmthunder_cache::overlay::{Overlay, OverlayOptions};
 use vmthunder_volume::Volume;
@@ -129,6 +133,8 @@ impl Instances {
         std::fs::create_dir_all(&folder)
             .with_context(|| format!("cannot create {}", folder.display()))?;
         let instances = Self { folder };
+        instances.remove_not_created()?;
+        instances.remove_not_exported()?;
         clean(&instances.folder, |name| name.ends_with(UNFINISHED))?;
         for (name, description) in instances.list()? {
             // Of one that nobody can tell anything about nothing is thrown away.
@@ -180,27 +186,6 @@ impl Instances {
         self.make_overlay(&begun.join(description.overlay()), options, base)
             .await?;
         description.write(&begun)
-    }
-
-    /// Names what was begun: it is there when this returns, whatever happens to the machine.
-    pub(crate) fn finish(&self, names: &[String]) -> Result<()> {
-        for name in names {
-            let place = self.place(name);
-            std::fs::rename(self.begun(name), &place)
-                .with_context(|| format!("cannot create {}", place.display()))?;
-        }
-        sync_folder(&self.folder)
-    }
-
-    /// Throws away what was begun, or finished.
-    pub(crate) fn undo(&self, names: &[String]) {
-        for name in names {
-            for path in [self.begun(name), self.place(name)] {
-                if let Err(error) = remove_all(&path) {
-                    tracing::warn!("{error:#}");
-                }
-            }
-        }
     }
 
     async fn make_overlay(&self, path: &Path, options: OverlayOptions, base: Base) -> Result<()> {
@@ -299,6 +284,10 @@ fn clean(path: &Path, goes: impl Fn(&str) -> bool) -> Result<()> {
     for (name, path) in folders(path)? {
         if goes(&name) {
             remove_all(&path)?;
+            info!(
+                "removed {}: it was not finished, or its removal was not",
+                path.display()
+            );
         }
     }
     Ok(())

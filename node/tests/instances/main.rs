@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "what a test cannot set up must end it")]
 #![allow(unreachable_pub, reason = "a module of a test binary has no outside")]
 
+mod deaths;
 mod exports;
 #[path = "../harness/mod.rs"]
 mod harness;
