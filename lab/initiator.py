@@ -7,6 +7,10 @@
       one more at the end.
   initiator.py reader URL FILE                     reads a LUN over and over in one session and compares it with the file
       that it serves, until standard input closes; prints one JSON line: how many reads, how many were wrong, the slowest.
+  initiator.py replay URL FILE TRACE               reads what a trace of lab/traces read, one read after the other, and
+      compares it with the file; prints one JSON line: reads, bytes, wrong reads, seconds.
+  initiator.py each URL FILE                       reads more URLs from standard input, one per line, logs in to each LUN of
+      them and to URL, reads its block 0 and compares it with the file's; prints one JSON line: how many, how many were wrong.
   initiator.py oddities URL                        asks for what is rarely asked for: every task management function,
       pings, texts, a SNACK, opcodes that do not exist, a logout; prints what came back. For a capture.
 
@@ -205,6 +209,37 @@ def reader(options, host, port, target):
     print(json.dumps({"reads": reads, "wrong": wrong, "slowest_ms": round(slowest * 1000, 1)}), flush=True)
 
 
+def replay(options, host, port, target):
+    session = Session(host, port, 0xFFFE)
+    session.log_in(target)
+    session.ask(COMMAND, FINAL, 0, counts=True, extra=bytes(16))  # takes the unit attention of the login
+    reads, count, wrong, start = 0, 0, 0, time.monotonic()
+    with open(options.file, "rb") as file, open(options.trace, encoding="ascii") as trace:
+        for line in trace:
+            _at, op, lba, blocks = line.strip().split(",")
+            if op != "R":
+                continue
+            lba, blocks = int(lba), int(blocks)
+            file.seek(lba * 512)
+            wrong += session.read(lba, blocks) != file.read(blocks * 512)
+            reads, count = reads + 1, count + blocks * 512
+    print(json.dumps({"reads": reads, "bytes": count, "wrong": wrong, "seconds": round(time.monotonic() - start, 2)}))
+
+
+def each(options, _host, _port, _target):
+    with open(options.file, "rb") as file:
+        block = file.read(512)
+    urls, wrong = [options.url] + sys.stdin.read().split(), 0
+    for number, url in enumerate(urls):
+        url = urlsplit(url)
+        session = Session(url.hostname, url.port, number)
+        session.log_in(url.path.split("/")[1])
+        session.ask(COMMAND, FINAL, 0, counts=True, extra=bytes(16))  # takes the unit attention of the login
+        wrong += session.read(0, 1) != block
+        session.socket.close()
+    print(json.dumps({"luns": len(urls), "wrong": wrong}))
+
+
 def oddities(_options, host, port, target):
     session = Session(host, port, 0)
     session.log_in(target)
@@ -240,15 +275,17 @@ def oddities(_options, host, port, target):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(required=True)
-    for verb in (crowd, reader, oddities):
+    for verb in (crowd, reader, replay, each, oddities):
         sub = verbs.add_parser(verb.__name__)
         sub.add_argument("url")
         sub.set_defaults(verb=verb)
         if verb is crowd:
             sub.add_argument("--half-open", type=int, default=10000)
             sub.add_argument("--idle", type=int, default=1000)
-        elif verb is reader:
+        elif verb in (reader, replay, each):
             sub.add_argument("file")
+        if verb is replay:
+            sub.add_argument("trace")
     options = parser.parse_args()
     url = urlsplit(options.url)
     options.verb(options, url.hostname, url.port, url.path.split("/")[1])

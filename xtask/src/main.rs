@@ -5,6 +5,7 @@ mod apt_sources;
 mod bench;
 mod bounded;
 mod cache_figures;
+mod chance;
 mod clippy;
 mod daemon;
 mod doc;
@@ -135,6 +136,8 @@ fn main() -> Result<ExitCode> {
         Command::Soak(what) => return Ok(exit(soak::run(&repo, &what)?)),
         Command::Bench(asked) => return Ok(exit(bench::run(&repo, &asked)?)),
         Command::CacheFigures { write } => step::alone(|| cache_figures::run(&repo, write)),
+        // What it found is its own last line.
+        Command::Lab(chore @ lab::Lab::Outage(_)) => lab::run(&repo, &chore)?,
         Command::Lab(chore) => step::alone(|| lab::run(&repo, &chore)),
     };
     Ok(exit(tally.failed == 0))

@@ -4,6 +4,7 @@
 #   ki.chap=IP:PORT,IQN                     the same behind CHAP, one-way and mutual; ki.strict: with SHA3-256 alone
 #   ki.others=IP:PORT,IQN                   a target with other LUNs: ki.long=N ki.removable=N ki.readonly=N
 #   ki.visits=1                             goes wherever the machine outside says, and does nothing else: visits.sh
+#   ki.work=qemu|linux ki.seed=N            works on a disk, as it is told through the second serial port, and nothing else: work.sh
 #   ki.tests=GROUP,...   ki.without=STEP,...: what the target does not claim to support, by the caller's word
 # A step is named here once, passes or fails, and says why. `host CALL` asks the machine outside to do something.
 export PATH=/usr/sbin:/usr/bin LD_LIBRARY_PATH=/usr/lib
@@ -144,6 +145,7 @@ settle() { # settle DEV: takes the unit attentions that wait
   return 1
 }
 [ -n "$KI_visits" ] && . /steps/visits.sh
+[ -n "$KI_work" ] && . /steps/work.sh
 if ! step discovery discovers "$KI_portal" "$KI_iqn"; then bye; fi
 quote < /tmp/found
 if ! step login login "$KI_portal" "$KI_iqn"; then tail -n 15 /tmp/iscsid.log | quote; bye; fi

@@ -6,8 +6,12 @@ mod conformance;
 mod crowd;
 mod guest;
 mod initiators;
+mod instances;
 mod kernel;
+mod outage;
+mod site;
 mod suite;
+mod warm;
 
 use std::path::PathBuf;
 
@@ -38,12 +42,19 @@ pub(crate) enum Lab {
     /// Our suite's drills for initiators: ours, QEMU, libiscsi's tools and the Linux kernel's; writes
     /// docs/conformance-initiators.md.
     Initiators(initiators::InitiatorsArgs),
+    /// A thousand instances on one node: time, memory, open files, idle CPU, a restart, and whether each answers.
+    Instances(instances::InstancesArgs),
     /// iPXE boots the golden image from our target, and Linux goes on from it.
     Ipxe(guest::GuestArgs),
     /// The Linux kernel's initiator, in a QEMU guest, against our target or tgt: one to five minutes.
     Kernel(kernel::KernelArgs),
+    /// A guest works on the disk of an instance while its node is killed again and again, and while the origin is away:
+    /// twenty minutes.
+    Outage(outage::OutageArgs),
     /// libiscsi's test suite against our target in every configuration, and against tgt; writes docs/libiscsi-suite.md.
     Suite(suite::SuiteArgs),
+    /// A recorded boot, replayed cold, warm, and after kill -9: what comes from the origin and from peers.
+    Warm(warm::WarmArgs),
 }
 
 /// Runs a chore.
@@ -55,9 +66,12 @@ pub(crate) fn run(repo: &Repo, chore: &Lab) -> Result<Tally> {
         Lab::Crowd(args) => crowd::run(repo, args),
         Lab::Fstrim(args) => guest::fstrim(repo, args),
         Lab::Initiators(args) => initiators::run(repo, args),
+        Lab::Instances(args) => instances::run(repo, args),
         Lab::Ipxe(args) => guest::ipxe(repo, args),
         Lab::Kernel(args) => kernel::run(repo, args),
+        Lab::Outage(args) => outage::run(repo, args),
         Lab::Suite(args) => suite::run(repo, args),
+        Lab::Warm(args) => warm::run(repo, args),
     }
 }
 

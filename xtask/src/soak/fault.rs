@@ -9,6 +9,7 @@ use anyhow::Result;
 use super::proxy::Proxy;
 use super::rounds::Ways;
 use super::victim::Victim;
+use crate::chance::Chance;
 
 /// Something bad, and how long it lasts.
 #[derive(Clone, Copy, Debug)]
@@ -119,29 +120,6 @@ impl fmt::Display for Fault {
             Self::HalfOpen => "half open",
         };
         f.pad(&format!("{what}, {:.1} s", self.length().as_secs_f64()))
-    }
-}
-
-/// SplitMix64 (Steele, Lea and Flood, 2014).
-pub(super) struct Chance(pub(super) u64);
-
-impl Chance {
-    /// The seed that was asked for, or one of the clock's.
-    pub(super) fn seed(asked: Option<u64>) -> u64 {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        asked.unwrap_or_else(|| now.map_or(1, |now| now.as_secs() ^ u64::from(now.subsec_nanos())))
-    }
-
-    pub(super) fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (word ^ (word >> 31)) % end.max(1)
-    }
-
-    pub(super) fn millis(&mut self, from: u64, end: u64) -> Duration {
-        Duration::from_millis(from + self.below(end - from))
     }
 }
 

@@ -8,10 +8,11 @@ use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use serde_json::json;
 
-use super::fault::{Chance, Fault};
+use super::fault::Fault;
 use super::load::{self, Figures, Load};
 use super::proxy::Proxy;
 use super::victim::Victim;
+use crate::chance::Chance;
 use crate::repo::Repo;
 
 /// How long, and against whom.

@@ -1,0 +1,219 @@
+//! `cargo xtask lab outage`: a guest works on the disk of an instance while its node dies again and again, and while the
+//! origin is away.
+
+mod report;
+mod work;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use self::report::{Outage, Report, Rounds};
+use self::work::{Guest, Initiator};
+use crate::chance::Chance;
+use crate::lab::Program;
+use crate::lab::site::{DiskWork, Ending, Site};
+use crate::packages;
+use crate::repo::Repo;
+use crate::tally::Tally;
+
+/// More than a guest reads before its origin goes away.
+const IMAGE_BYTES: u64 = 128 << 20;
+/// How long a guest works before its origin goes away.
+const BEFORE: Duration = Duration::from_secs(2);
+const INSTANCE: &str = "vm";
+/// What an instance does when its origin is away, and whether its guest is to see errors.
+const POLICIES: [(&str, bool); 3] = [("wait", false), ("15s", true), ("fail", true)];
+
+/// How long, and with whom.
+#[derive(Args)]
+pub(crate) struct OutageArgs {
+    /// How often the node is killed with SIGKILL. Some of these times it is ended with SIGTERM before, or stopped with
+    /// SIGSTOP, or killed again while it starts.
+    #[arg(long, default_value_t = 50)]
+    rounds: u32,
+    /// How many seconds the origin is away, once with each policy; 0 leaves that out.
+    #[arg(long, default_value_t = 40, value_name = "SECONDS")]
+    away: u64,
+    /// Repeats the moments of a run that printed this number; drawn if not given.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Only this initiator.
+    #[arg(long, value_enum)]
+    only: Option<Initiator>,
+    /// Print one JSON object instead of the tables.
+    #[arg(long)]
+    json: bool,
+    /// Keep the guests' consoles in this folder.
+    #[arg(long, value_name = "FOLDER")]
+    consoles: Option<PathBuf>,
+    #[command(flatten)]
+    program: Program,
+}
+
+/// The last line is `N rounds, E guest errors, W wrong bytes, longest stall S s`.
+pub(crate) fn run(repo: &Repo, args: &OutageArgs) -> Result<Tally> {
+    packages::program("qemu-system-x86_64").context("see lab/README.md, Packages")?;
+    let bench = Bench {
+        repo,
+        args,
+        vmthunder: args.program.build(repo)?,
+        work: DiskWork::build(repo)?,
+        seed: Chance::seed(args.seed),
+    };
+    if let Some(folder) = &args.consoles {
+        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
+    bench.say(&format!("seed {}", bench.seed));
+    let mut report = Report::new(bench.seed);
+    let initiators = [Initiator::Qemu, Initiator::Linux].into_iter();
+    for initiator in initiators.filter(|&one| args.only.is_none_or(|only| only == one)) {
+        report.rounds.push(bench.rounds(initiator)?);
+        for (policy, fails) in POLICIES.iter().filter(|_| args.away > 0) {
+            report
+                .outages
+                .push(bench.outage(initiator, policy, *fails)?);
+        }
+    }
+    if args.json {
+        println!("{}", report.json());
+    } else {
+        println!("{report}");
+    }
+    Ok(report.tally())
+}
+
+struct Bench<'a> {
+    repo: &'a Repo,
+    args: &'a OutageArgs,
+    vmthunder: PathBuf,
+    work: DiskWork,
+    seed: u64,
+}
+
+impl Bench<'_> {
+    /// Kills the node again and again.
+    fn rounds(&self, initiator: Initiator) -> Result<Rounds> {
+        let mut chance = Chance(self.seed);
+        let (mut site, mut guest) = self.start(initiator, "rounds")?;
+        let mut sum = Rounds::new(initiator);
+        for round in 1..=self.args.rounds {
+            thread::sleep(chance.millis(100, 2500));
+            let (what, patient) = torment(&mut site, &mut chance)
+                .with_context(|| format!("round {round}\n{}", site.last_lines()))?;
+            // Sometimes the next death finds an initiator that has not come back yet.
+            let figures = match patient {
+                true => guest.goes_on(),
+                false => guest.look(),
+            };
+            let figures = figures.with_context(|| format!("round {round}: {what}"))?;
+            sum.add(&figures);
+            sum.count();
+            self.say(&format!(
+                "{} {round:>3}: {what:<44} {:>7} commands, {} errors, {} wrong, longest {:.1} s",
+                initiator.name(),
+                figures.commands,
+                figures.errors,
+                figures.wrong,
+                figures.longest.as_secs_f64()
+            ));
+        }
+        sum.add(&guest.goes_on()?);
+        sum.add(&guest.check()?);
+        sum.kernel_errors = guest.end()?;
+        site.stop()?;
+        Ok(sum)
+    }
+
+    /// Takes the origin away for a while.
+    fn outage(&self, initiator: Initiator, policy: &'static str, fails: bool) -> Result<Outage> {
+        let (mut site, mut guest) = self.start(initiator, policy)?;
+        let change = ["instance", "change", INSTANCE, "--outage", policy];
+        site.node()?.ask(&change)?;
+        thread::sleep(BEFORE);
+        guest.look()?;
+        site.kill_origin()?;
+        let (name, seconds) = (initiator.name(), self.args.away);
+        self.say(&format!(
+            "{name}, {policy}: the origin is away for {seconds} s"
+        ));
+        let gone = Instant::now();
+        let length = Duration::from_secs(self.args.away);
+        let mut figures = guest.look()?;
+        while gone.elapsed() < length {
+            thread::sleep(Duration::from_secs(1).min(length));
+            figures += guest.look()?;
+        }
+        site.start_origin()?;
+        figures += guest.goes_on()?;
+        let back = guest.check()?;
+        let outage = Outage {
+            initiator,
+            policy,
+            fails,
+            errors: figures.errors,
+            failed_after: figures.failed_after,
+            longest: figures.longest,
+            errors_afterwards: back.errors - figures.errors,
+            wrong: back.wrong,
+            kernel_errors: guest.end()?,
+            from_origin: site.sources()?.origin,
+        };
+        site.stop()?;
+        Ok(outage)
+    }
+
+    fn start(&self, initiator: Initiator, phase: &str) -> Result<(Site, Guest)> {
+        let mut site = Site::start(&self.vmthunder, &self.work, IMAGE_BYTES, self.seed, false)?;
+        let url = site.create_instance(INSTANCE)?;
+        let name = format!("{}-{phase}.log", initiator.name());
+        let folder = self.args.consoles.as_deref();
+        let console = folder.unwrap_or_else(|| site.folder.path()).join(name);
+        let console: &Path = &std::path::absolute(console)?;
+        let (program, seed) = (&self.work.program, self.seed);
+        let guest = Guest::boot(self.repo, initiator, &url, program, seed, console)?;
+        Ok((site, guest))
+    }
+
+    fn say(&self, line: &str) {
+        match self.args.json {
+            true => eprintln!("{line}"),
+            false => println!("{line}"),
+        }
+    }
+}
+
+/// Kills the node once, and sometimes does more. What was done, and whether the guest is given the time to come back.
+fn torment(site: &mut Site, chance: &mut Chance) -> Result<(String, bool)> {
+    let mut what = String::new();
+    match chance.below(8) {
+        0 => {
+            let away = chance.millis(0, 2000);
+            site.end_node(Ending::Asked)?;
+            thread::sleep(away);
+            site.start_node()?;
+            what += &format!("ended, {:.1} s; ", away.as_secs_f64());
+        }
+        1 => {
+            let length = chance.millis(2000, 7000);
+            site.pause(length)?;
+            what += &format!("stopped, {:.1} s; ", length.as_secs_f64());
+        }
+        _ => {}
+    }
+    let away = chance.millis(0, 3000);
+    site.end_node(Ending::Killed)?;
+    thread::sleep(away);
+    what += &format!("killed, {:.1} s", away.as_secs_f64());
+    if chance.below(5) == 0 {
+        let later = chance.millis(0, 400);
+        site.start_and_kill(later)?;
+        what += &format!("; as it started, {:.1} s", later.as_secs_f64());
+    }
+    site.start_node()?;
+    Ok((what, chance.below(4) > 0))
+}
