@@ -16,7 +16,7 @@ const TICK: f64 = 0.01;
 const POLL: Duration = Duration::from_millis(2);
 
 /// CPU seconds that a program and its children that have ended have used.
-pub(super) fn used(pid: u32) -> Result<f64> {
+pub(crate) fn used(pid: u32) -> Result<f64> {
     let path = format!("/proc/{pid}/stat");
     let stat = fs::read_to_string(&path).with_context(|| path.clone())?;
     ticks_of(&stat)

@@ -3,7 +3,7 @@
 mod case;
 mod cases;
 mod conditions;
-mod cpu;
+pub(crate) mod cpu;
 mod disk;
 mod drivers;
 mod images;

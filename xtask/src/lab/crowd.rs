@@ -159,7 +159,8 @@ fn visit(when: &'static str, pid: u32, served: &Served) -> Result<Visit> {
     })
 }
 
-fn resident_bytes(pid: u32) -> Result<u64> {
+/// What of a process is in memory.
+pub(super) fn resident_bytes(pid: u32) -> Result<u64> {
     let status = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status"))?;
     let line = status
         .lines()

@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::path::Path;
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,8 +10,10 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::bench::cpu;
 use crate::bounded;
 use crate::lab::Program;
+use crate::lab::crowd::resident_bytes;
 use crate::lab::site::{DiskWork, Ending, Site};
 use crate::repo::Repo;
 use crate::tally::Tally;
@@ -22,8 +23,6 @@ const IMAGE_BYTES: u64 = 64 << 20;
 const IDLE: Duration = Duration::from_secs(30);
 /// How long all logins and reads may take.
 const EACH_LIMIT: Duration = Duration::from_secs(300);
-/// Linux counts CPU time in hundredths of a second, on every machine that there is.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 /// How many.
 #[derive(Args)]
@@ -169,26 +168,10 @@ struct Use {
 
 impl Use {
     fn of(pid: u32) -> Result<Self> {
-        let place = Path::new("/proc").join(pid.to_string());
-        let status = fs::read_to_string(place.join("status"))?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .context("the process has a VmRSS")?;
-        let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
-        let stat = fs::read_to_string(place.join("stat"))?;
-        // Behind the program's name, which ends with a parenthesis, utime and stime are the 12th and 13th field.
-        let (_, fields) = stat.rsplit_once(')').context("a name")?;
-        let ticks: Result<Vec<f64>, _> = fields
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .map(str::parse)
-            .collect();
         Ok(Self {
-            resident: kib * 1024,
-            files: fs::read_dir(place.join("fd"))?.count(),
-            cpu: ticks?.iter().sum::<f64>() / TICKS_PER_SECOND,
+            resident: resident_bytes(pid)?,
+            files: fs::read_dir(format!("/proc/{pid}/fd"))?.count(),
+            cpu: cpu::used(pid)?,
         })
     }
 }
