@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::bounded;
@@ -127,11 +128,27 @@ impl Site {
         let mut command = Command::new(&self.vmthunder);
         command.arg("target");
         command.arg(self.image());
-        command.args(["--iqn", IQN, "--listen", &self.origin_at]);
+        command.args(["--iqn", IQN, "--listen", &self.origin_at, "--control"]);
+        command.arg(self.origin_control());
         let mut origin = Daemon::start(&mut command, self.folder.path(), "origin.log")?;
         origin.ready(1, LIMIT)?;
         self.origin = Some(origin);
         Ok(())
+    }
+
+    /// The bytes that the origin has sent since it started.
+    pub(crate) fn origin_sent(&self) -> Result<u64> {
+        let mut command = Command::new(&self.vmthunder);
+        command.args(["status", "--json", "--control"]);
+        command.arg(self.origin_control());
+        let said = bounded::succeed(&mut command, LIMIT)?.text();
+        let status: Value = serde_json::from_str(&said)?;
+        let sent = status["sent_bytes"].as_u64();
+        sent.with_context(|| format!("the origin says {said}"))
+    }
+
+    fn origin_control(&self) -> PathBuf {
+        self.folder.path().join("origin.control")
     }
 
     pub(crate) fn kill_origin(&mut self) -> Result<()> {

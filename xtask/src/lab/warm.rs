@@ -1,13 +1,15 @@
 //! `cargo xtask lab warm`: a recorded boot, replayed cold, warm, and after kill -9.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
 use crate::bounded;
+use crate::daemon::Daemon;
 use crate::lab::Program;
 use crate::lab::site::{DiskWork, Ending, Site};
 use crate::nodes::Sources;
@@ -17,6 +19,8 @@ use crate::tally::Tally;
 /// The disk that the traces were recorded from.
 const IMAGE_BYTES: u64 = 1536 << 20;
 const TRACE: &str = "lab/traces/debian12-bios-1.csv";
+/// More than a node has on its way to the cache at a time.
+const MOST_IN_FLIGHT: u64 = 16 << 20;
 const REPLAY_LIMIT: Duration = Duration::from_secs(300);
 
 /// What is replayed.
@@ -40,20 +44,32 @@ pub(crate) fn run(repo: &Repo, args: &WarmArgs) -> Result<Tally> {
         work: DiskWork::build(repo)?,
         trace: std::path::absolute(&args.trace)?,
         rows: Vec::new(),
+        twice: 0,
     };
     bench.alone()?;
+    bench.killed_while_it_reads()?;
     bench.with_a_peer()?;
     match args.json {
-        true => println!(
-            "{}",
-            json!(bench.rows.iter().map(Row::json).collect::<Vec<_>>())
-        ),
-        false => show(&bench.rows),
+        true => {
+            let rows: Vec<Value> = bench.rows.iter().map(Row::json).collect();
+            println!(
+                "{}",
+                json!({ "replays": rows, "fetched_twice": bench.twice })
+            );
+        }
+        false => {
+            show(&bench.rows);
+            println!(
+                "killed in the middle: {} bytes came from the origin twice",
+                bench.twice
+            );
+        }
     }
     let mut tally = Tally::default();
     for row in &bench.rows {
         tally.count(row.is_good());
     }
+    tally.count(bench.twice <= MOST_IN_FLIGHT);
     Ok(tally)
 }
 
@@ -63,6 +79,8 @@ struct Bench<'a> {
     work: DiskWork,
     trace: PathBuf,
     rows: Vec<Row>,
+    /// What the origin sent once more after a death in the middle.
+    twice: u64,
 }
 
 /// One replay.
@@ -80,8 +98,8 @@ struct Row {
 enum Fetches {
     /// The cache was empty.
     All,
-    /// What was on its way to the cache when the node was killed.
-    InFlight,
+    /// What was not read before, or on its way to the cache when the node was killed.
+    Rest,
     Nothing,
 }
 
@@ -97,6 +115,27 @@ impl Bench<'_> {
         site.stop()
     }
 
+    /// The node is killed in the middle of the first replay. What the origin had sent is not fetched again but for what
+    /// was on its way to the cache.
+    fn killed_while_it_reads(&mut self) -> Result<()> {
+        let once = self.rows.first().map_or(0, |cold| cold.sources.origin);
+        let mut site = self.site(false)?;
+        let url = site.create_instance("vm")?;
+        let before = site.origin_sent()?;
+        let mut command = replay_command(self.repo, &url, &site.image(), &self.trace);
+        let reading = Daemon::start(&mut command, site.folder.path(), "replay.log")?;
+        let deadline = Instant::now() + REPLAY_LIMIT;
+        while site.sources()?.origin < once / 3 {
+            ensure!(Instant::now() < deadline, "the replay does not begin");
+        }
+        self.kill(&mut site)?;
+        drop(reading);
+        self.replay(&mut site, &url, "killed in the middle", Fetches::Rest)?;
+        self.twice = (site.origin_sent()? - before).saturating_sub(once);
+        self.replay(&mut site, &url, "again", Fetches::Nothing)?;
+        site.stop()
+    }
+
     /// A peer has it all; the node is killed the moment it has read it for the first time.
     fn with_a_peer(&mut self) -> Result<()> {
         let mut site = self.site(true)?;
@@ -107,7 +146,7 @@ impl Bench<'_> {
         }
         self.replay(&mut site, &url, "a warm peer: cold", Fetches::All)?;
         self.kill(&mut site)?;
-        self.replay(&mut site, &url, "killed at once", Fetches::InFlight)?;
+        self.replay(&mut site, &url, "killed at once", Fetches::Rest)?;
         self.replay(&mut site, &url, "again", Fetches::Nothing)?;
         site.stop()
     }
@@ -143,9 +182,14 @@ impl Bench<'_> {
     }
 }
 
-fn replay(repo: &Repo, url: &str, image: &Path, trace: &Path) -> Result<Value> {
+fn replay_command(repo: &Repo, url: &str, image: &Path, trace: &Path) -> Command {
     let mut command = repo.command("lab/initiator.py");
     command.args(["replay", url]).arg(image).arg(trace);
+    command
+}
+
+fn replay(repo: &Repo, url: &str, image: &Path, trace: &Path) -> Result<Value> {
+    let mut command = replay_command(repo, url, image, trace);
     let said = bounded::succeed(&mut command, REPLAY_LIMIT)?.text();
     let said: Value = serde_json::from_str(&said)?;
     ensure!(said["reads"].as_u64() > Some(0), "nothing was read: {said}");
@@ -157,8 +201,7 @@ impl Row {
         let fetched = self.sources.fetched();
         let as_expected = match self.fetches {
             Fetches::All => fetched > 0,
-            // A node has at most some MiB under way: far from all.
-            Fetches::InFlight => fetched < self.bytes / 4,
+            Fetches::Rest => fetched < self.bytes,
             Fetches::Nothing => fetched == 0,
         };
         as_expected && self.wrong == 0

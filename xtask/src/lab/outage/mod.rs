@@ -39,6 +39,10 @@ pub(crate) struct OutageArgs {
     /// How many seconds the origin is away, once with each policy; 0 leaves that out.
     #[arg(long, default_value_t = 40, value_name = "SECONDS")]
     away: u64,
+    /// How many seconds a guest's kernel gives one command of its own initiator, `device/timeout`: longer than any
+    /// outage, as docs/outages.md says, or what it has by default.
+    #[arg(long, default_value_t = 86_400, value_name = "SECONDS")]
+    device_timeout: u32,
     /// Repeats the moments of a run that printed this number; drawn if not given.
     #[arg(long)]
     seed: Option<u64>,
@@ -175,7 +179,11 @@ impl Bench<'_> {
         let console = folder.unwrap_or_else(|| site.folder.path()).join(name);
         let console: &Path = &std::path::absolute(console)?;
         let (program, seed) = (&self.work.program, self.seed);
-        let guest = Guest::boot(self.repo, initiator, &url, program, seed, console)?;
+        let mut command = self.repo.command("lab/vm/work-guest");
+        command.args([initiator.name(), &url]).arg(program);
+        command.arg(seed.to_string()).arg(console);
+        command.env("DEVICE_TIMEOUT", self.args.device_timeout.to_string());
+        let guest = Guest::boot(command, console)?;
         Ok((site, guest))
     }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::ops::AddAssign;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,6 @@ use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
 use serde_json::Value;
 
-use crate::repo::Repo;
 use crate::script::Script;
 
 /// An emulated guest on a busy machine; its initramfs may be built first.
@@ -87,20 +87,8 @@ impl AddAssign for Figures {
 pub(super) struct Guest(Script);
 
 impl Guest {
-    /// Boots it, and waits until it works on its disk.
-    pub(super) fn boot(
-        repo: &Repo,
-        initiator: Initiator,
-        url: &str,
-        program: &Path,
-        seed: u64,
-        console: &Path,
-    ) -> Result<Self> {
-        let mut command = repo.command("lab/vm/work-guest");
-        command.args([initiator.name(), url]).arg(program);
-        command.arg(seed.to_string()).arg(console);
-        // What docs/outages.md says for guests that wait for an origin.
-        command.env("DEVICE_TIMEOUT", "86400");
+    /// Boots it with lab/vm/work-guest, and waits until it works on its disk.
+    pub(super) fn boot(mut command: Command, console: &Path) -> Result<Self> {
         let script = Script::spawn(&mut command)?;
         let said = script.line(BOOT_LIMIT)?;
         ensure!(
