@@ -230,3 +230,75 @@ const EXPORT: &str = ".export-";
 const NOTE: &str = "file";
 /// The longest path that is read.
 const MOST_PATH_BYTES: u64 = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::Instances;
+
+    /// What is in a folder of exports and in the node's own after a start.
+    fn after_a_start(target: &Path, instances: &Path) -> Vec<String> {
+        Instances::open(instances.to_owned()).unwrap();
+        let mut left: Vec<String> = [target, instances]
+            .into_iter()
+            .flat_map(|folder| fs::read_dir(folder).unwrap())
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        left
+    }
+
+    #[test]
+    fn a_death_after_any_step_leaves_the_whole_file_or_none() {
+        let (node, target) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (node, target) = (node.path(), target.path());
+        let others = target.join(".export-another.unfinished");
+        fs::write(&others, "").unwrap();
+        let begun = target.join(".export-mine.unfinished");
+        for step in 0..4 {
+            let instances = Instances::open(node.to_owned()).unwrap();
+            let passing = instances.passing().unwrap();
+            if step > 0 {
+                drop(passing.create(&begun).unwrap());
+            }
+            match step {
+                // Noted, but not made yet.
+                1 => fs::remove_file(&begun).unwrap(),
+                3 => fs::rename(&begun, target.join("vm.raw")).unwrap(),
+                _ => {}
+            }
+            // A death leaves its place.
+            std::mem::forget(passing);
+            let left = after_a_start(target, node);
+            match step {
+                3 => assert_eq!(left, [".export-another.unfinished", "vm.raw"]),
+                _ => assert_eq!(left, [".export-another.unfinished"], "step {step}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_note_that_others_wrote_removes_nothing() {
+        let (node, target) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (node, target) = (node.path(), target.path());
+        fs::write(target.join("vm.raw"), "").unwrap();
+        let inside = target.join(".export-folder.unfinished");
+        fs::create_dir(&inside).unwrap();
+        for note in [
+            target.join("vm.raw").display().to_string(),
+            inside.display().to_string(),
+            format!("{}/.export-x.unfinished/../vm.raw", target.display()),
+            ".export-near.unfinished".to_owned(),
+            String::new(),
+            "\0".to_owned(),
+        ] {
+            let place = node.join(".export-0.unfinished");
+            fs::create_dir_all(&place).unwrap();
+            fs::write(place.join("file"), &note).unwrap();
+            let left = after_a_start(target, node);
+            assert_eq!(left, [".export-folder.unfinished", "vm.raw"], "{note:?}");
+        }
+    }
+}

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
-use self::report::{Outage, Report, Rounds};
-use self::work::{Guest, Initiator};
+use self::report::{Outage, Report, Rounds, Sees};
+use self::work::{Figures, Guest, Initiator};
 use crate::chance::Chance;
 use crate::lab::Program;
 use crate::lab::site::{DiskWork, Ending, Site};
@@ -26,8 +26,15 @@ const IMAGE_BYTES: u64 = 128 << 20;
 /// How long a guest works before its origin goes away.
 const BEFORE: Duration = Duration::from_secs(2);
 const INSTANCE: &str = "vm";
-/// What an instance does when its origin is away, and whether its guest is to see errors.
-const POLICIES: [(&str, bool); 3] = [("wait", false), ("15s", true), ("fail", true)];
+/// What an instance does when its origin is away, and what its guest is to see.
+const POLICIES: [(&str, Sees); 4] = [
+    ("wait", Sees::Nothing),
+    ("15s", Sees::Errors),
+    ("fail", Sees::Errors),
+    ("fail", Sees::Pause),
+];
+/// How long QEMU may pause a guest again, for reads that failed at the same time.
+const PAUSES: Duration = Duration::from_secs(60);
 
 /// How long, and with whom.
 #[derive(Args)]
@@ -77,10 +84,11 @@ pub(crate) fn run(repo: &Repo, args: &OutageArgs) -> Result<Tally> {
     let initiators = [Initiator::Qemu, Initiator::Linux].into_iter();
     for initiator in initiators.filter(|&one| args.only.is_none_or(|only| only == one)) {
         report.rounds.push(bench.rounds(initiator)?);
-        for (policy, fails) in POLICIES.iter().filter(|_| args.away > 0) {
-            report
-                .outages
-                .push(bench.outage(initiator, policy, *fails)?);
+        for (policy, sees) in POLICIES {
+            // A guest whose own kernel logs in cannot be paused at a read.
+            if args.away > 0 && (initiator == Initiator::Qemu || sees != Sees::Pause) {
+                report.outages.push(bench.outage(initiator, policy, sees)?);
+            }
         }
     }
     if args.json {
@@ -103,7 +111,7 @@ impl Bench<'_> {
     /// Kills the node again and again.
     fn rounds(&self, initiator: Initiator) -> Result<Rounds> {
         let mut chance = Chance(self.seed);
-        let (mut site, mut guest) = self.start(initiator, "rounds")?;
+        let (mut site, mut guest) = self.start(initiator, "rounds", Sees::Nothing)?;
         let mut sum = Rounds::new(initiator);
         for round in 1..=self.args.rounds {
             thread::sleep(chance.millis(100, 2500));
@@ -134,8 +142,8 @@ impl Bench<'_> {
     }
 
     /// Takes the origin away for a while.
-    fn outage(&self, initiator: Initiator, policy: &'static str, fails: bool) -> Result<Outage> {
-        let (mut site, mut guest) = self.start(initiator, policy)?;
+    fn outage(&self, initiator: Initiator, policy: &'static str, sees: Sees) -> Result<Outage> {
+        let (mut site, mut guest) = self.start(initiator, policy, sees)?;
         let change = ["instance", "change", INSTANCE, "--outage", policy];
         site.node()?.ask(&change)?;
         thread::sleep(BEFORE);
@@ -145,20 +153,15 @@ impl Bench<'_> {
         self.say(&format!(
             "{name}, {policy}: the origin is away for {seconds} s"
         ));
-        let gone = Instant::now();
-        let length = Duration::from_secs(self.args.away);
-        let mut figures = guest.look()?;
-        while gone.elapsed() < length {
-            thread::sleep(Duration::from_secs(1).min(length));
-            figures += guest.look()?;
-        }
-        site.start_origin()?;
-        figures += guest.goes_on()?;
+        let figures = match sees {
+            Sees::Pause => self.pause(&mut site, &mut guest)?,
+            Sees::Nothing | Sees::Errors => self.watch(&mut site, &mut guest)?,
+        };
         let back = guest.check()?;
         let outage = Outage {
             initiator,
             policy,
-            fails,
+            sees,
             errors: figures.errors,
             failed_after: figures.failed_after,
             longest: figures.longest,
@@ -171,10 +174,44 @@ impl Bench<'_> {
         Ok(outage)
     }
 
-    fn start(&self, initiator: Initiator, phase: &str) -> Result<(Site, Guest)> {
+    /// The guest goes on, or tries to.
+    fn watch(&self, site: &mut Site, guest: &mut Guest) -> Result<Figures> {
+        let gone = Instant::now();
+        let mut figures = guest.look()?;
+        while gone.elapsed() < Duration::from_secs(self.args.away) {
+            thread::sleep(Duration::from_secs(1));
+            figures += guest.look()?;
+        }
+        site.start_origin()?;
+        figures += guest.goes_on()?;
+        Ok(figures)
+    }
+
+    /// QEMU pauses the guest, which answers nothing meanwhile; somebody lets it go on when the origin is back.
+    fn pause(&self, site: &mut Site, guest: &mut Guest) -> Result<Figures> {
+        thread::sleep(Duration::from_secs(self.args.away));
+        ensure!(
+            !guest.is_running(self.repo)?,
+            "QEMU did not pause the guest"
+        );
+        site.start_origin()?;
+        let deadline = Instant::now() + PAUSES;
+        while !guest.is_running(self.repo)? {
+            ensure!(
+                Instant::now() < deadline,
+                "QEMU pauses the guest again and again"
+            );
+            guest.monitor(self.repo, "cont")?;
+            thread::sleep(Duration::from_secs(1));
+        }
+        guest.goes_on()
+    }
+
+    fn start(&self, initiator: Initiator, phase: &str, sees: Sees) -> Result<(Site, Guest)> {
         let mut site = Site::start(&self.vmthunder, &self.work, IMAGE_BYTES, self.seed, false)?;
         let url = site.create_instance(INSTANCE)?;
-        let name = format!("{}-{phase}.log", initiator.name());
+        let pauses = if sees == Sees::Pause { "-stop" } else { "" };
+        let name = format!("{}-{phase}{pauses}.log", initiator.name());
         let folder = self.args.consoles.as_deref();
         let console = folder.unwrap_or_else(|| site.folder.path()).join(name);
         let console: &Path = &std::path::absolute(console)?;
@@ -183,6 +220,14 @@ impl Bench<'_> {
         command.args([initiator.name(), &url]).arg(program);
         command.arg(seed.to_string()).arg(console);
         command.env("DEVICE_TIMEOUT", self.args.device_timeout.to_string());
+        command.env(
+            "RERROR",
+            if sees == Sees::Pause {
+                "stop"
+            } else {
+                "report"
+            },
+        );
         let guest = Guest::boot(command, console)?;
         Ok((site, guest))
     }

@@ -25,12 +25,22 @@ pub(super) struct Rounds {
     pub(super) kernel_errors: u64,
 }
 
+/// What a guest is to see of an origin that is away.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sees {
+    /// Its reads wait.
+    Nothing,
+    /// Its reads fail.
+    Errors,
+    /// QEMU pauses it at a read that fails (`rerror=stop`): it sees no time pass.
+    Pause,
+}
+
 /// What a guest saw of an origin that was away.
 pub(super) struct Outage {
     pub(super) initiator: Initiator,
     pub(super) policy: &'static str,
-    /// True if the policy says that reads fail.
-    pub(super) fails: bool,
+    pub(super) sees: Sees,
     pub(super) errors: u64,
     pub(super) failed_after: Option<(Duration, Duration)>,
     pub(super) longest: Duration,
@@ -112,9 +122,9 @@ impl Outage {
     /// Errors are there if the policy wants them, and only while the origin is away.
     fn is_good(&self) -> bool {
         let all = self.errors + self.errors_afterwards;
-        let as_wanted = match self.fails {
-            true => self.errors > 0,
-            false => all + self.kernel_errors == 0,
+        let as_wanted = match self.sees {
+            Sees::Errors => self.errors > 0,
+            Sees::Nothing | Sees::Pause => all + self.kernel_errors == 0,
         };
         as_wanted && self.errors_afterwards + self.wrong == 0
     }
@@ -126,6 +136,7 @@ impl Outage {
         json!({
             "initiator": self.initiator.name(),
             "policy": self.policy,
+            "rerror": if self.sees == Sees::Pause { "stop" } else { "report" },
             "errors": self.errors,
             "failed_after_seconds": seconds,
             "longest_stall_seconds": self.longest.as_secs_f64(),
@@ -145,11 +156,14 @@ impl fmt::Display for Outage {
             }
             None => "-".to_owned(),
         };
+        let policy = match self.sees {
+            Sees::Pause => format!("{}, rerror=stop", self.policy),
+            Sees::Nothing | Sees::Errors => self.policy.to_owned(),
+        };
         write!(
             f,
-            "{:<6} {:<5} origin away: {:>4} errors, after {after:<14} longest command {:>5.1} s; back: {} errors, {} wrong bytes",
+            "{:<6} {policy:<17} origin away: {:>4} errors, after {after:<14} longest command {:>5.1} s; back: {} errors, {} wrong bytes",
             self.initiator.name(),
-            self.policy,
             self.errors,
             self.longest.as_secs_f64(),
             self.errors_afterwards,

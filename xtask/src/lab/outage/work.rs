@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::ops::AddAssign;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,6 +11,8 @@ use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
 use serde_json::Value;
 
+use crate::bounded;
+use crate::repo::Repo;
 use crate::script::Script;
 
 /// An emulated guest on a busy machine; its initramfs may be built first.
@@ -84,7 +86,11 @@ impl AddAssign for Figures {
 }
 
 /// A running guest.
-pub(super) struct Guest(Script);
+pub(super) struct Guest {
+    script: Script,
+    /// QEMU's monitor, where QEMU is the initiator.
+    monitor: PathBuf,
+}
 
 impl Guest {
     /// Boots it with lab/vm/work-guest, and waits until it works on its disk.
@@ -98,12 +104,26 @@ impl Guest {
         );
         // QEMU has read it; the console is what somebody may want to keep.
         fs::remove_file(console.with_added_extension("initrd"))?;
-        Ok(Self(script))
+        let monitor = console.with_added_extension("monitor");
+        Ok(Self { script, monitor })
     }
 
     /// What it did up to now.
     pub(super) fn look(&mut self) -> Result<Figures> {
-        Figures::read(&self.0.ask("look", ANSWER_LIMIT)?)
+        Figures::read(&self.script.ask("look", ANSWER_LIMIT)?)
+    }
+
+    /// False while QEMU pauses it.
+    pub(super) fn is_running(&self, repo: &Repo) -> Result<bool> {
+        let said = self.monitor(repo, "info status")?;
+        Ok(said.contains("VM status: running"))
+    }
+
+    /// Gives QEMU a command; what it says.
+    pub(super) fn monitor(&self, repo: &Repo, order: &str) -> Result<String> {
+        let mut command = repo.command("lab/vm/qmon.py");
+        command.arg(&self.monitor).arg(order);
+        Ok(bounded::succeed(&mut command, ANSWER_LIMIT)?.text())
     }
 
     /// Waits until its disk answers; what it said last, with the longest command of the time since.
@@ -124,13 +144,13 @@ impl Guest {
 
     /// Lets it read and compare all of its disk.
     pub(super) fn check(&mut self) -> Result<Figures> {
-        Figures::read(&self.0.ask("check", PATIENCE)?)
+        Figures::read(&self.script.ask("check", PATIENCE)?)
     }
 
     /// Ends its work; the lines in which its kernel tells of errors.
     pub(super) fn end(mut self) -> Result<u64> {
-        self.0.ask("end", PATIENCE)?;
-        let last = self.0.line(ANSWER_LIMIT)?;
+        self.script.ask("end", PATIENCE)?;
+        let last = self.script.line(ANSWER_LIMIT)?;
         let errors = last["kernel_errors"].as_u64();
         errors.with_context(|| format!("the guest said {last}"))
     }
