@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::Room;
+use super::{Room, disk};
 use crate::bounded;
 use crate::daemon::Daemon;
 use crate::nodes::{self, Node, Sources};
@@ -16,6 +16,8 @@ use crate::nodes::{self, Node, Sources};
 /// How long the origin may take to serve, a command to answer, and a disk to be copied.
 const LIMIT: Duration = Duration::from_secs(120);
 const IQN: &str = "iqn.2026-11.org.vmthunder:origin";
+/// How often an image is read at most until all of it is in the cache.
+const READS: u32 = 50;
 const NAME: &str = "disk";
 const CONTROL: &str = "origin.sock";
 
@@ -71,12 +73,17 @@ impl Image {
         let image = Self::far(room, folder, file)?;
         let node = image.node()?;
         let copied = folder.join("copied.raw");
-        let mut command = Command::new(&room.vmthunder);
-        command
-            .args(["iscsi", "copy", &node.images[0]])
-            .arg(&copied);
-        bounded::succeed(&mut command, LIMIT)?;
-        super::disk::compare(file, &copied)?;
+        // What is read faster than it can be written to the cache is not kept, and is read again.
+        for _ in 0..READS {
+            let before = node.sources()?;
+            let mut command = Command::new(&room.vmthunder);
+            command.args(["iscsi", "copy", "--force", &node.images[0]]);
+            bounded::succeed(command.arg(&copied), LIMIT)?;
+            if node.sources()?.since(&before).fetched() == 0 {
+                break;
+            }
+        }
+        disk::compare(file, &copied)?;
         fs::remove_file(copied)?;
         // What waits to be written to the cache is written before a good end.
         node.daemon.stop()?;
