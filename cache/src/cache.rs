@@ -1,6 +1,6 @@
 //! One image, seen through the store.
 //!
-//! A read that the page cache can answer is answered in place. Otherwise every extent of the span is begun, up to
+//! A read that the page cache can answer is answered at once, in place if it is short. Otherwise every extent of the span is begun, up to
 //! [`SPAN_EXTENTS`] at a time: read from the store on the pool, or joined to its flight. Fetches are tasks of their
 //! own, so a reader who leaves takes nobody's bytes along.
 
@@ -13,9 +13,12 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use blocking::unblock;
 use bytes::{Bytes, BytesMut};
 use tokio::sync::{Notify, oneshot};
-use vmthunder_volume::{Allocation, Class, Error, Extent, Geometry, Result, Span, Volume, join};
+use vmthunder_volume::{
+    Allocation, Class, Error, Extent, Geometry, IN_PLACE_BYTES, Result, Span, Volume, join,
+};
 
 use crate::body::Found;
 use crate::flight::{Flights, Join, Landing, Limits, Outcome, Ticket};
@@ -129,7 +132,14 @@ impl<V: Volume> Volume for Cache<V> {
     async fn read(&self, span: Span, class: Class) -> Result<Bytes> {
         let shared = &self.shared;
         self.geometry().check(span)?;
-        if let Some(bytes) = shared.read_in_place(span) {
+        let found = match span.length() <= IN_PLACE_BYTES as u64 {
+            true => shared.read_in_place(span),
+            false => {
+                let shared = Arc::clone(shared);
+                unblock(move || shared.read_in_place(span)).await
+            }
+        };
+        if let Some(bytes) = found {
             return Ok(bytes);
         }
         let steps = plan(span, |extent| shared.residence(extent));
@@ -189,7 +199,7 @@ enum Wait {
 }
 
 impl<V: Volume> Shared<V> {
-    /// The whole span, if the page cache has all of it.
+    /// The whole span, if the page cache has all of it. Waits for nothing, but copies as long as the span is.
     fn read_in_place(&self, span: Span) -> Option<Bytes> {
         let mut bytes = BytesMut::zeroed(usize::try_from(span.length()).ok()?);
         let mut rest = bytes.as_mut();

@@ -2,19 +2,18 @@
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use rustix::fs::{
-    Advice, FallocateFlags, FlockOperation, OFlags, SeekFrom, fadvise, fallocate, flock, fstatfs,
-    seek,
+    Advice, FallocateFlags, FlockOperation, OFlags, SeekFrom, fadvise, fallocate, flock, seek,
 };
-use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev2};
+use rustix::io::Errno;
+use vmthunder_volume::InPlace;
 
 /// Bytes that stay, in a file or in a test's memory. Everything but the two `_now` verbs may wait.
 pub(crate) trait Disk: Send + Sync + fmt::Debug + 'static {
@@ -77,11 +76,7 @@ pub(crate) struct FileDisk {
     path: PathBuf,
     /// The same file past the page cache, where the file system knows how.
     direct: OnceLock<Option<File>>,
-    /// Files in memory refuse `RWF_NOWAIT` but never wait.
-    in_memory: bool,
-    /// Cleared by the first refusal, each direction by itself: ext4 knows the flag for reads alone.
-    nowait_reads: AtomicBool,
-    nowait_writes: AtomicBool,
+    in_place: InPlace,
 }
 
 impl FileDisk {
@@ -114,14 +109,11 @@ impl FileDisk {
     }
 
     fn over(file: File, path: &Path) -> Self {
-        let in_memory = fstatfs(&file).is_ok_and(|found| i128::from(found.f_type) == TMPFS_MAGIC);
         Self {
+            in_place: InPlace::of(&file),
             file,
             path: path.to_owned(),
             direct: OnceLock::new(),
-            in_memory,
-            nowait_reads: AtomicBool::new(true),
-            nowait_writes: AtomicBool::new(true),
         }
     }
 }
@@ -174,26 +166,7 @@ impl Disk for FileDisk {
     }
 
     fn read_now(&self, offset: u64, into: &mut [u8]) -> bool {
-        if self.in_memory {
-            return self.file.read_exact_at(into, offset).is_ok();
-        }
-        if !self.nowait_reads.load(Ordering::Relaxed) {
-            return false;
-        }
-        let length = into.len();
-        match preadv2(
-            &self.file,
-            &mut [IoSliceMut::new(into)],
-            offset,
-            ReadWriteFlags::NOWAIT,
-        ) {
-            Ok(read) => read == length,
-            Err(Errno::OPNOTSUPP) => {
-                self.nowait_reads.store(false, Ordering::Relaxed);
-                false
-            }
-            Err(_) => false,
-        }
+        self.in_place.read(&self.file, offset, into) == into.len()
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
@@ -201,25 +174,7 @@ impl Disk for FileDisk {
     }
 
     fn write_now(&self, offset: u64, bytes: &[u8]) -> bool {
-        if self.in_memory {
-            return self.file.write_all_at(bytes, offset).is_ok();
-        }
-        if !self.nowait_writes.load(Ordering::Relaxed) {
-            return false;
-        }
-        match pwritev2(
-            &self.file,
-            &[IoSlice::new(bytes)],
-            offset,
-            ReadWriteFlags::NOWAIT,
-        ) {
-            Ok(written) => written == bytes.len(),
-            Err(Errno::OPNOTSUPP) => {
-                self.nowait_writes.store(false, Ordering::Relaxed);
-                false
-            }
-            Err(_) => false,
-        }
+        self.in_place.write(&self.file, offset, bytes) == bytes.len()
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -288,5 +243,3 @@ impl BootId {
 
 /// Where and in what pieces every device can be read past the page cache.
 const BLOCK: usize = 4096;
-/// What statfs(2) says of a file system in memory.
-const TMPFS_MAGIC: i128 = 0x0102_1994;

@@ -10,6 +10,7 @@
 
 mod error;
 mod file;
+mod in_place;
 mod span;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -21,6 +22,7 @@ use bytes::Bytes;
 
 pub use error::Error;
 pub use file::{Access, RawFile, Resize, ResizeError, Space};
+pub use in_place::{IN_PLACE_BYTES, InPlace};
 pub use span::{BlockSize, EXTENT_BYTES, Extent, Geometry, Span};
 
 /// What volumes answer.

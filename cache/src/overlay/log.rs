@@ -95,9 +95,23 @@ impl Log {
     pub(super) fn append(&mut self, record: Record) -> io::Result<()> {
         self.disk
             .write_at(self.tail, record.raw(self.sequence).as_bytes())?;
+        self.go_on();
+        Ok(())
+    }
+
+    /// Adds a record if that needs no waiting; false if it is not there.
+    pub(super) fn append_now(&mut self, record: Record) -> bool {
+        let raw = record.raw(self.sequence);
+        let done = self.disk.write_now(self.tail, raw.as_bytes());
+        if done {
+            self.go_on();
+        }
+        done
+    }
+
+    fn go_on(&mut self) {
         self.tail += RECORD_BYTES;
         self.sequence += 1;
-        Ok(())
     }
 
     /// Bytes of records.

@@ -161,7 +161,7 @@ impl<V: Volume> Overlay<V> {
         copy::copy(&self.state, &self.gate, path).await
     }
 
-    /// Writes over own blocks if that needs no waiting; false if it was not done.
+    /// Writes if that needs no waiting; false if it was not done.
     fn write_in_place(&self, span: Span, bytes: &[u8]) -> bool {
         let Some(pass) = self.gate.try_pass() else {
             return false;

@@ -155,16 +155,39 @@ impl State {
         Ok(self.files.data.read_at(offset, into)?)
     }
 
-    /// Writes over own blocks if that needs no waiting; false if it was not done.
+    /// Writes blocks if that needs no waiting; false if it was not done, or in part.
     pub(super) fn write_now(&self, offset: u64, bytes: &[u8]) -> bool {
         let span = Span::new(offset, bytes.len() as u64);
         let own = |state: &Self| state.first_run(span) == Some((Source::Own, span));
+        if !own(self) {
+            return self.write_fresh_now(span, bytes);
+        }
         // Looked at again afterwards: a trim that came between has made the blocks zeros, and must be undone.
-        let done = own(self) && self.files.data.write_now(offset, bytes) && own(self);
+        let done = self.files.data.write_now(offset, bytes) && own(self);
         if done && !fault::made(Fault::InPlaceNotCounted) {
             self.changes.fetch_add(1, Ordering::AcqRel);
         }
         done
+    }
+
+    /// The same where the masks change, unless space has to be counted or the log shortened first.
+    fn write_fresh_now(&self, span: Span, bytes: &[u8]) -> bool {
+        let is_limited = self.quota.load(Ordering::Relaxed) != u64::MAX;
+        if is_limited || span.length() > CHANGE_BYTES || fault::made(Fault::RecordBeforeData) {
+            return false;
+        }
+        let is_long = self.lock().log.length() > LOG_LIMIT;
+        if is_long || !self.files.data.write_now(span.offset(), bytes) {
+            return false;
+        }
+        let Ok(record) = record(span, Change::Own) else {
+            return false;
+        };
+        let noted = self.note(record, |log| log.append_now(record));
+        if noted {
+            self.changes.fetch_add(1, Ordering::AcqRel);
+        }
+        noted
     }
 
     /// Writes blocks: the data first, then the masks that name it.
@@ -281,23 +304,13 @@ impl State {
         let mut at = span.offset();
         while at < span.end() {
             let part = Span::new(at, (span.end() - at).min(CHANGE_BYTES));
-            let sectors =
-                u32::try_from(part.length() / SECTOR_BYTES).map_err(|_| Error::OutOfRange)?;
-            let record = Record {
-                sector: at / SECTOR_BYTES,
-                sectors,
-                change,
-            };
-            let mut state = self.lock();
-            if state.masks.differs(record) {
-                if !fault::made(Fault::NoRecord) {
-                    state
-                        .log
-                        .append(record)
-                        .inspect_err(|_| self.count_failed())?;
-                }
-                state.masks.apply(record);
-            }
+            let record = record(part, change)?;
+            let mut appended = Ok(());
+            self.note(record, |log| {
+                appended = log.append(record);
+                appended.is_ok()
+            });
+            appended.inspect_err(|_| self.count_failed())?;
             at = part.end();
         }
         self.changes.fetch_add(1, Ordering::AcqRel);
@@ -310,6 +323,18 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// Repeats a change in the log, then makes it, if it is one; false if the log did not take it.
+    fn note(&self, record: Record, append: impl FnOnce(&mut Log) -> bool) -> bool {
+        let mut state = self.lock();
+        if state.masks.differs(record) {
+            if !fault::made(Fault::NoRecord) && !append(&mut state.log) {
+                return false;
+            }
+            state.masks.apply(record);
+        }
+        true
     }
 
     /// The kernel forgets which pages it failed to write, so nothing read from now on can be trusted to last. The log
@@ -329,6 +354,15 @@ impl State {
     fn lock(&self) -> MutexGuard<'_, Sectors> {
         self.sectors.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A change of no more than [`CHANGE_BYTES`] as the log has it.
+fn record(span: Span, change: Change) -> Result<Record> {
+    Ok(Record {
+        sector: span.offset() / SECTOR_BYTES,
+        sectors: u32::try_from(span.length() / SECTOR_BYTES).map_err(|_| Error::OutOfRange)?,
+        change,
+    })
 }
 
 /// What a file takes on disk; nothing where there is no file.

@@ -293,6 +293,32 @@ async fn a_failed_sync_fences_and_reopening_goes_back_to_the_last_flush() {
     overlay.write(0, Bytes::from(vec![1; 512])).await.unwrap();
 }
 
+#[test]
+fn fresh_blocks_are_written_in_place_and_survive_a_kill_and_a_limit_on_space_takes_the_long_way() {
+    let mut node = Node::new();
+    node.overlay = None;
+    let open = || State::open(files(&node.disks), BootId([1; 16])).unwrap().0;
+    let (fresh, other) = (Span::new(512, 1024), Span::new(4096, 512));
+    let state = open();
+    assert!(state.write_now(fresh.offset(), &[7; 1024]));
+    drop(state);
+    let state = open();
+    assert_eq!(state.runs(fresh), [(Source::Own, fresh)]);
+    let mut bytes = [0; 1024];
+    state.read_wait(fresh.offset(), &mut bytes).unwrap();
+    assert_eq!(bytes, [7; 1024]);
+    state.set_quota(1 << 20);
+    assert!(
+        !state.write_now(other.offset(), &[7; 512]),
+        "nobody counted"
+    );
+    assert_eq!(state.runs(other), [(Source::Base, other)]);
+    assert!(
+        state.write_now(fresh.offset(), &[8; 1024]),
+        "it has its space"
+    );
+}
+
 #[tokio::test]
 async fn a_full_disk_fails_that_write_and_nothing_else() {
     let mut node = Node::new();

@@ -4,7 +4,7 @@ mod lock;
 mod size;
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,10 +12,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use rustix::fs::{FallocateFlags, OFlags, SeekFrom, fallocate, seek};
-use rustix::io::{Errno, ReadWriteFlags, preadv2};
+use rustix::io::Errno;
 
 use self::size::Size;
 pub use self::size::{Resize, ResizeError, Space};
+use crate::in_place::{IN_PLACE_BYTES, InPlace};
 use crate::{Allocation, BlockSize, Class, Error, Geometry, Result, Span, Volume};
 
 /// What may be done with a file.
@@ -29,7 +30,8 @@ pub enum Access {
 
 /// A volume in a file or block device, through the page cache.
 ///
-/// Reads that the page cache can answer are answered in place; everything else waits on the `blocking` pool.
+/// Short reads and writes that the page cache can take at once are done in place; everything else waits on the `blocking`
+/// pool.
 /// After a failed flush nothing is promised any more: writes and flushes answer [`Error::Fenced`] until the file is
 /// opened again, because the kernel forgets which pages it failed to write.
 ///
@@ -51,8 +53,7 @@ struct Inner {
     path: PathBuf,
     size: Size,
     fenced: AtomicBool,
-    /// Whether `RWF_NOWAIT` may be tried: cleared by the first file system that refuses it.
-    nowait: AtomicBool,
+    in_place: InPlace,
 }
 
 impl RawFile {
@@ -79,11 +80,11 @@ impl RawFile {
     fn of(file: File, path: &Path, access: Access, block_size: BlockSize) -> io::Result<Self> {
         let size = Size::new(Geometry::of_bytes(block_size, size::end(&file)?));
         let inner = Inner {
+            in_place: InPlace::of(&file),
             file,
             path: path.to_owned(),
             size,
             fenced: AtomicBool::new(false),
-            nowait: AtomicBool::new(true),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -125,7 +126,7 @@ impl Volume for RawFile {
         self.geometry().check(span)?;
         let length = usize::try_from(span.length()).map_err(|_| Error::OutOfRange)?;
         let mut buffer = vec![0; length];
-        let done = self.inner.read_cached(span.offset(), &mut buffer)?;
+        let done = self.inner.read_now(span.offset(), &mut buffer);
         if done == length {
             return Ok(buffer.into());
         }
@@ -145,6 +146,9 @@ impl Volume for RawFile {
         let span = Span::new(offset, bytes.len() as u64);
         self.geometry().check(span)?;
         self.writable()?;
+        if self.inner.write_now(span, &bytes) {
+            return Ok(());
+        }
         let inner = Arc::clone(&self.inner);
         blocking::unblock(move || {
             let _here = inner.size.inside(span)?;
@@ -194,25 +198,21 @@ impl Inner {
         sync(&self.file).inspect_err(|_| self.fenced.store(true, Ordering::Release))
     }
 
-    /// Reads what the page cache holds without waiting; answers how many bytes that was.
-    fn read_cached(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
-        if !self.nowait.load(Ordering::Relaxed) {
-            return Ok(0);
+    /// Reads what the page cache holds without waiting, if it is short; answers how many bytes that was.
+    fn read_now(&self, offset: u64, buffer: &mut [u8]) -> usize {
+        if buffer.len() > IN_PLACE_BYTES {
+            return 0;
         }
-        match preadv2(
-            &self.file,
-            &mut [IoSliceMut::new(buffer)],
-            offset,
-            ReadWriteFlags::NOWAIT,
-        ) {
-            Ok(read) => Ok(read),
-            Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => {
-                self.nowait.store(false, Ordering::Relaxed);
-                Ok(0)
-            }
-            // Not in the page cache, or an error that the blocking read will report.
-            Err(_) => Ok(0),
+        self.in_place.read(&self.file, offset, buffer)
+    }
+
+    /// Writes what is short and needs no waiting; false if it was not done, or in part.
+    fn write_now(&self, span: Span, bytes: &[u8]) -> bool {
+        if bytes.len() > IN_PLACE_BYTES {
+            return false;
         }
+        let here = self.size.inside_now(span);
+        here.is_some() && self.in_place.write(&self.file, span.offset(), bytes) == bytes.len()
     }
 
     fn write_zeros(&self, span: Span) -> Result<()> {

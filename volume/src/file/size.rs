@@ -97,6 +97,12 @@ impl Size {
         self.geometry().check(span).map(|()| held)
     }
 
+    /// The same, if nobody is cutting the file at the moment and it lies inside.
+    pub(super) fn inside_now(&self, span: Span) -> Option<RwLockReadGuard<'_, ()>> {
+        let held = self.cut.try_read().ok()?;
+        self.geometry().check(span).is_ok().then_some(held)
+    }
+
     fn set(&self, geometry: Geometry) {
         self.blocks.store(geometry.blocks(), Ordering::Release);
     }

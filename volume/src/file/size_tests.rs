@@ -222,10 +222,21 @@ impl Drop for End<'_> {
 /// the cut file long, and what a reader gets is the whole span or an error, never less.
 #[test]
 fn a_write_that_was_under_way_does_not_undo_a_cut() {
+    cut_under_way(&file_of(&[1; 256 * 1024]));
+}
+
+/// The same where short writes are done in place.
+#[test]
+fn nor_does_a_write_into_memory() {
+    let mut file = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
+    std::io::Write::write_all(&mut file, &[1; 256 * 1024]).unwrap();
+    cut_under_way(&file);
+}
+
+fn cut_under_way(file: &tempfile::NamedTempFile) {
     const LONG: u64 = 256 * 1024;
     const SHORT: u64 = 64 * 1024;
-    let file = file_of(&[1; 256 * 1024]);
-    let volume = open(&file, Access::ReadWrite).unwrap();
+    let volume = open(file, Access::ReadWrite).unwrap();
     // Reads go the long way, through the pool, every other time.
     let done = AtomicBool::new(false);
     let refused = |result: crate::Result<()>| match result {
@@ -247,7 +258,7 @@ fn a_write_that_was_under_way_does_not_undo_a_cut() {
                             assert_eq!(got.len(), 512);
                         })),
                     }
-                    volume.inner.nowait.store(turn % 2 == 0, Ordering::Relaxed);
+                    volume.inner.in_place.ask_again(turn % 2 == 0);
                     turn += 7;
                 }
             });
