@@ -51,6 +51,9 @@ pub(crate) struct Bench {
         conflicts_with = "quick"
     )]
     seconds: f64,
+    /// How often a turn is repeated that others disturbed.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=100))]
+    retries: u8,
     /// Name the cases and what they compare.
     #[arg(long)]
     list: bool,
@@ -77,6 +80,8 @@ struct Room {
     /// Seconds of a turn.
     seconds: f64,
     rounds: u8,
+    /// How often a disturbed turn is repeated.
+    retries: u8,
     /// Bytes that reads and writes go to.
     span: u64,
     /// Bytes of a disk that is copied; a sparse one has four times as many.
@@ -162,6 +167,7 @@ impl Room {
                 .with_context(|| format!("--folder {}", asked.folder.display()))?,
             seconds: if asked.quick { 1.0 } else { asked.seconds },
             rounds: if asked.quick { 2 } else { asked.rounds },
+            retries: if asked.quick { 0 } else { asked.retries },
             span: if asked.quick { 128 * MIB } else { 512 * MIB },
             copied: if asked.quick { 256 * MIB } else { 1024 * MIB },
         })
@@ -218,7 +224,7 @@ fn patient_turn(
     round: u8,
 ) -> Result<Turn> {
     let mut best: Option<Turn> = None;
-    for _ in 0..ATTEMPTS {
+    for _ in 0..=room.retries {
         let open = stand.open()?;
         let turn = drivers::drive(room, side.driver, case.work, &open, round + 1)?;
         open.close()?;
@@ -245,7 +251,5 @@ const PACKAGES: &[&str] = &[
     "qemu-block-extra",
 ];
 const MIB: u64 = 1 << 20;
-/// How often a turn is tried until nobody disturbs it.
-const ATTEMPTS: u32 = 3;
 /// Compiling lab/load.
 const BUILD: Duration = Duration::from_secs(120);

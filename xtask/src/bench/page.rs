@@ -24,7 +24,7 @@ Ratios, never absolute times: everybody takes turns on one machine (A B A B), a 
 the least and the most beside it, and a ratio is of the same round. What was read or written in a turn was compared, byte
 by byte, else there is no figure. CPU time is that of the whole server, or of the whole driver, from `/proc`. Disks lie in
 memory, so that no disk is measured. A turn during which others used more than 0.3 cores is repeated; a ratio that is still
-marked *disturbed* was measured in such company, or its rounds disagree.
+marked *disturbed* was measured in such company in half of the rounds or more, or its rounds disagree.
 
 ```
 cargo xtask bench                      # everything below
