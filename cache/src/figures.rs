@@ -6,6 +6,7 @@ mod policies;
 mod workloads;
 
 use std::collections::HashSet;
+use std::path::Path;
 
 use self::policies::{Clock, Lru, Ours, Policy, QuickCache, Sieve};
 use self::workloads::Workload;
@@ -52,6 +53,10 @@ fn row(workload: &Workload, percent: u32) -> String {
 #[test]
 #[ignore = "started by cargo xtask cache-figures"]
 fn figures() {
+    if let Some(folder) = std::env::var_os("READS_INTO") {
+        workloads::write(Path::new(&folder));
+        return;
+    }
     println!("\nBEGIN policies");
     println!("| reads | cache | ours | LRU | CLOCK | SIEVE | quick_cache | least |");
     println!("|---|--:|--:|--:|--:|--:|--:|--:|");

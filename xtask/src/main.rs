@@ -95,6 +95,9 @@ enum Command {
         /// Write them into the page.
         #[arg(long)]
         write: bool,
+        /// The table beside foyer instead, which is built and run for it: about ten minutes.
+        #[arg(long)]
+        foyer: bool,
     },
     /// Chores that are too slow, or need too much, for every test run: see lab/README.md.
     #[command(subcommand)]
@@ -135,7 +138,9 @@ fn main() -> Result<ExitCode> {
         // What a soak found is its own last line.
         Command::Soak(what) => return Ok(exit(soak::run(&repo, &what)?)),
         Command::Bench(asked) => return Ok(exit(bench::run(&repo, &asked)?)),
-        Command::CacheFigures { write } => step::alone(|| cache_figures::run(&repo, write)),
+        Command::CacheFigures { write, foyer } => {
+            step::alone(|| cache_figures::run(&repo, write, foyer))
+        }
         // What it found is its own last line.
         Command::Lab(chore @ lab::Lab::Outage(_)) => lab::run(&repo, &chore)?,
         Command::Lab(chore) => step::alone(|| lab::run(&repo, &chore)),

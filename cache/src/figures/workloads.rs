@@ -1,5 +1,8 @@
 //! Reads to compare with: boots as they were recorded (lab/traces), and made up ones from a seed.
 
+use std::fs;
+use std::path::Path;
+
 use crate::map::Key;
 use crate::testing::Dice;
 
@@ -27,6 +30,19 @@ pub(super) fn all() -> Vec<Workload> {
         zipf("zipf 0.9, scans between", 0.9, true),
         looping(),
     ]
+}
+
+/// Writes the reads of those that a real cache is compared with: pairs of little-endian 32-bit numbers, image and extent.
+pub(super) fn write(folder: &Path) {
+    for (name, workload) in [
+        ("scans", boots_and_a_scan()),
+        ("images", many_images()),
+        ("zipf", zipf("", 0.9, false)),
+    ] {
+        let numbers = workload.reads.iter();
+        let bytes = numbers.flat_map(|key| [key.image.to_le_bytes(), key.extent.to_le_bytes()]);
+        fs::write(folder.join(name), bytes.flatten().collect::<Vec<u8>>()).unwrap();
+    }
 }
 
 /// Three guests boot one image at about the same time, then two another.

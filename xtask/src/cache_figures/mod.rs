@@ -1,6 +1,9 @@
 //! `cargo xtask cache-figures`: the tables of docs/cache.md, which the crate `cache` works out.
 
+mod foyer;
+
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -14,8 +17,37 @@ const TABLES: [&str; 2] = ["policies", "index"];
 /// Compiling, and a minute of arithmetic.
 const LIMIT: Duration = Duration::from_secs(1200);
 
-/// Prints the tables, or writes them into the page.
-pub(crate) fn run(repo: &Repo, write: bool) -> Result<Tally> {
+/// Prints the tables, or writes them into the page; `beside` foyer, that table alone.
+pub(crate) fn run(repo: &Repo, write: bool, beside: bool) -> Result<Tally> {
+    let tables = match beside {
+        true => vec![("foyer", foyer::table(repo)?)],
+        false => computed(repo)?,
+    };
+    let path = repo.root.join(PAGE);
+    let mut page = fs::read_to_string(&path).context(PAGE)?;
+    for (name, table) in tables {
+        println!("{table}");
+        page = with_table(&page, name, &table)?;
+    }
+    if write {
+        fs::write(&path, page).context(PAGE)?;
+    }
+    Ok(Tally::default())
+}
+
+/// The tables that the crate works out.
+fn computed(repo: &Repo) -> Result<Vec<(&'static str, String)>> {
+    let said = bounded::succeed(&mut figures(repo), LIMIT)?.text();
+    let table = |name| {
+        let table = between(&said, &format!("BEGIN {name}\n"), &format!("END {name}"))
+            .with_context(|| format!("the crate printed no table `{name}`"))?;
+        Ok((name, table.to_owned()))
+    };
+    TABLES.into_iter().map(table).collect()
+}
+
+/// The test of the crate that prints the tables.
+fn figures(repo: &Repo) -> Command {
     let mut command = repo.cargo(["test", "--quiet", "--package", "vmthunder-cache", "--lib"]);
     command
         .args([
@@ -26,19 +58,7 @@ pub(crate) fn run(repo: &Repo, write: bool) -> Result<Tally> {
             "--nocapture",
         ])
         .env("CARGO_PROFILE_DEV_OPT_LEVEL", "2");
-    let said = bounded::succeed(&mut command, LIMIT)?.text();
-    let path = repo.root.join(PAGE);
-    let mut page = fs::read_to_string(&path).context(PAGE)?;
-    for name in TABLES {
-        let table = between(&said, &format!("BEGIN {name}\n"), &format!("END {name}"))
-            .with_context(|| format!("the crate printed no table `{name}`"))?;
-        println!("{table}");
-        page = with_table(&page, name, table)?;
-    }
-    if write {
-        fs::write(&path, page).context(PAGE)?;
-    }
-    Ok(Tally::default())
+    command
 }
 
 fn between<'a>(text: &'a str, begin: &str, end: &str) -> Option<&'a str> {
