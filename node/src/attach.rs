@@ -10,14 +10,15 @@ use tracing::{info, warn};
 use vmthunder_cache::{Cache, ImageKey, Store};
 use vmthunder_swarm::forest::NodeName;
 use vmthunder_swarm::manifest::{ExtentHashes, HASHES_PER_PAGE, Hashes, Header, Root};
-use vmthunder_swarm::peer::{PeerAddress, PeerSessions, PeerVolume};
+use vmthunder_swarm::peer::{PeerSessions, PeerVolume};
 use vmthunder_swarm::{Swarm, SwarmOptions, Verify};
 use vmthunder_volume::{Access, BlockSize, Class, Extent, RawFile, Volume};
 
-use crate::config::{Member, Outage, Source, beside};
+use crate::config::{Outage, Source, beside};
 use crate::export::{Base, Cached, Fetched};
 use crate::known::{Identity, Known};
 use crate::login::with_secret;
+use crate::members::{Members, keep_view};
 use crate::names;
 use crate::observe::causes;
 use crate::origin::{Late, LateVolume, Miss, Origin};
@@ -53,7 +54,7 @@ pub(crate) struct Surroundings {
     /// What is known of images whose origins were reached once.
     pub(crate) known: Option<Known>,
     pub(crate) sessions: Arc<PeerSessions>,
-    pub(crate) members: Vec<Member>,
+    pub(crate) members: Arc<Members>,
 }
 
 /// What became of an attempt to attach an image.
@@ -273,13 +274,13 @@ impl Surroundings {
         let Identity { geometry, key, .. } = *identity;
         let late = Arc::new(Late::default());
         let below = LateVolume::image(&late, geometry);
-        let attached = |swarm, root, manifest| Attached {
+        let attached = |cache, root, manifest| Attached {
             name: image.name.clone(),
             source: origin.url.to_string(),
             key,
             root,
             outage: image.outage,
-            image: patient(Cache::new(Arc::clone(store), key, swarm), image.outage),
+            image: patient(cache, image.outage),
             manifest,
             origin: Some(Arc::clone(&late)),
         };
@@ -288,7 +289,8 @@ impl Surroundings {
                 asked; make one with `vmthunder image import {} --manifest FILE`", origin.url);
             let options = SwarmOptions::default();
             let swarm = Swarm::new(self.node.clone(), below, Verify::Nothing, options);
-            return Ok((attached(swarm, None, None), late));
+            let cache = Cache::new(Arc::clone(store), key, swarm);
+            return Ok((attached(cache, None, None), late));
         };
         let header = Arc::new(header.clone());
         let root = header.root();
@@ -302,40 +304,30 @@ impl Surroundings {
             None => {
                 let pages = LateVolume::manifest(&late, header.manifest_geometry());
                 let verify = Verify::Pages(Arc::clone(&header));
-                let swarm = self.swarm(pages, verify, root.manifest_designator());
+                let swarm = self.swarm(pages, verify);
                 let key =
                     ImageKey(*blake3::hash(&[b"manifest", root.0.as_slice()].concat()).as_bytes());
                 let cache = Cache::new(Arc::clone(store), key, swarm);
+                self.keep_view(&cache, root.manifest_designator());
                 let pages = Hashes::<Fetched>::DEFAULT_PAGES;
                 let hashes = Hashes::new(Arc::clone(&header), cache.clone(), pages);
                 let verify = Verify::Extents(Arc::new(hashes));
                 (verify, patient(cache, image.outage))
             }
         };
-        let swarm = self.swarm(below, hashes, root.image_designator());
-        Ok((attached(swarm, Some(root), Some(manifest)), late))
+        let cache = Cache::new(Arc::clone(store), key, self.swarm(below, hashes));
+        self.keep_view(&cache, root.image_designator());
+        Ok((attached(cache, Some(root), Some(manifest)), late))
     }
 
     /// The origin's logical unit and the peers' copies of it as one volume.
-    fn swarm(
-        &self,
-        origin: LateVolume,
-        verify: Verify,
-        designator: [u8; 8],
-    ) -> Swarm<LateVolume, PeerVolume> {
-        let geometry = origin.geometry();
-        let swarm = Swarm::new(self.node.clone(), origin, verify, SwarmOptions::default());
-        let peer = |member: &Member| {
-            let target_name = names::swarm(member.name.as_str()).to_string();
-            let address = PeerAddress {
-                portal: member.address.clone(),
-                target_name,
-            };
-            let volume = PeerVolume::new(Arc::clone(&self.sessions), address, designator, geometry);
-            (member.name.clone(), volume)
-        };
-        swarm.set_members(self.members.iter().map(peer).collect());
-        swarm
+    fn swarm(&self, origin: LateVolume, verify: Verify) -> Swarm<LateVolume, PeerVolume> {
+        Swarm::new(self.node.clone(), origin, verify, SwarmOptions::default())
+    }
+
+    /// Shows what is cached of a logical unit who else may have it.
+    fn keep_view(&self, cache: &Fetched, designator: [u8; 8]) {
+        keep_view(&self.node, &self.members, &self.sessions, cache, designator);
     }
 }
 

@@ -42,6 +42,10 @@ const MOST_CONNECTIONS: usize = 64;
 pub(crate) enum Request {
     /// What it does: answered with a [`crate::status::Status`].
     Status,
+    /// Read the file of the swarm's keys again: answered with the epochs in it, that in use first.
+    ReloadKeys,
+    /// Who else is in the swarm: answered with a [`crate::members::SwarmStatus`].
+    Members,
     /// Something about instances.
     Instance(InstanceRequest),
     /// Give a file that is served another size: answered with a [`crate::status::LunStatus`].

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use iscsi_target::{AccessRules, Export};
+use iscsi_target::Export;
 use tracing::{error, info, warn};
 use vmthunder_volume::Class;
 
@@ -145,7 +145,10 @@ impl Node {
             ..Export::new(name, image.units(0))
         })?;
         let mut state = self.images.lock();
-        if matches!(image.image, Base::Cached(_)) && image.root.is_some() {
+        if let Some(keys) = &self.keys
+            && matches!(image.image, Base::Cached(_))
+            && image.root.is_some()
+        {
             let units = image.units(state.to_peers);
             state.to_peers = u16::try_from(units.len())
                 .ok()
@@ -161,11 +164,7 @@ impl Node {
                 false => self.target.export(Export {
                     class: Class::Peer,
                     relative_port: 2,
-                    // Peers have names of this program and no secret; what they get is what the network may see.
-                    access: AccessRules {
-                        networks: self.access.networks.clone(),
-                        ..AccessRules::default()
-                    },
+                    access: keys.access(&self.name, &self.access),
                     ..Export::new(name, units)
                 })?,
             }

@@ -148,7 +148,7 @@ impl Known {
 }
 
 /// Writes a file whole or not at all.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut begun = path.as_os_str().to_owned();
     begun.push(".unfinished");
     let written = File::create(&begun).and_then(|mut file| {

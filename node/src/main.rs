@@ -19,6 +19,7 @@ mod iscsi;
 mod known;
 mod login;
 mod lun;
+mod members;
 mod names;
 mod node;
 mod observe;
@@ -83,6 +84,7 @@ async fn run(command: Command) -> Result<bool> {
         }
         Command::Instance(command) => instances::run(*command).await?,
         Command::Lun(command) => lun::run(command).await?,
+        Command::Swarm(command) => members::run(command).await?,
         Command::Status(args) => show_status(args).await?,
     }
     Ok(true)

@@ -1,6 +1,7 @@
 //! The iSCSI names and identities that a node gives to what it serves.
 
 use iscsi_proto::name::IscsiName;
+use vmthunder_swarm::forest::NodeName;
 
 /// What all names of this program begin with (RFC 7143 §4.2.7.4).
 pub(crate) const PREFIX: &str = "iqn.2026-11.org.vmthunder:";
@@ -30,6 +31,16 @@ pub(crate) fn swarm(node: &str) -> IscsiName {
 /// The name under which a node logs in elsewhere.
 pub(crate) fn initiator(node: &str) -> IscsiName {
     named("node.", node)
+}
+
+/// The node that logs in under a name.
+pub(crate) fn node_of(initiator: &IscsiName) -> Option<NodeName> {
+    initiator
+        .as_str()
+        .strip_prefix(PREFIX)?
+        .strip_prefix("node.")?
+        .parse()
+        .ok()
 }
 
 /// The name of a target of files.
@@ -100,6 +111,8 @@ mod tests {
             gateway("My Disk_1").as_str(),
             "iqn.2026-11.org.vmthunder:my-disk-1"
         );
+        assert_eq!(node_of(&initiator("n1")).unwrap().as_str(), "n1");
+        assert_eq!(node_of(&image("n1")), None);
         assert_eq!(gateway("").as_str(), "iqn.2026-11.org.vmthunder:target");
     }
 

@@ -1,15 +1,17 @@
 //! A node at work: origin → swarm → cache → overlay → target, and the commands that reach it while it runs.
 
-use std::sync::Arc;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use iscsi_target::{AccessRules, Target};
 use serde_json::Value;
+use tokio::task::AbortHandle;
 use tracing::{error, info};
 use vmthunder_cache::{SCRUB_BYTES_PER_SECOND, Store, StoreOptions, StoreState};
 use vmthunder_swarm::forest::NodeName;
-use vmthunder_swarm::peer::{PeerOptions, PeerSessions};
+use vmthunder_swarm::peer::{PeerOptions, PeerProof, PeerSessions};
 use vmthunder_volume::{EXTENT_BYTES, Volume};
 
 use crate::attach::Surroundings;
@@ -20,6 +22,7 @@ use crate::files::Files;
 use crate::images::Images;
 use crate::instances::{Guests, Instances};
 use crate::known::Known;
+use crate::members::{Belonging, KeyFile, SwarmStatus, keep_sessions};
 use crate::names;
 use crate::portals::announce;
 use crate::serve::Prepared;
@@ -27,6 +30,10 @@ use crate::status::{CacheStatus, InitiatorStatus, Status};
 
 /// How long a peer may take to answer a request or a login.
 const PEER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Sessions to peers at once: two to each that could be asked for something, in 64 trees, and as many for those that come
+/// and go.
+const MOST_PEER_SESSIONS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
 
 /// A node that serves.
 pub(crate) struct Node {
@@ -40,6 +47,11 @@ pub(crate) struct Node {
     files: Files,
     /// Who may use images and instances.
     pub(crate) access: AccessRules,
+    /// What proves that somebody is of the swarm, if there is one.
+    pub(crate) keys: Option<KeyFile>,
+    /// Its part in the swarm, until it leaves.
+    belonging: Mutex<Option<Belonging>>,
+    keeping: AbortHandle,
 }
 
 impl Node {
@@ -47,6 +59,7 @@ impl Node {
     pub(crate) async fn assemble(
         config: &Config,
         prepared: Prepared,
+        belonging: Belonging,
         hosts: Vec<String>,
     ) -> Result<Self> {
         let caches = config
@@ -68,11 +81,18 @@ impl Node {
             known,
             sessions: PeerSessions::new(PeerOptions {
                 initiator_name: names::initiator(config.name.as_str()).to_string(),
+                proof: prepared.keys.as_ref().map(|keys| PeerProof {
+                    node: config.name.clone(),
+                    keys: keys.ring(),
+                }),
                 connect_timeout: PEER_PATIENCE,
                 request_timeout: PEER_PATIENCE,
+                most_sessions: MOST_PEER_SESSIONS,
             }),
-            members: config.members.clone(),
+            members: Arc::clone(&belonging.members),
         });
+        let (name, sessions) = (config.name.clone(), Arc::clone(&around.sessions));
+        let keeping = keep_sessions(name, Arc::clone(&around.members), sessions);
         let folder = config.data.as_ref().map(|data| data.join("instances"));
         let node = Self {
             name: config.name.clone(),
@@ -84,6 +104,9 @@ impl Node {
             guests: Guests::new(folder.map(Instances::open).transpose()?),
             files: prepared.files,
             access: prepared.access,
+            keys: prepared.keys,
+            belonging: Mutex::new(Some(belonging)),
+            keeping: tokio::spawn(keeping).abort_handle(),
         };
         node.files.export(&node.target)?;
         node.attach_images(&config.images).await?;
@@ -113,12 +136,50 @@ impl Node {
     pub(crate) async fn answer(&self, request: Request, progress: &Progress) -> Result<Value> {
         match request {
             Request::Status => Ok(serde_json::to_value(self.status())?),
+            Request::ReloadKeys => {
+                let keys = self.keys.as_ref();
+                let keys =
+                    keys.context("this node is in no swarm: its configuration has no `[swarm]`")?;
+                Ok(serde_json::to_value(keys.reload()?)?)
+            }
+            Request::Members => {
+                let swarm = self.swarm_status();
+                let swarm = swarm
+                    .context("this node is in no swarm: its configuration has no `[swarm]`")?;
+                Ok(serde_json::to_value(swarm)?)
+            }
             Request::Instance(request) => self.instance(request, progress).await,
             Request::ResizeLun { lun, bytes, shrink } => {
                 let (target, hosts) = (&self.target, &self.hosts);
                 let resized = self.files.resize(target, hosts, &lun, bytes, shrink);
                 Ok(serde_json::to_value(resized.await?)?)
             }
+        }
+    }
+
+    fn swarm_status(&self) -> Option<SwarmStatus> {
+        self.keys.as_ref()?;
+        let belonging = self
+            .belonging
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let images = self.images.all();
+        let images = images.iter().map(Arc::as_ref);
+        belonging
+            .as_ref()
+            .map(|belonging| SwarmStatus::of(belonging, images))
+    }
+
+    /// Tells the other nodes that this one goes.
+    pub(crate) async fn leave(&self) {
+        self.keeping.abort();
+        let belonging = self
+            .belonging
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(belonging) = belonging {
+            belonging.leave().await;
         }
     }
 
@@ -151,6 +212,7 @@ impl Node {
                 .map(|image| image.status(&self.hosts))
                 .collect(),
             awaited: self.images.awaited(),
+            swarm: self.swarm_status(),
             instances: self.summaries(),
             targets: self.files.status(&self.hosts),
             initiators: sessions.into_iter().map(InitiatorStatus::from).collect(),

@@ -42,6 +42,12 @@ impl Portals {
         &self.hosts
     }
 
+    /// The addresses that the portals listen on.
+    pub(crate) fn addresses(&self) -> Result<Vec<SocketAddr>> {
+        let addresses = self.listeners.iter().map(TcpListener::local_addr);
+        Ok(addresses.collect::<Result<_, _>>()?)
+    }
+
     /// Serves a target on all portals until `stop`; the tracker tells when the last connection is gone.
     pub(crate) fn serve<V: Volume>(
         self,

@@ -24,6 +24,7 @@ pub(crate) fn rules(access: &Access) -> Result<AccessRules> {
         networks: access.networks.clone(),
         chap: access.chap.as_ref().map(chap).transpose()?,
         redirects: access.redirects.clone(),
+        derived_chap: None,
     })
 }
 
@@ -103,7 +104,8 @@ fn entries<'a>(
     Ok(entries)
 }
 
-fn read(path: &Path) -> Result<String> {
+/// The text of a file that nobody else can read.
+pub(crate) fn read(path: &Path) -> Result<String> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let found = file.metadata()?;
     let mode = found.mode() & 0o777;

@@ -14,6 +14,7 @@ use tracing::warn;
 use crate::config::Config;
 use crate::control;
 use crate::files::Files;
+use crate::members::{self, KeyFile};
 use crate::node::Node;
 use crate::portals::Portals;
 use crate::secrets;
@@ -39,8 +40,14 @@ pub(crate) async fn run(config: Config, until_stdin_closes: bool) -> Result<()> 
     let stop = CancellationToken::new();
     // From now on, and not from when a thread has time for it: whoever reads `ready` may end the node well.
     let mut ended = tokio::spawn(signals(until_stdin_closes).context("cannot wait for signals")?);
+    let assembled = async {
+        let listening = portals.addresses()?;
+        let belonging = members::begin(&config, prepared.keys.as_ref(), &listening).await;
+        let belonging = belonging.context("`swarm`")?;
+        Node::assemble(&config, prepared, belonging, portals.hosts().to_vec()).await
+    };
     let node = tokio::select! {
-        node = Node::assemble(&config, prepared, portals.hosts().to_vec()) => Arc::new(node?),
+        node = assembled => Arc::new(node?),
         never = control::put_off(commands.as_ref()) => match never {},
         ended = &mut ended => {
             ended?;
@@ -58,6 +65,7 @@ pub(crate) async fn run(config: Config, until_stdin_closes: bool) -> Result<()> 
     let images = tokio::spawn(images);
     ended.await?;
     images.abort();
+    node.leave().await;
     stop.cancel();
     tracker.close();
     if tokio::time::timeout(STOP_PATIENCE, tracker.wait())
@@ -91,6 +99,8 @@ pub(crate) struct Prepared {
     pub(crate) options: TargetOptions,
     /// Who may use images and instances.
     pub(crate) access: AccessRules,
+    /// What proves that somebody is of the swarm.
+    pub(crate) keys: Option<KeyFile>,
     /// The files that are served as they are.
     pub(crate) files: Files,
 }
@@ -107,6 +117,7 @@ impl Prepared {
         Ok(Self {
             options,
             access: secrets::rules(&config.access).context("`access`")?,
+            keys: config.swarm.as_ref().map(KeyFile::open).transpose()?,
             files: Files::open(config)?,
         })
     }

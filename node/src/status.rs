@@ -9,6 +9,7 @@ use comfy_table::{Table, presets};
 use iscsi_target::SessionSummary;
 use serde::{Deserialize, Serialize};
 
+use crate::members::{SwarmStatus, print_swarm};
 use crate::observe::line;
 
 /// What a node does, as `vmthunder status --json` prints it. Sizes are in bytes.
@@ -33,6 +34,9 @@ pub(crate) struct Status {
     /// The images that are not served yet: their origins were never reached.
     #[serde(default)]
     pub(crate) awaited: Vec<AwaitedStatus>,
+    /// The other nodes of the swarm.
+    #[serde(default)]
+    pub(crate) swarm: Option<SwarmStatus>,
     /// The instances.
     pub(crate) instances: Vec<InstanceStatus>,
     /// The files that are served as they are.
@@ -269,6 +273,9 @@ pub(crate) fn print(status: &Status) -> Result<()> {
             "image {} is waited for: {}",
             image.name, image.cause
         ))?;
+    }
+    if let Some(swarm) = &status.swarm {
+        print_swarm(swarm)?;
     }
     if !status.instances.is_empty() {
         print_instances(&status.instances)?;

@@ -5,10 +5,11 @@
 mod harness;
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::Duration;
 
-use harness::{EXTENT, PATIENCE, Running, Scene, attach, free_address, members, run, succeed};
-use iscsi_initiator::Remote;
+use harness::{EXTENT, PATIENCE, Running, Scene, attach, free_address, refuse, run, succeed};
+use iscsi_initiator::{IscsiUrl, Options, Remote, Session};
 use vmthunder_volume::{Class, Error, Span, Volume};
 
 const EXTENTS: usize = 256;
@@ -49,7 +50,7 @@ impl Swarm {
             .collect();
         let rest = format!(
             "[cache]\nsize = \"64 MiB\"\n[[image]]\nname = \"disk\"\norigin = {url:?}\n{}",
-            members(&list)
+            scene.swarm(&list)
         );
         let start = |(name, at): &(String, SocketAddr)| {
             let config = scene.config(name, *at, &rest).display().to_string();
@@ -107,7 +108,12 @@ impl Swarm {
 
     /// Reads the whole image extent by extent and compares it.
     async fn read_all(&self, disk: &Remote) {
-        for index in 0..EXTENTS {
+        self.read(disk, 0..EXTENTS).await;
+    }
+
+    /// Reads some extents of the image and compares them.
+    async fn read(&self, disk: &Remote, extents: Range<usize>) {
+        for index in extents {
             let span = Span::new((index * EXTENT) as u64, EXTENT as u64);
             let read = tokio::time::timeout(PATIENCE, disk.read(span, Class::Demand))
                 .await
@@ -324,4 +330,51 @@ fn a_manifest_that_is_named_must_be_there() {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{errors}");
     assert!(errors.contains("other is not there; make it"), "{errors}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_without_the_key_takes_nothing_from_peers_until_it_has_it() {
+    let mut swarm = Swarm::start(2);
+    let stranger = Options::new("iqn.2026-11.org.vmthunder:node.node-9".parse().unwrap());
+    let url: IscsiUrl = swarm.create(0, "probe").parse().unwrap();
+    let target = "iqn.2026-11.org.vmthunder:swarm.node-1".parse().unwrap();
+    let login = Session::connect_to(&url.address(), &target, stranger).await;
+    let refused = login.unwrap_err();
+    assert!(
+        format!("{refused}").contains("refused the login"),
+        "{refused}"
+    );
+
+    // node-2 starts again with a key of its own.
+    swarm.nodes[1].running.take().unwrap().stop();
+    let own = swarm.scene.secret("own.key", &succeed(&["swarm", "key"]));
+    let config = swarm.nodes[1].config.clone();
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("swarm.key", "own.key")).unwrap();
+    swarm.restart(1);
+    let first = swarm.instance(0, "vm-1").await;
+    swarm.read_all(&first).await;
+    let second = swarm.instance(1, "vm-2").await;
+    swarm.read(&second, 0..EXTENTS / 2).await;
+    assert_eq!(
+        swarm.from(1, "from_peers"),
+        0,
+        "everything is had from the origin"
+    );
+
+    std::fs::write(&own, "no key").unwrap();
+    let said = refuse(&["swarm", "reload-keys", "--config", &config]);
+    assert!(said.contains("line 1 is not `EPOCH KEY`"), "{said}");
+    // The right key is put there while the node runs. Whom it has left out until now is tried again after a time.
+    std::fs::copy(swarm.scene.path("swarm.key"), &own).unwrap();
+    let said = succeed(&["swarm", "reload-keys", "--config", &config]);
+    assert_eq!(said, "key 1 is used, no other is accepted\n");
+    for index in EXTENTS / 2..EXTENTS {
+        swarm.read(&second, index..index + 1).await;
+        if swarm.from(1, "from_peers") > 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    panic!("nothing comes from the peer");
 }

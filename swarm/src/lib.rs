@@ -14,6 +14,7 @@ pub mod fetch;
 pub mod forest;
 pub mod health;
 pub mod manifest;
+pub mod membership;
 mod patient;
 pub mod peer;
 mod queue;

@@ -8,41 +8,72 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use iscsi_initiator::{Designator, IscsiName, Options, Outage, Reconnect, Remote, Session};
-
+use iscsi_initiator::Error as DialError;
+use iscsi_initiator::{
+    Credentials, Designator, IscsiName, LoginStatus, Options, Outage, Reconnect, Remote, Session,
+    SessionEnd,
+};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
-use tracing::debug;
+use tracing::{debug, info, warn};
 use vmthunder_volume::{Class, Error, Geometry, Result, Span, Volume};
+
+use crate::forest::NodeName;
+use crate::membership::keys::{Keyring, Keys};
 
 /// How peers are dialed.
 #[derive(Clone, Debug)]
 pub struct PeerOptions {
     /// The name under which this node logs in.
     pub initiator_name: String,
+    /// What this node proves itself with, and wants to be proven. Without it peers may be anybody.
+    pub proof: Option<PeerProof>,
     /// How long a connection, its login and the search for a unit may take.
     pub connect_timeout: Duration,
     /// How long one request may take.
     pub request_timeout: Duration,
+    /// Sessions that are open at once. For one more, that one is closed that is idle and was used longest ago.
+    pub most_sessions: NonZeroUsize,
+}
+
+/// Who this node is, and the keys that prove it.
+#[derive(Clone, Debug)]
+pub struct PeerProof {
+    /// The node.
+    pub node: NodeName,
+    /// The swarm's keys.
+    pub keys: Arc<Keyring>,
 }
 
 /// Where a peer serves its cached images.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PeerAddress {
+    /// Who it is.
+    pub node: NodeName,
     /// `host:port`.
     pub portal: String,
     /// The name of the peer's swarm target.
     pub target_name: String,
 }
 
-/// The sessions to all peers, shared by all images of a node. A session lives as long as a volume that uses it.
+/// The sessions to all peers, shared by all images of a node. A session lives as long as a volume that uses it, or as
+/// long as it is kept, within the limit.
 #[derive(Debug)]
 pub struct PeerSessions {
     options: PeerOptions,
     lines: Mutex<HashMap<(PeerAddress, Lane), Weak<Line>>>,
+    /// Lines that are kept although no volume may use them yet.
+    kept: Mutex<Vec<Arc<Line>>>,
+    /// Lines that have a session.
+    open: Mutex<Vec<Weak<Line>>>,
+    start: Instant,
 }
 
 impl PeerSessions {
@@ -51,10 +82,56 @@ impl PeerSessions {
         Arc::new(Self {
             options,
             lines: Mutex::default(),
+            kept: Mutex::default(),
+            open: Mutex::default(),
+            start: Instant::now(),
         })
     }
 
-    fn line(&self, address: &PeerAddress, lane: Lane) -> Arc<Line> {
+    /// Keeps lines to these peers, and to no others that nobody uses, and logs in where there is no session: whoever is
+    /// asked in a storm has been reached before. Returns when each was tried; it may be called again and again.
+    pub async fn keep(self: &Arc<Self>, peers: &[PeerAddress]) {
+        let both = |peer| [Lane::Demand, Lane::Bulk].map(|lane| self.line(peer, lane));
+        let mut kept: Vec<Arc<Line>> = peers.iter().flat_map(both).collect();
+        kept.truncate(self.options.most_sessions.get());
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = kept.clone();
+        let room = Arc::new(Semaphore::new(LOGINS_AT_ONCE));
+        let mut logins = JoinSet::new();
+        for line in kept {
+            let room = Arc::clone(&room);
+            logins.spawn(async move {
+                let _permit = room.acquire_owned().await;
+                line.open().await;
+            });
+        }
+        logins.join_all().await;
+    }
+
+    /// How many sessions are open.
+    pub fn open(&self) -> usize {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|line| line.strong_count() > 0);
+        open.len()
+    }
+
+    /// Notes that a line has a session now, and closes another one if there are too many.
+    fn opened(&self, line: &Arc<Line>) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|other| other.strong_count() > 0 && !other.ptr_eq(&Arc::downgrade(line)));
+        let mut others: Vec<_> = open.iter().filter_map(Weak::upgrade).collect();
+        others.sort_by_key(|other| other.used.load(Ordering::Relaxed));
+        for other in others {
+            if open.len() < self.options.most_sessions.get() {
+                break;
+            }
+            if other.retire() {
+                open.retain(|one| !one.ptr_eq(&Arc::downgrade(&other)));
+            }
+        }
+        open.push(Arc::downgrade(line));
+    }
+
+    fn line(self: &Arc<Self>, address: &PeerAddress, lane: Lane) -> Arc<Line> {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         lines.retain(|_, line| line.strong_count() > 0);
         let key = (address.clone(), lane);
@@ -62,9 +139,12 @@ impl PeerSessions {
             return line;
         }
         let line = Arc::new(Line {
+            sessions: Arc::clone(self),
             address: address.clone(),
             options: self.options.clone(),
             state: tokio::sync::Mutex::default(),
+            shut_out: AtomicBool::new(false),
+            used: AtomicU64::new(0),
         });
         lines.insert(key, Arc::downgrade(&line));
         line
@@ -100,6 +180,14 @@ impl PeerVolume {
         }
     }
 
+    /// Logs in and looks for the unit, unless that was done or tried a moment ago.
+    pub async fn find(&self) {
+        for line in [&self.demand, &self.bulk] {
+            // What is missing is looked for again when it is asked for.
+            let _ = line.unit(self.designator, self.geometry).await;
+        }
+    }
+
     fn line(&self, class: Class) -> &Arc<Line> {
         match class {
             Class::Demand | Class::Peer => &self.demand,
@@ -116,6 +204,9 @@ impl Volume for PeerVolume {
     async fn read(&self, span: Span, class: Class) -> Result<Bytes> {
         self.geometry.check(span)?;
         let line = self.line(class);
+        let now = line.sessions.start.elapsed().as_millis();
+        let now = u64::try_from(now).unwrap_or(u64::MAX);
+        line.used.store(now, Ordering::Relaxed);
         let remote = match class {
             Class::Peer => line.unit_at_once(self.designator, self.geometry)?,
             _ => line.unit(self.designator, self.geometry).await?,
@@ -153,14 +244,21 @@ enum Lane {
 
 /// One session with one peer, or the attempts to get one.
 struct Line {
+    sessions: Arc<PeerSessions>,
     address: PeerAddress,
     options: PeerOptions,
     state: tokio::sync::Mutex<LineState>,
+    /// It does not let this node in, or is not who it has to be: said once.
+    shut_out: AtomicBool,
+    /// When it was used last, in milliseconds.
+    used: AtomicU64,
 }
 
 #[derive(Default)]
 struct LineState {
     session: Option<Session>,
+    /// The keys that the session logs in with whenever it reconnects.
+    keys: Option<Arc<Keys>>,
     pause: Pause,
     units: HashMap<[u8; 8], Found>,
 }
@@ -182,11 +280,10 @@ impl Line {
     /// The unit, if it was found and is connected; otherwise it is looked for behind the asker's back.
     fn unit_at_once(self: &Arc<Self>, designator: [u8; 8], geometry: Geometry) -> Result<Remote> {
         // Whoever holds the lock is dialing or searching.
-        let known = self
-            .state
-            .try_lock()
-            .map_err(|_| Error::Busy)?
-            .known(designator);
+        let mut state = self.state.try_lock().map_err(|_| Error::Busy)?;
+        self.renew(&mut state);
+        let known = state.known(designator);
+        drop(state);
         known.unwrap_or_else(|| {
             let line = self.clone();
             tokio::spawn(async move { line.search(designator, geometry).await });
@@ -196,12 +293,10 @@ impl Line {
 
     /// The unit, waited for. The search goes on if the asker leaves.
     async fn unit(self: &Arc<Self>, designator: [u8; 8], geometry: Geometry) -> Result<Remote> {
-        if let Some(known) = self
-            .state
-            .try_lock()
-            .ok()
-            .and_then(|state| state.known(designator))
-        {
+        if let Some(known) = self.state.try_lock().ok().and_then(|mut state| {
+            self.renew(&mut state);
+            state.known(designator)
+        }) {
             return known;
         }
         let line = self.clone();
@@ -209,25 +304,61 @@ impl Line {
         search.await.unwrap_or(Err(Error::Unavailable))
     }
 
-    async fn search(&self, designator: [u8; 8], geometry: Geometry) -> Result<Remote> {
+    /// Logs in, unless there is a session or it was tried a moment ago.
+    async fn open(self: &Arc<Self>) {
         let mut state = self.state.lock().await;
+        self.renew(&mut state);
+        if state.session.is_none() && !state.pause.lasts() {
+            // Said where it is dialed.
+            let _ = self.session(&mut state).await;
+        }
+    }
+
+    /// The session, after a login if there is none.
+    async fn session(self: &Arc<Self>, state: &mut LineState) -> Result<Session> {
+        if let Some(session) = &state.session {
+            return Ok(session.clone());
+        }
+        match self.dial(state.keys.clone().as_deref()).await {
+            Ok(session) => {
+                state.pause = Pause::default();
+                self.sessions.opened(self);
+                Ok(state.session.insert(session).clone())
+            }
+            Err(error) => {
+                debug!(peer = %self.address.portal, %error, "the peer cannot be reached");
+                state.pause.lengthen();
+                Err(Error::Unavailable)
+            }
+        }
+    }
+
+    /// Makes room for another session; false while somebody uses this one.
+    fn retire(&self) -> bool {
+        let Ok(mut state) = self.state.try_lock() else {
+            return false;
+        };
+        if state
+            .session
+            .as_ref()
+            .is_some_and(|session| session.in_flight() > 0)
+        {
+            return false;
+        }
+        state.units.clear();
+        if let Some(session) = state.session.take() {
+            tokio::spawn(async move { session.close().await });
+        }
+        true
+    }
+
+    async fn search(self: &Arc<Self>, designator: [u8; 8], geometry: Geometry) -> Result<Remote> {
+        let mut state = self.state.lock().await;
+        self.renew(&mut state);
         if let Some(known) = state.known(designator) {
             return known;
         }
-        let session = match state.session.clone() {
-            Some(session) => session,
-            None => match self.dial().await {
-                Ok(session) => {
-                    state.pause = Pause::default();
-                    state.session.insert(session).clone()
-                }
-                Err(error) => {
-                    debug!(peer = %self.address.portal, %error, "the peer cannot be reached");
-                    state.pause.lengthen();
-                    return Err(Error::Unavailable);
-                }
-            },
-        };
+        let session = self.session(&mut state).await?;
         let found = timeout(
             self.options.connect_timeout,
             find(&session, designator, geometry),
@@ -247,11 +378,56 @@ impl Line {
         Err(Error::Unavailable)
     }
 
-    async fn dial(&self) -> std::result::Result<Session, iscsi_initiator::Error> {
-        let bad_name = |_| iscsi_initiator::Error::BadAddress;
+    /// A session that cannot come back with the keys that it has makes room for a new one.
+    fn renew(&self, state: &mut LineState) {
+        let now = self.options.proof.as_ref().map(|proof| proof.keys.now());
+        let stale = state.keys.as_ref().map(Arc::as_ptr) != now.as_ref().map(Arc::as_ptr);
+        let lost = |session: &Session| !session.is_connected();
+        if stale && state.session.as_ref().is_none_or(lost) {
+            *state = LineState {
+                keys: now,
+                ..LineState::default()
+            };
+        }
+    }
+
+    /// Dials with the key in use, and with the other one where the peer does not know that yet, or no more.
+    async fn dial(&self, keys: Option<&Keys>) -> std::result::Result<Session, DialError> {
+        let (Some(proof), Some(keys)) = (&self.options.proof, keys) else {
+            return self.dial_with(None).await;
+        };
+        let mut refusal = None;
+        for credentials in keys.to_dial(&proof.node, &self.address.node)? {
+            match self.dial_with(Some(credentials)).await {
+                Err(error) if is_about_keys(&error) => refusal = Some(error),
+                dialed => {
+                    let session = dialed?;
+                    if self.shut_out.swap(false, Ordering::Relaxed) {
+                        info!(peer = %self.address.node, "the peer has the same swarm key now");
+                    }
+                    return Ok(session);
+                }
+            }
+        }
+        let error = refusal.unwrap_or(DialError::NoSecret);
+        if !self.shut_out.swap(true, Ordering::Relaxed) {
+            warn!(
+                peer = %self.address.node, portal = %self.address.portal, %error,
+                "the peer has another swarm key, or none: nothing is taken from it; give all nodes the same key file"
+            );
+        }
+        Err(error)
+    }
+
+    async fn dial_with(
+        &self,
+        chap: Option<Credentials>,
+    ) -> std::result::Result<Session, DialError> {
+        let bad_name = |_| DialError::BadAddress;
         let initiator: IscsiName = self.options.initiator_name.parse().map_err(bad_name)?;
         let target: IscsiName = self.address.target_name.parse().map_err(bad_name)?;
         let options = Options {
+            chap,
             connect_timeout: self.options.connect_timeout,
             login_timeout: self.options.connect_timeout,
             command_timeout: Some(self.options.request_timeout),
@@ -307,6 +483,15 @@ impl Pause {
     }
 }
 
+/// True if the two ends do not believe each other.
+fn is_about_keys(error: &DialError) -> bool {
+    matches!(
+        error,
+        DialError::Refused(LoginStatus::AUTHENTICATION_FAILURE)
+            | DialError::Ended(SessionEnd::Login(_))
+    )
+}
+
 /// Looks through the units of a target for one with this designator and geometry.
 async fn find(session: &Session, designator: [u8; 8], geometry: Geometry) -> Option<Remote> {
     let wanted = Designator::naa(designator);
@@ -345,6 +530,8 @@ impl fmt::Debug for PeerVolume {
     }
 }
 
+/// Logins ahead of need that are under way at once.
+const LOGINS_AT_ONCE: usize = 16;
 /// Units of a peer that are looked through.
 const MAX_UNITS: usize = 1024;
 /// How long a peer is left alone after it could not be reached.

@@ -43,8 +43,8 @@ use vmthunder_volume::Volume;
 
 use crate::access::LoginFailures;
 pub use crate::access::{
-    AccessRules, ChapRules, ChapRulesError, NamePattern, Network, NetworkError, PatternError,
-    PortalAddress, PortalAddressError, Redirect,
+    AccessRules, ChapRules, ChapRulesError, DerivedChap, NamePattern, Network, NetworkError,
+    PatternError, PortalAddress, PortalAddressError, Redirect,
 };
 use crate::budget::Budget;
 use crate::complaints::Complaints;

@@ -1,6 +1,7 @@
 //! Nodes of a swarm as separate processes: `vmthunder serve`, and the commands that talk to it.
 
 use std::fs;
+use std::io::Read as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::bounded;
 use crate::daemon::Daemon;
+use crate::secret::private_file;
 
 /// How long a command may take that asks a node.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -142,20 +144,35 @@ pub(crate) fn free_addresses(count: usize) -> Result<Vec<String>> {
         .collect()
 }
 
-/// The configuration of a node with one image that has its origin elsewhere.
+/// The configuration of a node with one image that has its origin elsewhere; makes the swarm's key when it is missing.
 pub(crate) fn config(
     name: &str,
     folder: &Path,
     listen: &str,
     image: &str,
     members: &[(&str, &str)],
-) -> String {
+) -> Result<String> {
     let mut text = format!(
         "name = \"{name}\"\ndata = \"{}\"\nlisten = [\"{listen}\"]\n\n[cache]\nsize = \"1 GiB\"\n\n{image}",
         folder.join(name).display()
     );
-    for (member, address) in members {
-        text += &format!("\n[[member]]\nname = \"{member}\"\naddress = \"{address}\"\n");
+    if !members.is_empty() {
+        let path = folder.join("swarm.key");
+        if !path.exists() {
+            private_file(&path, &swarm_key()?)?;
+        }
+        text += &format!("\n[swarm]\nkey-file = \"{}\"\n", path.display());
     }
-    text
+    for (member, address) in members {
+        text += &format!("\n[[swarm.members]]\nname = \"{member}\"\naddress = \"{address}\"\n");
+    }
+    Ok(text)
+}
+
+/// A key as `vmthunder swarm key` makes it.
+fn swarm_key() -> Result<String> {
+    let mut random = [0; 32];
+    fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
+    let digits: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!("1 {digits}\n"))
 }

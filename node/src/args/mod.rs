@@ -9,6 +9,7 @@ mod iscsi;
 mod login;
 mod lun;
 mod serve;
+mod swarm;
 mod target;
 
 use std::path::PathBuf;
@@ -28,6 +29,7 @@ pub(crate) use self::iscsi::{
 pub(crate) use self::login::{LoginArgs, SecretArgs};
 pub(crate) use self::lun::LunCommand;
 pub(crate) use self::serve::ServeArgs;
+pub(crate) use self::swarm::SwarmCommand;
 pub(crate) use self::target::{ChapArgs, LimitArgs, TargetArgs};
 use crate::config::Config;
 
@@ -66,6 +68,9 @@ pub(crate) enum Command {
     /// List and resize the files that a running node or gateway serves.
     #[command(subcommand)]
     Lun(LunCommand),
+    /// Show the nodes of the swarm; make its key, and change it while nodes run.
+    #[command(subcommand)]
+    Swarm(SwarmCommand),
     /// Show what a running node or gateway does: who is logged in, images, instances, and where the bytes came from.
     Status(StatusArgs),
     /// Ask any iSCSI target: an initiator for scripts.

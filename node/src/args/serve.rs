@@ -38,9 +38,11 @@ A configuration:
   # manifest = \"alma.manifest\"     # for an origin that is no node: vmthunder image import
   # root = \"...\"                   # accept this content alone
 
-  [[member]]                       # the nodes of the swarm; the node's own entry is skipped
-  name = \"node-2\"
-  address = \"10.0.0.2:3260\"
+  [swarm]                          # nodes that take from each other what they lack
+  key-file = \"swarm.key\"           # the same on all nodes; made by: vmthunder swarm key
+  seeds = [\"10.0.0.1:3260\"]       # some nodes that know the others; [] for the first one
+  # address = \"10.0.0.2:3260\"     # where others reach this node, if it listens on every interface
+  # members = [{ name = \"node-1\", address = \"10.0.0.1:3260\" }]   # without gossip: all nodes
 
   [[target]]                       # files served as they are
   name = \"disks\"                   # or a whole name: iqn., eui. or naa.

@@ -5,6 +5,7 @@ mod image;
 mod limits;
 mod outage;
 mod refusal;
+mod swarm;
 mod target;
 mod written;
 
@@ -13,7 +14,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use bytesize::ByteSize;
-use iscsi_proto::url::IscsiUrl;
 use serde::Deserialize;
 use vmthunder_swarm::forest::NodeName;
 
@@ -23,6 +23,8 @@ pub(crate) use self::image::{Image, Source, beside};
 pub(crate) use self::limits::{Limits, LimitsSection};
 pub(crate) use self::outage::Outage;
 use self::refusal::Refusal;
+use self::swarm::SwarmSection;
+pub(crate) use self::swarm::{MemberSource, SwarmConfig};
 pub(crate) use self::target::{Disk, FileTarget, LunSection, TargetSection};
 pub(crate) use self::written::algorithm;
 
@@ -40,8 +42,7 @@ struct File {
     cache: CacheSection,
     #[serde(default)]
     image: Vec<ImageSection>,
-    #[serde(default)]
-    member: Vec<MemberSection>,
+    swarm: Option<SwarmSection>,
     #[serde(default)]
     target: Vec<TargetSection>,
     #[serde(default)]
@@ -67,13 +68,6 @@ impl Default for CacheSection {
     }
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MemberSection {
-    name: String,
-    address: String,
-}
-
 /// What a node is told to be, checked as far as that goes without touching disk or network.
 #[derive(Debug)]
 pub(crate) struct Config {
@@ -91,8 +85,8 @@ pub(crate) struct Config {
     pub(crate) cache: ByteSize,
     /// The images that this node offers.
     pub(crate) images: Vec<Image>,
-    /// The other nodes of the swarm.
-    pub(crate) members: Vec<Member>,
+    /// The swarm that this node is in.
+    pub(crate) swarm: Option<SwarmConfig>,
     /// The files that this node serves.
     pub(crate) targets: Vec<FileTarget>,
     /// Who may use images and instances.
@@ -101,15 +95,6 @@ pub(crate) struct Config {
     pub(crate) discovery: Access,
     /// How much initiators may ask for.
     pub(crate) limits: Limits,
-}
-
-/// Another node of the swarm.
-#[derive(Clone, Debug)]
-pub(crate) struct Member {
-    /// Its permanent name.
-    pub(crate) name: NodeName,
-    /// Where its target listens: HOST:PORT.
-    pub(crate) address: String,
 }
 
 impl Config {
@@ -140,7 +125,7 @@ impl Config {
             listen: gateway.listen,
             cache: CacheSection::default().size,
             images: Vec::new(),
-            members: Vec::new(),
+            swarm: None,
             targets,
             access: Access::default(),
             discovery: gateway.discovery.check(here)?,
@@ -175,7 +160,8 @@ impl File {
             self.cache.size
         );
         let images = images(self.image, folder)?;
-        let members = members(self.member, &self.name)?;
+        let swarm = self.swarm.map(|swarm| swarm.check(&self.name, folder));
+        let swarm = swarm.transpose().context("`swarm`")?;
         let mut targets = Vec::new();
         for target in self.target {
             let name = target.name.clone();
@@ -192,7 +178,7 @@ impl File {
             listen: self.listen,
             cache: self.cache.size,
             images,
-            members,
+            swarm,
             targets,
             access: self.access.check(folder).context("`access`")?,
             discovery: self.discovery.check(folder).context("`discovery`")?,
@@ -211,29 +197,6 @@ fn images(sections: Vec<ImageSection>, folder: &Path) -> Result<Vec<Image>> {
         images.push(image.with_context(|| format!("image `{name}`"))?);
     }
     Ok(images)
-}
-
-fn members(sections: Vec<MemberSection>, own: &str) -> Result<Vec<Member>> {
-    let mut others = HashSet::new();
-    let mut members = Vec::new();
-    for MemberSection { name, address } in sections {
-        check_name("member.name", &name)?;
-        // One list serves every node: a node leaves itself out.
-        if name == own {
-            continue;
-        }
-        ensure!(
-            others.insert(name.clone()),
-            "two members are named `{name}`"
-        );
-        let portal = IscsiUrl::at(&address)
-            .with_context(|| format!("member `{name}`: `{address}` is not HOST[:PORT]"))?;
-        members.push(Member {
-            name: name.parse()?,
-            address: portal.address(),
-        });
-    }
-    Ok(members)
 }
 
 /// Names become parts of iSCSI names and of paths: letters, digits, `-` and `.`, at most 63.

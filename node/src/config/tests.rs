@@ -14,16 +14,18 @@ const HEAD: &str = "name = \"n1\"\ndata = \"/var/lib/vmthunder\"\nlisten = [\"12
 fn a_whole_configuration_is_read() {
     let config = parse(&format!(
         "{HEAD}[cache]\nsize = \"1 GiB\"\n[[image]]\nname = \"a\"\nfile = \"a.raw\"\n[[image]]\nname = \"b\"\n\
-         origin = \"iscsi://10.0.0.1/iqn.2026-11.org.example:b/1\"\n[[member]]\nname = \"n1\"\n\
-         address = \"10.0.0.1:3260\"\n[[member]]\nname = \"n2\"\naddress = \"10.0.0.2:3260\"\n"
+         origin = \"iscsi://10.0.0.1/iqn.2026-11.org.example:b/1\"\n[swarm]\nkey-file = \"key\"\n\
+         members = [{{ name = \"n1\", address = \"10.0.0.1:3260\" }}, {{ name = \"n2\", address = \"10.0.0.2:3260\" }}]\n"
     ))
     .unwrap();
     assert_eq!(config.cache.as_u64(), 1 << 30);
-    assert_eq!(
-        config.members.len(),
-        1,
-        "a node is no member of its own list"
-    );
+    let swarm = config.swarm.unwrap();
+    assert_eq!(swarm.key_file, Path::new("/etc/vmthunder/key"));
+    let MemberSource::Listed(list) = swarm.source else {
+        panic!("a list")
+    };
+    let members: Vec<&str> = list.iter().map(|member| member.name.as_str()).collect();
+    assert_eq!(members, ["n2"], "a node is no member of its own list");
     let Source::File { path, manifest } = &config.images[0].source else {
         panic!("a file")
     };
@@ -58,11 +60,16 @@ fn nonsense_is_refused_by_name() {
     assert!(refusal(&format!("{HEAD}[[image]]\nname = \"a\"\n")).contains("either a `file`"));
     let member = |address| {
         refusal(&format!(
-            "{HEAD}[[member]]\nname = \"n2\"\naddress = \"{address}\"\n"
+            "{HEAD}[swarm]\nkey-file = \"key\"\nmembers = [{{ name = \"n2\", address = \"{address}\" }}]\n"
         ))
     };
     assert!(member("::1").contains("`::1` is not HOST[:PORT]"));
     assert!(member("n2:none").contains("not a number from 1 to 65535"));
+    let swarm = |rest| refusal(&format!("{HEAD}[swarm]\nkey-file = \"key\"\n{rest}\n"));
+    assert!(swarm("").contains("either `seeds`"));
+    assert!(swarm("seeds = []\nmembers = []").contains("either `seeds`"));
+    assert!(swarm("seeds = [\"::1\"]").contains("`::1` in `seeds` is not HOST[:PORT]"));
+    assert!(swarm("seeds = []\naddress = \"n1\"").contains("`n1`: invalid socket address"));
     let origin =
         "[[image]]\nname = \"a\"\norigin = \"iscsi://me%s@h/iqn.2026-11.org.example:a/0\"\n";
     assert!(refusal(&format!("{HEAD}{origin}")).contains("holds a secret"));

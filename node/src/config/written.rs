@@ -62,6 +62,15 @@ where
         .map_err(|error| D::Error::custom(format!("`{text}`: {error}")))
 }
 
+/// The same, where it may be left out.
+pub(super) fn some<'de, D, T>(from: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: Display>,
+{
+    one(from).map(Some)
+}
+
 /// Hashes of CHAP.
 pub(super) fn algorithms<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Algorithm>, D::Error> {
     let texts = Vec::<String>::deserialize(from)?;

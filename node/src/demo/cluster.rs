@@ -15,8 +15,8 @@ use crate::config::Config;
 use crate::control::{Request, ask};
 use crate::demo::{Stage, node_name};
 use crate::instances::{Creation, InstanceRequest};
-use crate::names;
 use crate::status::{InstanceStatus, Status};
+use crate::{members, names};
 
 /// The image's name in the demo.
 const IMAGE: &str = "demo";
@@ -83,7 +83,7 @@ impl Cluster {
             ));
         }
         let list = match shape {
-            Shape::Swarm => member_list(&members)?,
+            Shape::Swarm => swarm_of(folder, &members)?,
             Shape::Star => String::new(),
         };
         let cache = format!(
@@ -125,10 +125,16 @@ fn head(name: &str, at: SocketAddr) -> String {
     format!("name = {name:?}\ndata = {name:?}\nlisten = [\"{at}\"]\n")
 }
 
-fn member_list(members: &[(String, SocketAddr)]) -> Result<String> {
-    let mut list = String::new();
+/// The section of a swarm, and the file of its key.
+fn swarm_of(folder: &Path, members: &[(String, SocketAddr)]) -> Result<String> {
+    let path = folder.join("swarm.key");
+    members::write_new_key(&path)?;
+    let mut list = format!("[swarm]\nkey-file = {path:?}\n");
     for (name, at) in members {
-        write!(list, "[[member]]\nname = {name:?}\naddress = \"{at}\"\n")?;
+        write!(
+            list,
+            "[[swarm.members]]\nname = {name:?}\naddress = \"{at}\"\n"
+        )?;
     }
     Ok(list)
 }

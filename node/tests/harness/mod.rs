@@ -63,6 +63,22 @@ impl Scene {
         self.arg(name)
     }
 
+    /// A swarm of these members as lines of a configuration, and the file of its key.
+    pub fn swarm(&self, members: &[(String, SocketAddr)]) -> String {
+        if !self.path("swarm.key").exists() {
+            self.secret("swarm.key", &succeed(&["swarm", "key"]));
+        }
+        let head = "[swarm]\nkey-file = \"swarm.key\"\n".to_owned();
+        members.iter().fold(head, |mut text, (name, at)| {
+            write!(
+                text,
+                "[[swarm.members]]\nname = {name:?}\naddress = \"{at}\"\n"
+            )
+            .unwrap();
+            text
+        })
+    }
+
     /// A configuration file; `rest` follows name, data folder and address.
     pub fn config(&self, name: &str, at: SocketAddr, rest: &str) -> PathBuf {
         let path = self.path(&format!("{name}.toml"));
@@ -83,14 +99,6 @@ pub fn free_address() -> SocketAddr {
         .unwrap()
         .local_addr()
         .unwrap()
-}
-
-/// The members of a swarm as lines of a configuration.
-pub fn members(members: &[(String, SocketAddr)]) -> String {
-    members.iter().fold(String::new(), |mut text, (name, at)| {
-        write!(text, "[[member]]\nname = {name:?}\naddress = \"{at}\"\n").unwrap();
-        text
-    })
 }
 
 /// Runs the program to its end.

@@ -1,6 +1,10 @@
 //! Secrets that initiators have to know (RFC 7143 §12.1.3 and §9.2.1).
 
+use std::fmt;
+use std::sync::Arc;
+
 use iscsi_proto::login::{Account, Algorithm};
+use iscsi_proto::name::IscsiName;
 
 /// Accounts of one export.
 const MAX_ACCOUNTS: usize = 1024;
@@ -94,5 +98,30 @@ impl ChapRules {
     /// What is allowed.
     pub fn algorithms(&self) -> &[Algorithm] {
         &self.algorithms
+    }
+}
+
+/// Rules that follow from the name of the initiator: asked anew for every login, so that what they follow from may change
+/// while the target serves.
+#[derive(Clone)]
+pub struct DerivedChap(Arc<Derive>);
+
+/// The rules for an initiator, if it may come at all.
+type Derive = dyn Fn(&IscsiName) -> Option<ChapRules> + Send + Sync;
+
+impl DerivedChap {
+    /// Rules as this function makes them; for whom it has none may not log in.
+    pub fn new(derive: impl Fn(&IscsiName) -> Option<ChapRules> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(derive))
+    }
+
+    pub(crate) fn rules(&self, initiator: &IscsiName) -> Option<ChapRules> {
+        (self.0)(initiator)
+    }
+}
+
+impl fmt::Debug for DerivedChap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DerivedChap")
     }
 }

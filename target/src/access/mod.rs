@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use iscsi_proto::name::IscsiName;
 
-pub use chap::{ChapRules, ChapRulesError};
+pub use chap::{ChapRules, ChapRulesError, DerivedChap};
 pub(crate) use failures::LoginFailures;
 pub(crate) use network::neighbourhood;
 pub use network::{Network, NetworkError};
@@ -31,6 +31,9 @@ pub struct AccessRules {
     pub networks: Vec<Network>,
     /// How they have to prove who they are; not at all if there is nothing here.
     pub chap: Option<ChapRules>,
+    /// How initiators of this name have to prove who they are: goes before `chap`. Nobody looks after these secrets not
+    /// serving in two directions but who derives them.
+    pub derived_chap: Option<DerivedChap>,
     /// Who is sent elsewhere; the first that fits decides. Asking what there is is answered here in any case.
     pub redirects: Vec<Redirect>,
 }
@@ -48,6 +51,17 @@ impl AccessRules {
         named && near
     }
 
+    /// What an initiator of this name has to prove, if anything; an error if it may not log in whatever it proves.
+    pub(crate) fn chap_of(
+        &self,
+        initiator: &IscsiName,
+    ) -> Result<Option<ChapRules>, NotAuthorized> {
+        match &self.derived_chap {
+            Some(derived) => derived.rules(initiator).map(Some).ok_or(NotAuthorized),
+            None => Ok(self.chap.clone()),
+        }
+    }
+
     /// Where an initiator is sent that came to `local`. Nobody is sent to where it is.
     pub(crate) fn redirection(
         &self,
@@ -61,6 +75,10 @@ impl AccessRules {
         (redirect.after_authentication == authenticated).then_some(redirect)
     }
 }
+
+/// An initiator that may not log in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NotAuthorized;
 
 #[cfg(test)]
 mod tests;

@@ -59,7 +59,10 @@ impl<V: Volume> Nexus<V> {
         };
         let rules = rules(&target.options.discovery, export.as_deref());
         let from = self.peer.ip();
-        if !rules.admit(&identity.initiator_name, from) {
+        let initiator = &identity.initiator_name;
+        let chap = rules.chap_of(initiator);
+        let admitted = rules.admit(initiator, from).then_some(chap);
+        let Some(Ok(chap)) = admitted else {
             Counters::add(&target.counters.logins_denied, 1);
             let status = match identity.session_type {
                 SessionType::Normal => LoginStatus::AUTHORIZATION_FAILURE,
@@ -67,7 +70,7 @@ impl<V: Volume> Nexus<V> {
                 SessionType::Discovery => LoginStatus::SESSION_TYPE_NOT_SUPPORTED,
             };
             return self.decline(&identity, status);
-        }
+        };
         if let Some(redirect) = self.redirection(rules, &identity, false) {
             return self.send_elsewhere(redirect);
         }
@@ -80,8 +83,7 @@ impl<V: Volume> Nexus<V> {
                 }
             }
         }
-        let chap = rules.chap.as_ref().map(policy).transpose();
-        let Ok(chap) = chap else {
+        let Ok(chap) = chap.map(policy).transpose() else {
             return self.decline(&identity, LoginStatus::TARGET_ERROR);
         };
         let secret = chap.is_some();
@@ -252,7 +254,7 @@ fn rules<'a, V>(discovery: &'a AccessRules, export: Option<&'a Served<V>>) -> &'
 }
 
 /// The rules with an identifier and a challenge for this login alone.
-fn policy(rules: &ChapRules) -> Result<ChapPolicy, getrandom::Error> {
+fn policy(rules: ChapRules) -> Result<ChapPolicy, getrandom::Error> {
     let (mut identifier, mut challenge) = ([0], vec![0; ChapPolicy::CHALLENGE_BYTES]);
     getrandom::fill(&mut identifier)?;
     getrandom::fill(&mut challenge)?;

@@ -1,7 +1,9 @@
 //! Secrets (RFC 7143 §12.1.3): what the target asks for, and what becomes of those that do not know.
 
+use std::sync::{Arc, Mutex};
+
 use iscsi_proto::login::{Account, Algorithm, Secret};
-use iscsi_target::{AccessRules, ChapRules, ExportError, Redirect, TargetOptions};
+use iscsi_target::{AccessRules, ChapRules, DerivedChap, ExportError, Redirect, TargetOptions};
 use md5::{Digest, Md5};
 
 use crate::harness::{DISK, Initiator, World, discovery, export, normal};
@@ -276,4 +278,35 @@ async fn only_who_has_proven_itself_is_sent_elsewhere() {
     let (status, text) = prove(&mut guest, 1, &normal(DISK), "guest", SECRET, "").await;
     assert_eq!(status, [1, 1]);
     assert_eq!(value(&text, "TargetAddress").as_deref(), Some("10.0.0.7"));
+}
+
+/// What follows from the name is asked anew for every login, and whom it gives nothing may not log in.
+#[tokio::test]
+async fn derived_secrets_change_while_the_target_serves() {
+    let now = Arc::new(Mutex::new(Some(SECRET)));
+    let asked = Arc::clone(&now);
+    let derived = DerivedChap::new(move |initiator| {
+        let secret = (*asked.lock().unwrap())?;
+        let accounts = vec![account(initiator.as_str(), secret)];
+        ChapRules::new(accounts, None, vec![Algorithm::Md5]).ok()
+    });
+    let access = AccessRules {
+        derived_chap: Some(derived),
+        ..AccessRules::default()
+    };
+    let world = World::with_access(TargetOptions::default(), access).await;
+    let keys = normal(DISK);
+    let name = value(keys.as_bytes(), "InitiatorName").unwrap();
+    let mut host = world.connect().await;
+    let (status, _) = prove(&mut host, 1, &keys, &name, SECRET, "").await;
+    assert_eq!(status, [0, 0]);
+    *now.lock().unwrap() = Some(OWN_SECRET);
+    for (secret, expected) in [(SECRET, [2, 1]), (OWN_SECRET, [0, 0])] {
+        let mut host = world.connect().await;
+        let (status, _) = prove(&mut host, 2, &keys, &name, secret, "").await;
+        assert_eq!(status, expected);
+    }
+    *now.lock().unwrap() = None;
+    let mut host = world.connect().await;
+    assert_eq!(host.log_in(3, &keys).await.header[36..38], [2, 2]);
 }

@@ -96,7 +96,7 @@ impl Image {
             "[[image]]\nname = \"{NAME}\"\norigin = \"{}\"\n",
             self.origin_url
         );
-        let config = nodes::config("node", &self.folder, &listen, &image, &[]);
+        let config = nodes::config("node", &self.folder, &listen, &image, &[])?;
         Node::start(&self.vmthunder, &self.folder, "node", &config, 1)
     }
 

@@ -98,7 +98,7 @@ impl<'a> Cluster<'a> {
             .iter()
             .map(|(name, at)| (name.as_str(), at.as_str()))
             .collect();
-        let config = nodes::config(name, self.folder.path(), listen, &self.image, &members);
+        let config = nodes::config(name, self.folder.path(), listen, &self.image, &members)?;
         Node::start(&self.bench.vmthunder, self.folder.path(), name, &config, 1)
     }
 }

@@ -79,7 +79,7 @@ impl Swarm {
         bounded::succeed(&mut import, IMPORT_LIMIT)?;
 
         let start = |name: &str, listen: &str, image: &str, members: &[(&str, &str)]| {
-            let config = nodes::config(name, folder.path(), listen, image, members);
+            let config = nodes::config(name, folder.path(), listen, image, members)?;
             Node::start(&vmthunder, folder.path(), name, &config, 1)
         };
         let (image, manifest) = (image.display(), manifest.display());

@@ -100,12 +100,13 @@ impl Site {
         );
         let both = [("node", at[1].as_str()), ("peer", at[2].as_str())];
         let members: &[(&str, &str)] = if with_peer { &both } else { &[] };
-        let config = |(name, at)| nodes::config(name, folder.path(), at, &described, members);
+        let config =
+            |(name, at): (&str, &str)| nodes::config(name, folder.path(), at, &described, members);
         let mut site = Self {
             vmthunder: vmthunder.to_owned(),
             origin: None,
             origin_at: at[0].clone(),
-            configs: both.map(config),
+            configs: [config(both[0])?, config(both[1])?],
             node: None,
             instances: 0,
             peer: None,

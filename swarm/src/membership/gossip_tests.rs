@@ -1,0 +1,626 @@
+//! Nodes that gossip in virtual time, from a seed.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::{any, prop, proptest};
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+use super::{Gossip, GossipOptions, Now};
+use crate::forest::NodeName;
+use crate::membership::keys::{Keyring, Keys, SwarmKey};
+use crate::membership::{Event, Member, Roll, State, Through};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MS: Duration = Duration::from_millis(1);
+
+/// What time it is when a world begins: microseconds since 1970.
+const EPOCH_US: u64 = 1_800_000_000_000_000;
+
+struct Node {
+    gossip: Gossip,
+    roll: Roll,
+    address: SocketAddr,
+    /// Which side of a partition it is on.
+    side: u8,
+    lives: bool,
+    events: Vec<Event>,
+}
+
+/// When it arrives, its number, who sent it and where to, and what.
+type Flight = (Duration, u64, (usize, SocketAddr), Vec<u8>);
+
+struct World {
+    now: Duration,
+    random: SmallRng,
+    /// Datagrams that are lost, in a thousand.
+    loss: u32,
+    nodes: Vec<Node>,
+    /// Who was seen last at an address.
+    places: BTreeMap<SocketAddr, usize>,
+    flights: BinaryHeap<Reverse<Flight>>,
+    count: u64,
+    sent: u64,
+    ring: Arc<Keyring>,
+}
+
+fn ring(text: &[u8]) -> Arc<Keyring> {
+    let key = SwarmKey::new(1, *blake3::hash(text).as_bytes());
+    Keyring::new(Keys::parse(&key.line()).unwrap())
+}
+
+fn name(number: usize) -> NodeName {
+    NodeName::new(&format!("node-{number}")).unwrap()
+}
+
+fn address(number: usize) -> SocketAddr {
+    let host = Ipv4Addr::from(0x0a00_0000 + u32::try_from(number).unwrap());
+    (host, 3260).into()
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        Self {
+            now: SECOND,
+            random: SmallRng::seed_from_u64(seed),
+            loss: 0,
+            nodes: Vec::new(),
+            places: BTreeMap::new(),
+
+            flights: BinaryHeap::new(),
+            count: 0,
+            sent: 0,
+            ring: ring(b"key"),
+        }
+    }
+
+    /// Nodes that begin one after the other and know the first one.
+    fn of(seed: u64, nodes: usize) -> Self {
+        let mut world = Self::new(seed);
+        for number in 0..nodes {
+            world.begin(name(number), address(number), &[address(0)], &[]);
+            world.run(2 * MS);
+        }
+        world
+    }
+
+    fn moment(&self) -> Now {
+        let passed = u64::try_from(self.now.as_micros()).unwrap();
+        Now {
+            elapsed: self.now,
+            unix_us: EPOCH_US + passed,
+        }
+    }
+
+    fn begin(
+        &mut self,
+        name: NodeName,
+        at: SocketAddr,
+        seeds: &[SocketAddr],
+        remembered: &[SocketAddr],
+    ) -> usize {
+        let ring = Arc::clone(&self.ring);
+        self.begin_with(ring, name, at, seeds, remembered)
+    }
+
+    fn begin_with(
+        &mut self,
+        keys: Arc<Keyring>,
+        name: NodeName,
+        address: SocketAddr,
+        seeds: &[SocketAddr],
+        remembered: &[SocketAddr],
+    ) -> usize {
+        let options = GossipOptions {
+            name,
+            address,
+            keys,
+            seeds: seeds.to_vec(),
+            remembered: remembered.to_vec(),
+            random: self.random.random(),
+        };
+        self.nodes.push(Node {
+            gossip: Gossip::new(self.moment(), options),
+            roll: Roll::default(),
+            address,
+            side: 0,
+            lives: true,
+            events: Vec::new(),
+        });
+        let index = self.nodes.len() - 1;
+        self.places.insert(address, index);
+        self.drain(index);
+        index
+    }
+
+    fn drain(&mut self, index: usize) {
+        while let Some((to, datagram)) = self.nodes[index].gossip.poll_send() {
+            assert!(datagram.len() <= 1400, "{} bytes", datagram.len());
+            self.sent += 1;
+            if self.random.random_range(0..1000) < self.loss {
+                continue;
+            }
+            let delay = MS + MS * self.random.random_range(0..3);
+            self.count += 1;
+            let flight = (self.now + delay, self.count, (index, to), datagram);
+            self.flights.push(Reverse(flight));
+        }
+        while let Some(event) = self.nodes[index].gossip.poll_event() {
+            let node = &mut self.nodes[index];
+            node.events.push(event.clone());
+            node.roll.apply(self.now.as_secs(), Through::Gossip, event);
+        }
+    }
+
+    fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        let mut clocks: BinaryHeap<Reverse<(Duration, usize)>> = BinaryHeap::new();
+        for (index, node) in self.nodes.iter().enumerate() {
+            if node.lives {
+                clocks.push(Reverse((node.gossip.next_time(), index)));
+            }
+        }
+        loop {
+            let flight = self.flights.peek().map(|Reverse((at, ..))| *at);
+            let clock = clocks.peek().map(|Reverse((at, _))| *at);
+            let next = flight
+                .unwrap_or(Duration::MAX)
+                .min(clock.unwrap_or(Duration::MAX));
+            if next > end {
+                self.now = end;
+                return;
+            }
+            self.now = next.max(self.now);
+            if clock == Some(next) {
+                let Some(Reverse((_, index))) = clocks.pop() else {
+                    continue;
+                };
+                if self.nodes[index].lives {
+                    let moment = self.moment();
+                    self.nodes[index].gossip.handle_time(moment);
+                    self.drain(index);
+                    clocks.push(Reverse((
+                        self.nodes[index].gossip.next_time().max(self.now + MS),
+                        index,
+                    )));
+                }
+                continue;
+            }
+            let Some(Reverse((_, _, (from, to), datagram))) = self.flights.pop() else {
+                continue;
+            };
+            let side = self.nodes[from].side;
+            // A node that came back is behind its former life.
+            let here = self.places.get(&to).copied();
+            let here =
+                here.filter(|index| self.nodes[*index].lives && self.nodes[*index].side == side);
+            let Some(index) = here else { continue };
+            let moment = self.moment();
+            // Refused datagrams are counted by the node.
+            let _ = self.nodes[index].gossip.handle_datagram(moment, &datagram);
+            self.drain(index);
+        }
+    }
+
+    /// Runs until something is so; fails after `most`.
+    fn until(&mut self, most: Duration, what: &str, so: impl Fn(&Self) -> bool) -> Duration {
+        let start = self.now;
+        while !so(self) {
+            assert!(self.now - start < most, "after {most:?} not yet: {what}");
+            self.run(500 * MS);
+        }
+        self.now - start
+    }
+
+    /// How many of the living nodes on its side a node knows, in parts of one.
+    fn least_view(&self) -> f64 {
+        let living: Vec<&Node> = self.nodes.iter().filter(|node| node.lives).collect();
+        let view = |node: &&Node| {
+            let others = living
+                .iter()
+                .filter(|other| other.side == node.side && other.address != node.address);
+            let names: BTreeSet<_> = others
+                .map(|other| other.gossip.identity().name.clone())
+                .collect();
+            let known = node
+                .roll
+                .present()
+                .filter(|member| names.contains(&member.name))
+                .count();
+            if names.is_empty() {
+                1.0
+            } else {
+                known as f64 / names.len() as f64
+            }
+        };
+        living.iter().map(view).fold(1.0, f64::min)
+    }
+
+    /// True if nobody takes a dead node for a living one.
+    fn knows_the_dead(&self) -> bool {
+        let dead = self.nodes.iter().filter(|node| !node.lives);
+        let dead: BTreeSet<_> = dead
+            .map(|node| node.gossip.identity().name.clone())
+            .collect();
+        let mut living = self.nodes.iter().filter(|node| node.lives);
+        living.all(|node| {
+            node.roll
+                .present()
+                .all(|member| !dead.contains(&member.name))
+        })
+    }
+
+    fn falsely_left(&self) -> usize {
+        let events = self.nodes.iter().flat_map(|node| &node.events);
+        events
+            .filter(|event| matches!(event, Event::Left(_)))
+            .count()
+    }
+}
+
+fn member(world: &World, at: usize, name: &NodeName) -> Option<(Member, State)> {
+    let known = world.nodes[at]
+        .roll
+        .all()
+        .find(|known| known.member.name == *name);
+    known.map(|known| (known.member.clone(), known.state))
+}
+
+fn gather_and_lose(count: usize) {
+    let mut world = World::new(1);
+    for number in 0..count {
+        world.begin(name(number), address(number), &[address(0)], &[]);
+    }
+    let nearly_all = (count - 1) * 99 / 100;
+    let took = world.until(20 * SECOND, "everybody knows 99 %", |world| {
+        let mut nodes = world.nodes.iter();
+        nodes.all(|node| node.roll.present().count() >= nearly_all)
+    });
+    assert_eq!(world.falsely_left(), 0, "nobody is given up that lives");
+    println!(
+        "{count} are known after {took:?} and {} datagrams",
+        world.sent
+    );
+    for index in (5..count).step_by(count / 10) {
+        world.nodes[index].lives = false;
+    }
+    let took = world.until(40 * SECOND, "the dead are known", World::knows_the_dead);
+    println!("the dead are known after {took:?}");
+    assert!(world.least_view() >= 0.99, "nobody else is given up");
+}
+
+#[test]
+fn nodes_that_begin_at_once_find_each_other_and_notice_who_dies() {
+    gather_and_lose(150);
+}
+
+/// The same with 1,000 members.
+#[test]
+#[ignore = "takes minutes unless it is built with --release"]
+fn a_thousand_nodes_find_each_other_and_notice_who_dies() {
+    gather_and_lose(1000);
+}
+
+/// A tenth of all datagrams is lost: nobody who lives is given up for good.
+#[test]
+fn losses_delay_and_do_no_more() {
+    let mut world = World::of(2, 60);
+    world.loss = 100;
+    world.until(120 * SECOND, "everybody knows everybody", |world| {
+        world.least_view() == 1.0
+    });
+    world.run(60 * SECOND);
+    world.until(10 * SECOND, "everybody still does", |world| {
+        world.least_view() == 1.0
+    });
+}
+
+#[test]
+fn a_partition_heals_even_if_the_only_seed_is_gone() {
+    let mut world = World::of(3, 30);
+    world.until(20 * SECOND, "everybody knows everybody", |world| {
+        world.least_view() == 1.0
+    });
+    world.nodes[0].lives = false;
+    for index in 15..30 {
+        world.nodes[index].side = 1;
+    }
+    world.until(60 * SECOND, "the other side is given up", |world| {
+        let present = |node: &Node| node.roll.present().count();
+        world
+            .nodes
+            .iter()
+            .filter(|node| node.lives)
+            .all(|node| present(node) <= 14)
+    });
+    for node in &mut world.nodes {
+        node.side = 0;
+    }
+    world.until(200 * SECOND, "everybody is back", |world| {
+        world.least_view() == 1.0
+    });
+}
+
+#[test]
+fn a_node_that_leaves_is_not_waited_for() {
+    let mut world = World::of(4, 10);
+    world.until(20 * SECOND, "everybody knows everybody", |world| {
+        world.least_view() == 1.0
+    });
+    let moment = world.moment();
+    world.nodes[3].gossip.leave(moment);
+    world.drain(3);
+    world.nodes[3].lives = false;
+    let took = world.until(
+        10 * SECOND,
+        "it is gone for everybody",
+        World::knows_the_dead,
+    );
+    assert!(took < 2 * SECOND, "told and not noticed: {took:?}");
+    assert!(
+        !world
+            .nodes
+            .iter()
+            .any(|node| node.events.contains(&Event::Suspect(name(3))))
+    );
+}
+
+/// The seed is dead by then, and what was remembered leads back.
+#[test]
+fn a_node_comes_back_after_a_crash_under_another_address_without_its_seed() {
+    let mut world = World::of(5, 10);
+    world.until(20 * SECOND, "everybody knows everybody", |world| {
+        world.least_view() == 1.0
+    });
+    let remembered: Vec<SocketAddr> = world.nodes[4]
+        .roll
+        .present()
+        .map(|member| member.address.parse().unwrap())
+        .collect();
+    assert_eq!(remembered.len(), 9);
+    world.nodes[4].lives = false;
+    world.nodes[0].lives = false;
+    // Before anybody has noticed that it died.
+    let before = member(&world, 7, &name(4)).unwrap().0;
+    world.begin(name(4), address(400), &[address(0)], &remembered);
+    world.until(10 * SECOND, "all know the new address", |world| {
+        let is_new = |at| {
+            member(world, at, &name(4)).is_some_and(|(member, state)| {
+                state == State::Alive
+                    && member.address == address(400).to_string()
+                    && member.generation > before.generation
+            })
+        };
+        [1, 2, 3, 5, 6, 7, 8, 9].into_iter().all(is_new)
+    });
+    assert!(
+        !world.nodes[10]
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::NameTaken(_)))
+    );
+}
+
+/// The clock of the machine was set back meanwhile: the new life has a smaller number than the old one, at first.
+#[test]
+fn a_clock_that_was_set_back_keeps_nobody_out() {
+    let mut world = World::of(6, 5);
+    world.until(20 * SECOND, "everybody knows everybody", |world| {
+        world.least_view() == 1.0
+    });
+    let before = member(&world, 1, &name(2)).unwrap().0.generation;
+    world.nodes[2].lives = false;
+    let options = GossipOptions {
+        name: name(2),
+        address: address(2),
+        keys: Arc::clone(&world.ring),
+        seeds: vec![address(0)],
+        remembered: Vec::new(),
+        random: 1,
+    };
+    let mut moment = world.moment();
+    moment.unix_us -= 60_000_000;
+    let gossip = Gossip::new(moment, options);
+    assert!(gossip.identity().generation < before);
+    world.nodes[2].gossip = gossip;
+    world.nodes[2].lives = true;
+    world.drain(2);
+    world.until(20 * SECOND, "it is known again", |world| {
+        let alive = |at| {
+            member(world, at, &name(2))
+                .is_some_and(|(member, state)| state == State::Alive && member.generation > before)
+        };
+        [0, 1, 3, 4].into_iter().all(alive)
+    });
+}
+
+#[test]
+fn a_second_holder_of_a_name_is_refused_and_joins_when_the_first_is_gone() {
+    let mut world = World::of(7, 6);
+    world.until(20 * SECOND, "everybody knows everybody", |world| {
+        world.least_view() == 1.0
+    });
+    // Its seed is not the holder: the claim is passed on.
+    let second = world.begin(name(3), address(300), &[address(1)], &[]);
+    world.run(2 * SECOND);
+    let holder = member(&world, 0, &name(3)).unwrap().0;
+    assert_eq!(
+        holder.address,
+        address(3).to_string(),
+        "the first one stays"
+    );
+    assert_eq!(world.nodes[second].events, [Event::NameTaken(holder)]);
+    assert_eq!(world.falsely_left(), 0, "nobody noticed anything");
+
+    world.nodes[3].lives = false;
+    world.until(90 * SECOND, "it has the name now", |world| {
+        member(world, 0, &name(3)).is_some_and(|(member, state)| {
+            state == State::Alive && member.address == address(300).to_string()
+        })
+    });
+    assert!(world.nodes[second].events.contains(&Event::Joined));
+}
+
+/// Two nodes of one name live on two sides of a partition: when it heals, the younger one is no member any more.
+#[test]
+fn of_two_holders_that_meet_the_older_one_stays() {
+    let mut world = World::of(8, 8);
+    world.until(20 * SECOND, "everybody knows everybody", |world| {
+        world.least_view() == 1.0
+    });
+    for index in 4..8 {
+        world.nodes[index].side = 1;
+    }
+    world.run(30 * SECOND);
+    let younger = world.begin(name(2), address(200), &[address(5)], &[]);
+    world.nodes[younger].side = 1;
+    world.until(20 * SECOND, "the other side has taken it in", |world| {
+        member(world, 6, &name(2)).is_some_and(|(_, state)| state == State::Alive)
+    });
+    for node in &mut world.nodes {
+        node.side = 0;
+    }
+    let is_out = |world: &World| {
+        matches!(
+            world.nodes[younger].events.last(),
+            Some(Event::NameTaken(_))
+        )
+    };
+    world.until(200 * SECOND, "the younger is out", is_out);
+    world.until(60 * SECOND, "everybody knows the older one", |world| {
+        [0, 1, 3, 4, 5, 6, 7].into_iter().all(|at| {
+            member(world, at, &name(2)).is_some_and(|(member, state)| {
+                state == State::Alive && member.address == address(2).to_string()
+            })
+        })
+    });
+    assert!(
+        !world.nodes[2]
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::NameTaken(_)))
+    );
+    assert_eq!(
+        world.nodes[younger].roll.present().count(),
+        0,
+        "who is no member asks nobody"
+    );
+}
+
+#[test]
+fn draining_is_known_by_all_and_by_those_who_come_later_and_can_be_taken_back() {
+    let mut world = World::of(9, 6);
+    world.until(20 * SECOND, "everybody knows everybody", |world| {
+        world.least_view() == 1.0
+    });
+    let is = |world: &World, wanted: State| {
+        let others = world.nodes.iter().filter(|node| node.address != address(3));
+        let state = |node: &Node| {
+            node.roll
+                .all()
+                .find(|known| known.member.name == name(3))
+                .map(|known| known.state)
+        };
+        others.map(state).all(|state| state == Some(wanted))
+    };
+    for (draining, wanted) in [(true, State::Draining), (false, State::Alive)] {
+        let moment = world.moment();
+        world.nodes[3].gossip.set_draining(moment, draining);
+        world.drain(3);
+        world.until(10 * SECOND, "it is told", |world| is(world, wanted));
+        let number = world.nodes.len();
+        world.begin(name(number), address(number), &[address(0)], &[]);
+        world.until(40 * SECOND, "the newcomer knows it, too", |world| {
+            is(world, wanted)
+        });
+    }
+}
+
+#[test]
+fn who_has_another_key_is_nobody() {
+    let mut world = World::of(10, 3);
+    let other = world.begin_with(ring(b"other"), name(3), address(3), &[address(0)], &[]);
+    world.run(10 * SECOND);
+    assert_eq!(world.nodes[other].roll.all().count(), 0);
+    assert!(
+        world.nodes[..3]
+            .iter()
+            .all(|node| node.roll.all().count() == 2)
+    );
+    assert!(world.nodes[0].gossip.refused().values().sum::<u64>() > 0);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let run = || {
+        let mut world = World::of(11, 40);
+        world.loss = 50;
+        world.run(20 * SECOND);
+        let events: Vec<_> = world.nodes.iter().map(|node| node.events.clone()).collect();
+        (world.sent, events)
+    };
+    assert!(run() == run());
+}
+
+/// What a node with the key may send, too, must not end another one or make it grow.
+#[test]
+fn nobody_grows_beyond_the_limit() {
+    let mut world = World::of(12, 2);
+    world.run(5 * SECOND);
+    let mut liar = super::Envelope::new(Arc::clone(&world.ring), 99);
+    let target = world.nodes[0].gossip.identity().clone();
+    for number in 0..20_000u64 {
+        let made_up = super::Identity {
+            name: NodeName::new(&format!("liar-{number}")).unwrap(),
+            address: address(7),
+            born: number,
+            generation: 1,
+            draining: false,
+        };
+        let mut message = vec![super::PROTOCOL];
+        made_up.put(&mut message).unwrap();
+        message.extend([0, 0]);
+        target.put(&mut message).unwrap();
+        message.push(8);
+        let moment = world.moment();
+        let datagram = liar.seal(moment.unix_us + number, &message);
+        world.nodes[0]
+            .gossip
+            .handle_datagram(moment, &datagram)
+            .unwrap();
+        while world.nodes[0].gossip.poll_send().is_some() {}
+        while let Some(event) = world.nodes[0].gossip.poll_event() {
+            world.nodes[0].roll.apply(1, Through::Gossip, event);
+        }
+    }
+    assert_eq!(
+        world.nodes[0].roll.all().count(),
+        crate::membership::MOST_MEMBERS
+    );
+}
+
+proptest! {
+    #[test]
+    fn no_payload_panics(kind in 0u8..4, bytes in prop::collection::vec(any::<u8>(), 0..120), cut in 0usize..80, extra in 0u8..12) {
+        let mut world = World::of(13, 2);
+        world.run(3 * SECOND);
+        let mut sender = super::Envelope::new(Arc::clone(&world.ring), 5);
+        let (from, to) = (world.nodes[1].gossip.identity().clone(), world.nodes[0].gossip.identity().clone());
+        let mut sound = vec![kind];
+        from.put(&mut sound).unwrap();
+        sound.extend([0, 0]);
+        to.put(&mut sound).unwrap();
+        sound.push(extra);
+        sound.truncate(sound.len().saturating_sub(cut).max(1));
+        for payload in [[&[kind], &bytes[..]].concat(), [&sound[..], &bytes].concat()] {
+            let moment = world.moment();
+            let datagram = sender.seal(moment.unix_us, &payload);
+            let _ = world.nodes[0].gossip.handle_datagram(moment, &datagram);
+            world.run(100 * MS);
+        }
+    }
+}
