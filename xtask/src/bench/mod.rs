@@ -25,7 +25,7 @@ use crate::bounded;
 use crate::foreign;
 use crate::packages;
 use crate::repo::Repo;
-use case::{Case, Turn};
+use case::{Case, Side, Turn};
 use cases::CASES;
 use conditions::Conditions;
 use servers::Stand;
@@ -169,7 +169,7 @@ impl Room {
             rounds: if asked.quick { 2 } else { asked.rounds },
             retries: if asked.quick { 0 } else { asked.retries },
             span: if asked.quick { 128 * MIB } else { 512 * MIB },
-            copied: if asked.quick { 256 * MIB } else { 1024 * MIB },
+            copied: if asked.quick { 256 * MIB } else { 512 * MIB },
         })
     }
 }
@@ -189,11 +189,11 @@ fn build_load(repo: &Repo) -> Result<PathBuf> {
 
 /// A B A B: every side has its turn in every round.
 fn measure<'a>(room: &Room, case: &'a Case) -> Result<Outcome<'a>> {
-    let stands: Result<Vec<Stand<'_>>> = case
-        .sides
-        .iter()
-        .map(|side| Stand::new(room, side.server, case.work).with_context(|| side.name))
-        .collect();
+    let disk = servers::write_disk(room, case.work)?;
+    let stand = |side: &Side| {
+        Stand::new(room, side.server, case.work, disk.path()).with_context(|| side.name)
+    };
+    let stands: Result<Vec<Stand<'_>>> = case.sides.iter().map(stand).collect();
     let stands = stands?;
     let mut turns = vec![Vec::new(); case.sides.len()];
     for round in 0..room.rounds {
@@ -219,7 +219,7 @@ fn measure<'a>(room: &Room, case: &'a Case) -> Result<Outcome<'a>> {
 fn patient_turn(
     room: &Room,
     case: &Case,
-    side: &case::Side,
+    side: &Side,
     stand: &Stand<'_>,
     round: u8,
 ) -> Result<Turn> {

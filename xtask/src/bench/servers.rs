@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
 use super::Room;
 use super::case::{Disk, Server, Work};
@@ -19,10 +19,23 @@ use crate::tgt::Tgt;
 const LIMIT: Duration = Duration::from_secs(60);
 const IQN: &str = "iqn.2026-11.org.vmthunder:bench";
 
+/// Writes the disk of a case.
+pub(super) fn write_disk(room: &Room, work: Work) -> Result<NamedTempFile> {
+    let file = NamedTempFile::new_in(room.folder.path())?;
+    let (content, bytes) = match work {
+        Work::Load(_) => (Disk::Full, room.span),
+        Work::Copy(Disk::Full) => (Disk::Full, room.copied),
+        Work::Copy(Disk::Sparse) => (Disk::Sparse, 4 * room.copied),
+    };
+    disk::write(file.path(), content, bytes)?;
+    Ok(file)
+}
+
 /// What a side has for the whole case.
 pub(super) struct Stand<'a> {
     room: &'a Room,
     server: Server,
+    is_written: bool,
     folder: TempDir,
     /// Where images come from.
     image: Option<Image>,
@@ -50,16 +63,11 @@ enum Running<'a> {
 }
 
 impl<'a> Stand<'a> {
-    /// Makes what is served.
-    pub(super) fn new(room: &'a Room, server: Server, work: Work) -> Result<Self> {
+    /// Makes what is served, of a disk that the sides of a case share: one at a time serves it.
+    pub(super) fn new(room: &'a Room, server: Server, work: Work, disk: &Path) -> Result<Self> {
         let folder = tempfile::tempdir_in(room.folder.path())?;
         let file = folder.path().join("disk.raw");
-        let (content, bytes) = match work {
-            Work::Load(_) => (Disk::Full, room.span),
-            Work::Copy(Disk::Full) => (Disk::Full, room.copied),
-            Work::Copy(Disk::Sparse) => (Disk::Sparse, 4 * room.copied),
-        };
-        disk::write(&file, content, bytes)?;
+        fs::hard_link(disk, &file)?;
         let image = match server {
             Server::CachedImage => Some(Image::cached(room, folder.path(), &file)?),
             Server::FreshInstance | Server::WrittenInstance => {
@@ -70,6 +78,7 @@ impl<'a> Stand<'a> {
         Ok(Self {
             room,
             server,
+            is_written: matches!(work, Work::Load(load) if load.reads < 100),
             folder,
             image,
         })
@@ -95,9 +104,9 @@ impl<'a> Stand<'a> {
             (Server::FreshTarget, None) => {
                 fs::remove_file(&file)?;
                 File::create(&file)?.set_len(self.room.span)?;
-                target(&self.room.vmthunder, folder, &file)?
+                self.target(&file)?
             }
-            (_, None) => target(&self.room.vmthunder, folder, &file)?,
+            (_, None) => self.target(&file)?,
         };
         Ok(Open {
             url,
@@ -109,26 +118,24 @@ impl<'a> Stand<'a> {
         })
     }
 
+    /// `vmthunder target` on a file.
+    fn target(&self, file: &Path) -> Result<(String, Vec<u32>, Running<'static>)> {
+        let mut command = Command::new(&self.room.vmthunder);
+        command.arg("target").arg(file);
+        command.args(["--listen", "127.0.0.1:0", "--iqn", IQN]);
+        if !self.is_written {
+            // So that it can be served beside an image of which it is the origin.
+            command.arg("--read-only");
+        }
+        let mut daemon = Daemon::start(&mut command, self.folder.path(), "target.log")?;
+        let url = daemon.ready(1, LIMIT)?.remove(0);
+        Ok((url, vec![daemon.pid()], Running::Target(daemon)))
+    }
+
     /// Ends what was there for the whole case.
     pub(super) fn close(self) -> Result<()> {
         self.image.map_or(Ok(()), Image::close)
     }
-}
-
-/// `vmthunder target` on a file.
-fn target(
-    vmthunder: &Path,
-    folder: &Path,
-    file: &Path,
-) -> Result<(String, Vec<u32>, Running<'static>)> {
-    let mut command = Command::new(vmthunder);
-    command
-        .arg("target")
-        .arg(file)
-        .args(["--listen", "127.0.0.1:0", "--iqn", IQN]);
-    let mut daemon = Daemon::start(&mut command, folder, "target.log")?;
-    let url = daemon.ready(1, LIMIT)?.remove(0);
-    Ok((url, vec![daemon.pid()], Running::Target(daemon)))
 }
 
 impl Open<'_> {
