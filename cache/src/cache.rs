@@ -132,7 +132,9 @@ impl<V: Volume> Volume for Cache<V> {
     async fn read(&self, span: Span, class: Class) -> Result<Bytes> {
         let shared = &self.shared;
         self.geometry().check(span)?;
-        let found = match span.length() <= IN_PLACE_BYTES as u64 {
+        // What a disk that hangs keeps waiting may fill the pool.
+        let is_here = span.length() <= IN_PLACE_BYTES as u64 || shared.store.late.is_late();
+        let found = match is_here {
             true => shared.read_in_place(span),
             false => {
                 let shared = Arc::clone(shared);
