@@ -1,6 +1,7 @@
 //! The iSCSI names and identities that a node gives to what it serves.
 
 use iscsi_proto::name::IscsiName;
+use iscsi_target::NamePattern;
 use vmthunder_swarm::forest::NodeName;
 
 /// What all names of this program begin with (RFC 7143 §4.2.7.4).
@@ -31,6 +32,13 @@ pub(crate) fn swarm(node: &str) -> IscsiName {
 /// The name under which a node logs in elsewhere.
 pub(crate) fn initiator(node: &str) -> IscsiName {
     named("node.", node)
+}
+
+/// The names under which nodes log in.
+pub(crate) fn nodes() -> NamePattern {
+    format!("{PREFIX}node.*")
+        .parse()
+        .expect("letters and a star make a pattern")
 }
 
 /// The node that logs in under a name.

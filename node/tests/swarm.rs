@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use harness::{EXTENT, PATIENCE, Running, Scene, attach, free_address, refuse, run, succeed};
-use iscsi_initiator::{IscsiUrl, Options, Remote, Session};
+use iscsi_initiator::{IscsiUrl, Options, Remote, Session, discover};
 use vmthunder_volume::{Class, Error, Span, Volume};
 
 const EXTENTS: usize = 256;
@@ -340,6 +340,18 @@ async fn a_node_without_the_key_takes_nothing_from_peers_until_it_has_it() {
     let target = "iqn.2026-11.org.vmthunder:swarm.node-1".parse().unwrap();
     let login = Session::connect_to(&url.address(), &target, stranger).await;
     let refused = login.unwrap_err();
+    let guest = Options::new("iqn.2026-11.org.example:guest".parse().unwrap());
+    let found = discover(&url.address(), &guest).await.unwrap();
+    assert!(
+        found
+            .iter()
+            .any(|record| record.name.as_str().ends_with("image.disk"))
+    );
+    assert!(
+        !found
+            .iter()
+            .any(|record| record.name.as_str().contains("swarm"))
+    );
     assert!(
         format!("{refused}").contains("refused the login"),
         "{refused}"

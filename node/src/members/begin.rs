@@ -21,6 +21,9 @@ use crate::config::{Config, MemberSource, SwarmConfig};
 /// How long changes are gathered before they are remembered.
 const SAVE_AFTER: Duration = Duration::from_millis(250);
 
+/// How long a start waits for the addresses of its seeds.
+const RESOLVE_PATIENCE: Duration = Duration::from_secs(3);
+
 /// How long a node that ends takes to say so.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -92,7 +95,10 @@ async fn listen(
     listening: &[SocketAddr],
     data: &Path,
 ) -> Result<UdpGossip> {
-    let at = *listening.first().context("a node listens somewhere")?;
+    let first = listening.first();
+    let reached = |at: &&SocketAddr| swarm.address.is_some_and(|address| address.ip() == at.ip());
+    let at = listening.iter().find(reached).or(first);
+    let at = *at.context("a node listens somewhere")?;
     let address = swarm.address.unwrap_or(at);
     ensure!(
         !address.ip().is_unspecified(),
@@ -107,7 +113,10 @@ async fn listen(
         name: config.name.clone(),
         address,
         keys: keys.ring(),
-        seeds: UdpGossip::resolve(seeds).await,
+        // What takes longer is resolved while the node serves.
+        seeds: tokio::time::timeout(RESOLVE_PATIENCE, UdpGossip::resolve(seeds))
+            .await
+            .unwrap_or_default(),
         remembered: MembersFile::in_folder(data).load(),
         random: u64::from_le_bytes(random),
     };

@@ -54,6 +54,8 @@ impl KeyFile {
             ChapRules::new(accounts, own, PEER_ALGORITHMS.to_vec()).ok()
         });
         AccessRules {
+            // Others find it by discovery neither.
+            initiators: vec![names::nodes()],
             networks: everybody.networks.clone(),
             derived_chap: Some(derived),
             ..AccessRules::default()

@@ -167,7 +167,16 @@ pub(crate) fn print_swarm(swarm: &SwarmStatus) -> Result<()> {
         ))?;
     }
     let mut rows = table(&[
-        "node", "address", "state", "since", "known by", "taken", "refused", "failed", "corrupt",
+        "node",
+        "address",
+        "state",
+        "since",
+        "generation",
+        "known by",
+        "taken",
+        "refused",
+        "failed",
+        "corrupt",
     ]);
     for member in &swarm.members {
         let since = i64::try_from(member.since).ok();
@@ -181,6 +190,7 @@ pub(crate) fn print_swarm(swarm: &SwarmStatus) -> Result<()> {
             member.address.clone(),
             state,
             since.map_or_else(String::new, |since| since.format("%F %TZ").to_string()),
+            member.generation.to_string(),
             member.through.clone(),
             size(member.taken_bytes),
             member.refusals.to_string(),

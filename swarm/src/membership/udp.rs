@@ -55,7 +55,7 @@ impl UdpGossip {
             start,
             resolving: None,
             seeds,
-            resolve_at: start + RESOLVE_EVERY,
+            resolve_at: start,
             say_at: start,
             counters: Arc::default(),
             buffer: vec![0; MOST_BYTES + 1],
