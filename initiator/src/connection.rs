@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use iscsi_proto::session::{InitiatorConfig, InitiatorEvent, InitiatorSession};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -88,12 +88,23 @@ impl Connection {
             return;
         }
         self.set_alarm();
-        self.make_room();
+        self.input.reserve(READ_BYTES);
         let blocked = !self.unsent.is_empty();
         let (mut reader, writer) = self.stream.split();
+        let appetite = self.session.appetite();
+        let receive = async {
+            match self.session.landing() {
+                Some(mut landing) => reader.read_buf(&mut landing).await,
+                None => {
+                    reader
+                        .read_buf(&mut (&mut self.input).limit(appetite))
+                        .await
+                }
+            }
+        };
         tokio::select! {
             biased;
-            received = reader.read_buf(&mut self.input) => match received {
+            received = receive => match received {
                 Ok(0) | Err(_) => self.session.handle_disconnect(),
                 Ok(_) => self.session.handle_bytes(now(), &mut self.input),
             },
@@ -145,14 +156,6 @@ impl Connection {
         }
     }
 
-    /// Room for the PDU that is on its way, and for more. A full buffer is left to those who hold parts of it.
-    fn make_room(&mut self) {
-        let spare = self.input.capacity() - self.input.len();
-        if spare < self.session.missing().max(MIN_ROOM) {
-            self.input.reserve(self.session.missing().max(READ_BYTES));
-        }
-    }
-
     /// Arms the alarm for the session's next timeout. An alarm that is too early is left alone: it costs one turn.
     fn set_alarm(&mut self) {
         if let Some(due) = self.session.poll_timeout() {
@@ -185,11 +188,8 @@ fn cannot_connect(error: io::Error) -> Error {
 /// Parts of PDUs in one write.
 const MAX_SLICES: usize = 64;
 
-/// Bytes of one receive buffer.
-const READ_BYTES: usize = 256 * 1024;
-
-/// A receive buffer with less room than this is done with.
-const MIN_ROOM: usize = 4096;
+/// Room for headers, and for what is not worth a read of its own; the rest of the data of reads goes elsewhere.
+const READ_BYTES: usize = 64 * 1024;
 
 /// How long the alarm sleeps when the session names no time.
 const IDLE: Duration = Duration::from_secs(3600);

@@ -5,7 +5,6 @@ use iscsi_proto::scsi::capacity::Capacity;
 use iscsi_proto::scsi::vpd::Designator;
 use iscsi_proto::scsi::{Command, Sense, Status, vpd};
 use iscsi_proto::session::{Completion, Outcome};
-use vmthunder_volume::join;
 
 use crate::Error;
 
@@ -94,7 +93,7 @@ pub(crate) fn designators(completion: Completion) -> Result<Vec<Designator>, Err
 /// The data of a command that went well.
 pub(crate) fn good(completion: Completion) -> Result<Bytes, Error> {
     match completion.status {
-        Status::GOOD => Ok(join(completion.data)),
+        Status::GOOD => Ok(completion.data),
         status => Err(Error::Status {
             status,
             sense: Sense::parse(&completion.sense),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::fuzzing::Source;
 use crate::fuzzing::script::written;
@@ -220,8 +220,18 @@ impl World {
         }
     }
 
+    /// A header first, then its data; straight to where it belongs, if the session wants that.
     fn hear(&mut self, bytes: &[u8]) {
-        self.input.extend_from_slice(bytes);
+        let (head, mut data) = bytes.split_at(bytes.len().min(BHS_BYTES));
+        self.input.extend_from_slice(head);
+        self.session.handle_bytes(self.now, &mut self.input);
+        if let Some(mut landing) = self.session.landing() {
+            let fits = data.len().min(landing.remaining_mut());
+            let (landed, rest) = data.split_at(fits);
+            landing.put_slice(landed);
+            data = rest;
+        }
+        self.input.extend_from_slice(data);
         self.session.handle_bytes(self.now, &mut self.input);
     }
 

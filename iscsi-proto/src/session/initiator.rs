@@ -6,9 +6,11 @@
 mod escalation;
 mod exchange;
 mod full_feature;
+mod landing;
 mod numbering;
 mod payload;
 mod receive;
+mod spares;
 mod task;
 mod transmit;
 
@@ -18,6 +20,8 @@ mod bench;
 mod escalation_tests;
 #[cfg(test)]
 mod hostile_tests;
+#[cfg(test)]
+mod landing_tests;
 #[cfg(test)]
 mod pdus;
 #[cfg(test)]
@@ -33,6 +37,7 @@ use bytes::{Bytes, BytesMut};
 use crate::login::{InitiatorLogin, InitiatorStep};
 use crate::params::Params;
 use crate::session::initiator::full_feature::FullFeature;
+use crate::session::initiator::landing::Landing;
 use crate::wire::framer::{DEFAULT_MAX_DATA_SEGMENT, Digests, Framed, Framer, encode};
 use crate::wire::lun::Lun;
 use crate::wire::{Header, Pdu};
@@ -58,6 +63,10 @@ pub struct InitiatorSession {
     digests: Digests,
     events: VecDeque<InitiatorEvent>,
     requests: u64,
+    /// Read data that is on its way.
+    landing: Option<Landing>,
+    /// The data segment before was a long one.
+    bulk: bool,
     /// The counters of phases that are over.
     stats: InitiatorStats,
 }
@@ -84,6 +93,8 @@ impl InitiatorSession {
             digests: Digests::default(),
             events: VecDeque::new(),
             requests: 0,
+            landing: None,
+            bulk: false,
             stats: InitiatorStats::default(),
             phase: Phase::Closed,
             config,
@@ -97,17 +108,14 @@ impl InitiatorSession {
     /// Takes whole PDUs off the front of `input`.
     pub fn handle_bytes(&mut self, now: Instant, input: &mut BytesMut) {
         while !self.is_closed() {
-            match self.framer.next(input) {
-                Ok(Some(framed)) => self.handle_framed(now, framed),
-                Ok(None) => return,
-                Err(_) => self.end(ProtocolError::Framing.into()),
+            let taken = match self.landing {
+                Some(landing) => self.land(now, landing, input),
+                None => self.take_pdu(now, input),
+            };
+            if !taken {
+                return;
             }
         }
-    }
-
-    /// How many bytes the PDU lacks that is on its way; worth reserving before the next read.
-    pub fn missing(&self) -> usize {
-        self.framer.missing()
     }
 
     /// Lets time pass; call it when `poll_timeout` is due.
@@ -242,23 +250,42 @@ impl InitiatorSession {
         }
     }
 
-    fn handle_framed(&mut self, now: Instant, framed: Framed) {
-        let ended = match (&mut self.phase, framed) {
+    /// Takes a PDU off the front of `input`, or the header of one with read data; false if it is not whole yet.
+    fn take_pdu(&mut self, now: Instant, input: &mut BytesMut) -> bool {
+        let front = match self.framer.front(input) {
+            Ok(Some(front)) => front,
+            Ok(None) => return false,
+            Err(_) => {
+                self.end(ProtocolError::Framing.into());
+                return false;
+            }
+        };
+        let ended = match (&mut self.phase, *front.header()) {
+            (Phase::FullFeature(full), Header::DataIn(header)) => {
+                let segment = self.framer.open(&front, input);
+                self.landing = Some(Landing { header, segment });
+                full.announce(&header).map_err(SessionEnd::from)
+            }
+            _ => match self.framer.take(&front, input) {
+                Some(framed) => self.handle_framed(now, framed),
+                None => return false,
+            },
+        };
+        self.end_on_error(ended);
+        true
+    }
+
+    fn handle_framed(&mut self, now: Instant, framed: Framed) -> Result<(), SessionEnd> {
+        self.bulk = false;
+        match (&mut self.phase, framed) {
             (Phase::FullFeature(full), Framed::Pdu(pdu)) => {
                 full.stats.pdus_in += 1;
                 full.handle_pdu(now, pdu)
             }
-            (Phase::FullFeature(full), Framed::DataDigestError(header)) => {
-                full.stats.pdus_in += 1;
-                full.handle_damaged(now, &header)
-            }
             (Phase::LoggingIn { .. }, Framed::Pdu(pdu)) => self.handle_login(now, &pdu),
-            (Phase::LoggingIn { .. }, Framed::DataDigestError(_)) => {
-                Err(ProtocolError::DataDigest.into())
-            }
             (Phase::Closed, _) => Ok(()),
-        };
-        self.end_on_error(ended);
+            (_, Framed::DataDigestError(_)) => Err(ProtocolError::DataDigest.into()),
+        }
     }
 
     fn handle_login(&mut self, now: Instant, pdu: &Pdu) -> Result<(), SessionEnd> {

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::wire::ahs::MAX_AHS_BYTES;
 use crate::wire::bhs::{AnyHeader, BHS_BYTES, U24};
@@ -86,8 +86,18 @@ impl Framer {
     /// Takes the next PDU off the front of `input`; `None` if it is not whole yet. Nothing is copied: the PDU's
     /// parts are slices of the input.
     pub fn next(&mut self, input: &mut BytesMut) -> Result<Option<Framed>, FrameError> {
+        Ok(match self.front(input)? {
+            Some(front) => self.take(&front, input),
+            None => None,
+        })
+    }
+
+    /// The PDU at the front of `input` as soon as its header segments are whole, and have passed their digest. Nothing
+    /// is taken: [`take`](Self::take) or [`open`](Self::open) follows.
+    pub fn front(&mut self, input: &BytesMut) -> Result<Option<Front>, FrameError> {
         let Some((head, _)) = input.split_first_chunk::<BHS_BYTES>() else {
-            return Ok(self.wait(input, BHS_BYTES));
+            self.missing = BHS_BYTES - input.len();
+            return Ok(None);
         };
         let header = Header::decode(head);
         let common = header.common();
@@ -97,7 +107,8 @@ impl Framer {
             .get(..header_end)
             .filter(|_| input.len() >= data_start)
         else {
-            return Ok(self.wait(input, data_start));
+            self.missing = data_start - input.len();
+            return Ok(None);
         };
         if self.digests.header && !self.header_verified {
             if input.get(header_end..data_start) != Some(&crc32c(&[covered])[..]) {
@@ -106,16 +117,37 @@ impl Framer {
             self.header_verified = true;
         }
         let layout = self.layout(common, header_end, data_start)?;
-        if input.len() < layout.end {
-            return Ok(self.wait(input, layout.end));
+        Ok(Some(Front { header, layout }))
+    }
+
+    /// Takes the PDU of a front off the `input` that it was seen in; `None` if it is not whole yet.
+    pub fn take(&mut self, front: &Front, input: &mut BytesMut) -> Option<Framed> {
+        let end = front.layout.end;
+        if input.len() < end {
+            self.missing = end - input.len();
+            return None;
         }
+        self.begin_next();
+        let pdu = input.split_to(end).freeze();
+        Some(front.layout.take(front.header, self.digests.data, pdu))
+    }
+
+    /// Takes only the header segments of a front off the `input` that it was seen in. What follows there is for the
+    /// caller to take: the data segment, and the tail behind it.
+    pub fn open(&mut self, front: &Front, input: &mut BytesMut) -> Segment {
+        self.begin_next();
+        let layout = &front.layout;
+        input.advance(layout.data_start.min(input.len()));
+        Segment {
+            data_bytes: layout.data_end - layout.data_start,
+            padding_bytes: layout.padded_end - layout.data_end,
+            tail_bytes: layout.end - layout.data_end,
+        }
+    }
+
+    fn begin_next(&mut self) {
         self.header_verified = false;
         self.missing = BHS_BYTES;
-        Ok(Some(layout.take(
-            header,
-            self.digests.data,
-            input.split_to(layout.end).freeze(),
-        )))
     }
 
     fn layout(
@@ -146,14 +178,53 @@ impl Framer {
             end: padded_end + digest,
         })
     }
+}
 
-    fn wait(&mut self, input: &BytesMut, whole: usize) -> Option<Framed> {
-        self.missing = whole - input.len();
-        None
+/// A PDU whose header segments are there and sound; its data may still be on its way.
+#[derive(Clone, Copy, Debug)]
+pub struct Front {
+    header: Header,
+    layout: Layout,
+}
+
+impl Front {
+    /// The header.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+}
+
+/// The data segment of a PDU, which somebody else takes off the stream.
+#[derive(Clone, Copy, Debug)]
+pub struct Segment {
+    data_bytes: usize,
+    padding_bytes: usize,
+    tail_bytes: usize,
+}
+
+impl Segment {
+    /// Bytes of the data.
+    pub fn data_bytes(&self) -> usize {
+        self.data_bytes
+    }
+
+    /// Bytes of the tail behind the data: padding and digest.
+    pub fn tail_bytes(&self) -> usize {
+        self.tail_bytes
+    }
+
+    /// True if the tail has no digest, or one that fits `data` and the padding before it.
+    pub fn is_sound(&self, data: &[u8], tail: &[u8]) -> bool {
+        match tail.split_at_checked(self.padding_bytes) {
+            Some((_, [])) => true,
+            Some((padding, digest)) => *digest == crc32c(&[data, padding]),
+            None => false,
+        }
     }
 }
 
 /// Where the parts of a PDU end, counted from its first byte.
+#[derive(Clone, Copy, Debug)]
 struct Layout {
     header_end: usize,
     data_start: usize,

@@ -7,7 +7,7 @@ use iscsi_proto::scsi::vpd::{self, Provisioning};
 use iscsi_proto::scsi::{Command, ModeForm, PageControl, Sense, Status};
 use iscsi_proto::session::Transfer;
 use iscsi_proto::wire::lun::Lun;
-use vmthunder_volume::{Class, join};
+use vmthunder_volume::Class;
 
 use crate::iscsi::hex;
 
@@ -25,7 +25,7 @@ pub(super) async fn ask(
         .execute(lun, command, transfer, Class::Demand)
         .await?;
     match done.status {
-        Status::GOOD => Ok(join(done.data)),
+        Status::GOOD => Ok(done.data),
         status => Err(Error::Status {
             status,
             sense: Sense::parse(&done.sense),

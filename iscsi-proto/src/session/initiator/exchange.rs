@@ -157,8 +157,8 @@ pub struct Completion {
     pub status: Status,
     /// Sense data without its length prefix; often empty.
     pub sense: Bytes,
-    /// What was read, in order and without gaps.
-    pub data: Vec<Bytes>,
+    /// What was read, from the first byte on and without gaps.
+    pub data: Bytes,
     /// The difference between the data that was expected and the data that there was.
     pub residual: Residual,
 }

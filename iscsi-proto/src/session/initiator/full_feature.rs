@@ -6,12 +6,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
 use crate::login::InitiatorOutcome;
 use crate::params::{Params, SessionType};
 use crate::session::initiator::numbering::{Numbers, status_of, window_of};
 use crate::session::initiator::payload::{Incoming, Outgoing, Sequence};
+use crate::session::initiator::spares::Spares;
 use crate::session::initiator::task::{
     CommandTask, Ending, Payload, ResetTask, Task, TextTask, Work,
 };
@@ -47,6 +46,7 @@ pub(super) struct FullFeature {
     pub(super) leaving: Leaving,
     pub(super) events: VecDeque<InitiatorEvent>,
     pub(super) stats: InitiatorStats,
+    pub(super) spares: Spares,
     pub(super) limits: Limits,
     pub(super) ping: Ping,
     next_tag: u32,
@@ -115,6 +115,7 @@ impl FullFeature {
             leaving: Leaving::No,
             events: VecDeque::new(),
             stats,
+            spares: Spares::default(),
             limits: Limits {
                 command_timeout: config.command_timeout,
                 management_timeout: config.management_timeout,
@@ -230,38 +231,22 @@ impl FullFeature {
 
     /// Acts on a PDU. An error ends the session.
     pub(super) fn handle_pdu(&mut self, now: Instant, pdu: Pdu) -> Result<(), SessionEnd> {
-        self.ping.heard = now;
-        if let Some((exp_cmd_sn, max_cmd_sn)) = window_of(&pdu.header) {
-            self.numbers.hear_window(exp_cmd_sn, max_cmd_sn);
-        }
-        if let Some(stat_sn) = status_of(&pdu.header) {
-            self.numbers.hear_status(stat_sn)?;
-        }
+        self.hear(now, &pdu.header)?;
         self.dispatch(now, pdu)?;
         self.leave_when_drained(now);
         Ok(())
     }
 
-    /// Acts on a Data-In PDU whose data is damaged.
-    pub(super) fn handle_damaged(
-        &mut self,
-        now: Instant,
-        header: &Header,
-    ) -> Result<(), SessionEnd> {
-        let Header::DataIn(data_in) = header else {
-            return Err(ProtocolError::DataDigest.into());
-        };
-        self.stats.data_digest_errors += 1;
+    /// Takes note of the numbers of a PDU that is whole.
+    pub(super) fn hear(&mut self, now: Instant, header: &Header) -> Result<(), ProtocolError> {
         self.ping.heard = now;
         if let Some((exp_cmd_sn, max_cmd_sn)) = window_of(header) {
             self.numbers.hear_window(exp_cmd_sn, max_cmd_sn);
         }
-        if let Some(stat_sn) = status_of(header) {
-            self.numbers.hear_status(stat_sn)?;
+        match status_of(header) {
+            Some(stat_sn) => self.numbers.hear_status(stat_sn),
+            None => Ok(()),
         }
-        self.take_data_in(data_in, None)?;
-        self.leave_when_drained(now);
-        Ok(())
     }
 
     /// Lets time pass: aborts what took too long, pings. An error ends the session.
@@ -423,7 +408,7 @@ impl FullFeature {
     }
 
     /// Logs out once everything that was sent is answered.
-    fn leave_when_drained(&mut self, now: Instant) {
+    pub(super) fn leave_when_drained(&mut self, now: Instant) {
         let sent =
             |task: &Task| matches!(&task.work, Work::Command(command) if command.cmd_sn.is_some());
         if matches!(self.leaving, Leaving::Draining(_)) && !self.tasks.values().any(sent) {
@@ -475,6 +460,8 @@ impl FullFeature {
         if matches!(self.ping.state, PingState::Asked { .. }) {
             return Err(SessionEnd::Silent);
         }
+        // Nothing came for a while.
+        self.spares.clear();
         let tag = self.add(Work::Ping, None);
         self.urgent.push_back(tag);
         self.ping.state = PingState::Asked { tag, at: now };
@@ -499,9 +486,6 @@ pub(super) fn ended(ending: Ending) -> Outcome {
         Ending::TimedOut => Outcome::TimedOut,
     }
 }
-
-/// Data for the driver, in the form that it had on the wire.
-pub(super) type Segment = Option<Bytes>;
 
 /// Pings that may wait for their answer to be sent.
 const MAX_UNANSWERED_PINGS: usize = 64;

@@ -7,17 +7,17 @@ use crate::params::Params;
 use crate::session::initiator::ProtocolError;
 use crate::wire::Pdu;
 use crate::wire::bhs::{DataIn, DataOut, FINAL, RESERVED_TAG, ReadyToTransfer};
+use crate::wire::framer::Segment;
 use crate::wire::serial::Serial;
 
-/// Data that comes in. Segments are kept as they are, without a copy; only small ones are put together, so that a
-/// target cannot make a read cost more than its length and a little.
+/// Data that comes in, in a buffer of the command's own: no more than it expects, whatever a target sends.
 #[derive(Debug)]
 pub(super) struct Incoming {
     expected: u32,
-    received: u32,
+    /// Where the data ends whose headers came; the buffer's end is behind while it is on its way.
+    announced: u32,
     next_sn: u32,
-    parts: Vec<Bytes>,
-    small: BytesMut,
+    buffer: BytesMut,
     damaged: bool,
 }
 
@@ -26,30 +26,60 @@ impl Incoming {
     pub(super) fn new(expected: u32) -> Self {
         Self {
             expected,
-            received: 0,
+            announced: 0,
             next_sn: 0,
-            parts: Vec::new(),
-            small: BytesMut::new(),
+            buffer: BytesMut::new(),
             damaged: false,
         }
     }
 
-    /// Takes a segment. Order is agreed upon (DataPDUInOrder, DataSequenceInOrder), so nothing may be missing.
-    pub(super) fn take(&mut self, header: &DataIn, data: Bytes) -> Result<(), ProtocolError> {
-        self.advance(header, u32::try_from(data.len()).unwrap_or(u32::MAX))?;
-        if data.len() < SMALL_BYTES {
-            self.small.extend_from_slice(&data);
-        } else {
-            self.keep_small();
-            self.parts.push(data);
+    /// Checks the header of the data that comes next; how large a buffer it needs, if there is none yet. Order is agreed
+    /// upon (DataPDUInOrder, DataSequenceInOrder), so nothing may be missing.
+    pub(super) fn announce(&mut self, header: &DataIn) -> Result<Option<usize>, ProtocolError> {
+        let length = header.data_segment_length.get();
+        if header.data_sn.get() != self.next_sn {
+            return Err(ProtocolError::DataSn);
         }
-        Ok(())
+        let end = self
+            .announced
+            .checked_add(length)
+            .filter(|end| *end <= self.expected);
+        let (Some(end), true) = (
+            end,
+            header.buffer_offset.get() == self.announced || length == 0,
+        ) else {
+            return Err(ProtocolError::DataBounds);
+        };
+        self.next_sn = self.next_sn.wrapping_add(1);
+        self.announced = end;
+        if self.buffer.capacity() == 0 && length > 0 {
+            return Ok(Some(bytes(self.expected.min(MAX_FIRST_ROOM).max(length))));
+        }
+        self.buffer.reserve(self.left());
+        Ok(None)
     }
 
-    /// Counts a segment whose data digest failed: the read goes on, but its data is worthless.
-    pub(super) fn lose(&mut self, header: &DataIn) -> Result<(), ProtocolError> {
-        self.damaged = true;
-        self.advance(header, header.data_segment_length.get())
+    /// Gives the command a buffer.
+    pub(super) fn place(&mut self, buffer: BytesMut) {
+        self.buffer = buffer;
+    }
+
+    /// Announced bytes that did not come yet.
+    pub(super) fn left(&self) -> usize {
+        bytes(self.announced).saturating_sub(self.buffer.len())
+    }
+
+    /// Where they go.
+    pub(super) fn buffer(&mut self) -> &mut BytesMut {
+        &mut self.buffer
+    }
+
+    /// All data of a segment came; true if it is what was sent. If not, the read goes on, but its data is worthless.
+    pub(super) fn settle(&mut self, segment: Segment, tail: &[u8]) -> bool {
+        let start = self.buffer.len().saturating_sub(segment.data_bytes());
+        let is_sound = segment.is_sound(self.buffer.get(start..).unwrap_or_default(), tail);
+        self.damaged |= !is_sound;
+        is_sound
     }
 
     /// The bytes that there is room for.
@@ -57,40 +87,14 @@ impl Incoming {
         self.expected
     }
 
-    /// True if a segment was lost.
+    /// True if a segment was damaged.
     pub(super) fn is_damaged(&self) -> bool {
         self.damaged
     }
 
     /// All that came.
-    pub(super) fn finish(mut self) -> Vec<Bytes> {
-        self.keep_small();
-        self.parts
-    }
-
-    fn advance(&mut self, header: &DataIn, length: u32) -> Result<(), ProtocolError> {
-        if header.data_sn.get() != self.next_sn {
-            return Err(ProtocolError::DataSn);
-        }
-        let end = self
-            .received
-            .checked_add(length)
-            .filter(|end| *end <= self.expected);
-        let (Some(end), true) = (
-            end,
-            header.buffer_offset.get() == self.received || length == 0,
-        ) else {
-            return Err(ProtocolError::DataBounds);
-        };
-        self.next_sn = self.next_sn.wrapping_add(1);
-        self.received = end;
-        Ok(())
-    }
-
-    fn keep_small(&mut self) {
-        if !self.small.is_empty() {
-            self.parts.push(self.small.split().freeze());
-        }
+    pub(super) fn finish(self) -> Bytes {
+        self.buffer.freeze()
     }
 }
 
@@ -240,10 +244,14 @@ impl Outgoing {
 
     fn slice(&self, from: u32, to: u32) -> Bytes {
         let length = self.data.len();
-        let at = |offset: u32| usize::try_from(offset).unwrap_or(usize::MAX).min(length);
+        let at = |offset: u32| bytes(offset).min(length);
         self.data.slice(at(from)..at(to).max(at(from)))
     }
 }
 
-/// Segments below this are copied together.
-const SMALL_BYTES: usize = 512;
+fn bytes(count: u32) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+/// Bytes of a buffer before any of them came; one for more grows as they come.
+const MAX_FIRST_ROOM: u32 = 4 * 1024 * 1024;

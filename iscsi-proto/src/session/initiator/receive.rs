@@ -7,7 +7,8 @@ use bytes::Bytes;
 use crate::discovery;
 use crate::scsi::Status;
 use crate::session::ManagementAnswer;
-use crate::session::initiator::full_feature::{FullFeature, Leaving, Segment, ended};
+use crate::session::initiator::full_feature::{FullFeature, Leaving, ended};
+use crate::session::initiator::payload::Incoming;
 use crate::session::initiator::task::{
     CommandTask, Ending, Payload, Rejected, ResetTask, Task, TextTask, Work,
 };
@@ -28,7 +29,6 @@ impl FullFeature {
     /// Acts on a PDU whose numbers were checked.
     pub(super) fn dispatch(&mut self, now: Instant, pdu: Pdu) -> Result<(), SessionEnd> {
         match &pdu.header {
-            Header::DataIn(header) => Ok(self.take_data_in(header, Some(pdu.data))?),
             Header::ScsiResponse(header) => Ok(self.take_response(header, &pdu.data)?),
             Header::ReadyToTransfer(header) => Ok(self.take_r2t(header)?),
             Header::NopIn(header) => Ok(self.take_nop(header)?),
@@ -41,28 +41,58 @@ impl FullFeature {
         }
     }
 
-    /// Data, or with `None` data that was lost on the way; and perhaps the status.
-    pub(super) fn take_data_in(
-        &mut self,
-        header: &DataIn,
-        data: Segment,
-    ) -> Result<(), ProtocolError> {
-        let tag = header.initiator_task_tag.get();
-        let command = self.sent_command(tag)?;
-        let Payload::In(incoming) = &mut command.data else {
-            return Err(ProtocolError::DataBounds);
-        };
-        let bytes = data.as_ref().map_or(0, Bytes::len);
-        match data {
-            Some(data) => incoming.take(header, data)?,
-            None => incoming.lose(header)?,
-        }
-        self.stats.data_in_bytes += bytes as u64;
-        if header.flags & (FINAL | STATUS) == FINAL | STATUS {
-            let residual = residual(header.flags, header.residual_count.get());
-            self.answered(tag, Status(header.status), Bytes::new(), residual);
+    /// The data that this header speaks of comes next.
+    pub(super) fn announce(&mut self, header: &DataIn) -> Result<(), ProtocolError> {
+        if let Some(room) = self.incoming(header)?.announce(header)? {
+            let buffer = self.spares.take(room);
+            self.incoming(header)?.place(buffer);
         }
         Ok(())
+    }
+
+    /// Acts on a Data-In PDU whose data is where it belongs, sound or not; perhaps the status came with it. An error ends
+    /// the session.
+    pub(super) fn handle_data_in(
+        &mut self,
+        now: Instant,
+        header: &DataIn,
+        is_sound: bool,
+    ) -> Result<(), SessionEnd> {
+        self.hear(now, &Header::DataIn(*header))?;
+        match is_sound {
+            true => self.stats.data_in_bytes += u64::from(header.data_segment_length.get()),
+            false => self.stats.data_digest_errors += 1,
+        }
+        if header.flags & (FINAL | STATUS) == FINAL | STATUS {
+            let residual = residual(header.flags, header.residual_count.get());
+            let tag = header.initiator_task_tag.get();
+            self.answered(tag, Status(header.status), Bytes::new(), residual);
+        }
+        self.leave_when_drained(now);
+        Ok(())
+    }
+
+    /// The data of the command that a Data-In PDU is for.
+    pub(super) fn incoming(&mut self, header: &DataIn) -> Result<&mut Incoming, ProtocolError> {
+        match &mut self.sent_command(header.initiator_task_tag.get())?.data {
+            Payload::In(incoming) => Ok(incoming),
+            Payload::None | Payload::Out(_) => Err(ProtocolError::DataBounds),
+        }
+    }
+
+    /// How much of the data of a Data-In PDU is missing, if its task is still there.
+    pub(super) fn left_to_land(&self, header: &DataIn) -> usize {
+        match self.tasks.get(&header.initiator_task_tag.get()) {
+            Some(Task {
+                work:
+                    Work::Command(CommandTask {
+                        data: Payload::In(incoming),
+                        ..
+                    }),
+                ..
+            }) => incoming.left(),
+            _ => 0,
+        }
     }
 
     fn take_response(&mut self, header: &ScsiResponse, data: &Bytes) -> Result<(), ProtocolError> {
@@ -91,9 +121,11 @@ impl FullFeature {
         let (data, damaged) = match command.data {
             Payload::In(incoming) => {
                 let damaged = incoming.is_damaged();
-                (incoming.finish(), damaged)
+                let data = incoming.finish();
+                self.spares.lend(&data);
+                (data, damaged)
             }
-            _ => (Vec::new(), false),
+            _ => (Bytes::new(), false),
         };
         let outcome = match damaged && status == Status::GOOD {
             true => Outcome::Damaged,
