@@ -50,7 +50,8 @@ impl CacheWatch {
         lost
     }
 
-    fn changed(&mut self, number: u64) {
+    /// A change was acknowledged, under a number that grows.
+    pub(crate) fn changed(&mut self, number: u64) {
         self.last_change = number;
         if self.state == State::Flushed {
             self.state = State::Dirty;
@@ -58,7 +59,7 @@ impl CacheWatch {
     }
 
     /// A flush was acknowledged that was sent when this was the last change. False if it may have come too late.
-    fn flushed(&mut self, last_change: u64) -> bool {
+    pub(crate) fn flushed(&mut self, last_change: u64) -> bool {
         match self.state {
             State::Suspect | State::Lost => return false,
             State::Dirty if self.last_change <= last_change => self.state = State::Flushed,
@@ -67,16 +68,38 @@ impl CacheWatch {
         true
     }
 
-    fn restarted(&mut self) {
+    /// The unit was reset or switched on.
+    pub(crate) fn restarted(&mut self) {
         if self.state == State::Dirty {
             self.state = State::Suspect;
         }
+    }
+
+    /// It was not, after all.
+    pub(crate) fn dismiss(&mut self) {
+        if self.state == State::Suspect {
+            self.state = State::Dirty;
+        }
+    }
+
+    /// Whether the cache that was restarted is volatile is known now; true if what was acknowledged may be lost.
+    pub(crate) fn judge(&mut self, volatile: bool, follows: CacheLoss) -> bool {
+        let lost = volatile && self.state == State::Suspect;
+        self.state = match (lost, follows) {
+            (false, _) => State::Flushed,
+            (true, CacheLoss::Report) => State::Dirty,
+            (true, CacheLoss::FailFlush) => State::Lost,
+        };
+        lost
     }
 }
 
 impl Link {
     /// A unit acknowledged a change.
     pub(crate) fn note_change(&mut self, lun: Lun) {
+        if !self.watches_caches {
+            return;
+        }
         self.changes += 1;
         self.caches.entry(lun).or_default().changed(self.changes);
     }
@@ -95,6 +118,7 @@ impl Link {
         match (sense.asc, sense.ascq) {
             (RESET, BUS_RESET | UNIT_RESET | NEXUS_LOSS) => {}
             (RESET, _) => {
+                self.status.restarted();
                 if let Some(cache) = self.caches.get_mut(&lun) {
                     cache.restarted();
                 }
@@ -123,14 +147,9 @@ impl Link {
         let Some(cache) = self.caches.get_mut(&lun) else {
             return Ok(());
         };
-        cache.state = State::Flushed;
-        if volatile {
+        if cache.judge(volatile, self.options.cache_loss) {
             self.status.cache_lost();
             tracing::warn!(address = self.dialer.reached(), %lun, "the unit was reset or switched on before a flush: what its volatile cache held may be lost");
-            cache.state = match self.options.cache_loss {
-                CacheLoss::Report => State::Dirty,
-                CacheLoss::FailFlush => State::Lost,
-            };
         }
         Ok(())
     }
@@ -142,7 +161,7 @@ pub(crate) fn is_flush(cdb: &[u8; 16]) -> bool {
 }
 
 /// The WCE bit of the caching page behind a mode parameter header of six-byte commands and its block descriptors.
-fn writes_back(mode: &[u8]) -> bool {
+pub(crate) fn writes_back(mode: &[u8]) -> bool {
     let descriptors = mode.get(3).copied().map_or(0, usize::from);
     let page = mode.get(4 + descriptors..).unwrap_or_default();
     page.first().is_some_and(|code| code & 0x3f == CACHING)
@@ -150,7 +169,7 @@ fn writes_back(mode: &[u8]) -> bool {
 }
 
 /// MODE SENSE(6) of the caching page.
-const CACHING_PAGE: Command = Command::ModeSense {
+pub(crate) const CACHING_PAGE: Command = Command::ModeSense {
     form: ModeForm::Six,
     control: PageControl::Current,
     page: CACHING,
@@ -159,7 +178,7 @@ const CACHING_PAGE: Command = Command::ModeSense {
     allocation: CACHING_BYTES,
 };
 const CACHING: u8 = 0x08;
-const CACHING_BYTES: u16 = 64;
+pub(crate) const CACHING_BYTES: u16 = 64;
 const WCE: u8 = 0x04;
 
 /// Additional sense of Unit Attentions (SPC-4 annex F).

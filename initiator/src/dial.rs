@@ -81,13 +81,17 @@ impl Dialer {
     /// The way of the same session, by its name, to where another session finds the same target; `None` if that is another
     /// target.
     pub(crate) fn through(&self, other: &Self) -> Option<Self> {
-        let same = self.config.offer.target_name == other.config.offer.target_name;
-        same.then(|| Self {
+        self.leads_to_target_of(other).then(|| Self {
             portals: other.portals.clone(),
             current: other.current,
             reached: other.reached.clone(),
             ..self.clone()
         })
+    }
+
+    /// True if both lead to the same target.
+    pub(crate) fn leads_to_target_of(&self, other: &Self) -> bool {
+        self.config.offer.target_name == other.config.offer.target_name
     }
 
     /// Where the target was reached last.

@@ -9,7 +9,9 @@ use crate::connection::{Connection, now};
 use crate::dial::Dialer;
 use crate::{Error, Options};
 
-/// Asks the target at `address` (`host`, `host:port`, `[v6]:port`) what targets there are.
+/// Asks the target at `address` (`host`, `host:port`, `[v6]:port`) what targets there are (SendTargets, RFC 7143 appendix
+/// C), in a session of its own that is gone when this returns, or is dropped. Errors are those of a login, and
+/// [`Error::Discover`] for an answer that makes no sense.
 pub async fn discover(address: &str, options: &Options) -> Result<Vec<TargetRecord>, Error> {
     let mut connection = Dialer::new(&[address], None, options)?.dial().await?;
     connection

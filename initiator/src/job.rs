@@ -23,6 +23,8 @@ pub(crate) enum Order {
     Attach { lun: Lun, reply: AttachReply },
     /// Reset a unit.
     Reset { lun: Lun, reply: ResetReply },
+    /// Give the connection up and make a new one.
+    Reconnect,
     /// Log out.
     Close(oneshot::Sender<()>),
 }
@@ -35,10 +37,6 @@ pub(crate) type AttachReply = oneshot::Sender<Result<(Identity, UnitSize), Error
 pub(crate) struct UnitSize(Arc<AtomicU64>);
 
 impl UnitSize {
-    pub(crate) fn of(blocks: u64) -> Self {
-        Self(Arc::new(AtomicU64::new(blocks)))
-    }
-
     pub(crate) fn set(&self, blocks: u64) {
         self.0.store(blocks, Ordering::Release);
     }
@@ -153,6 +151,7 @@ pub(crate) struct Reply {
 
 impl Reply {
     fn send(mut self, result: Result<Completion, Error>) {
+        self.status.count(result.is_ok());
         if let Some(sender) = self.sender.take()
             && sender.send(result).is_err()
         {

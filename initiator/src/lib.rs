@@ -67,10 +67,13 @@
 //!
 //! # What can be relied on
 //!
-//! - Futures may be dropped at any time: the command ends without harm to the session. A write that was dropped may or may
-//!   not have happened, as on any disk.
+//! - Futures may be dropped at any time: a command that was not sent never will be, one that was sent ends by itself,
+//!   without harm to the session. A write that was dropped may or may not have happened, as on any disk, wholly or in part;
+//!   a later write of the same blocks is carried out behind it. Methods for which there is more to say do so.
 //! - Memory is bounded: at most [`Options::queue_limit`] commands of a session are under way, more wait for a place, and
-//!   reads and writes are cut to what the unit takes at once.
+//!   reads and writes are cut to what the unit takes at once. Bytes that were read are a buffer of their own, into which
+//!   they came from the socket: who keeps them keeps nothing else alive. A session under load keeps up to 8 MiB of such
+//!   buffers for reads to come, and gives them back when nothing comes any more.
 //! - When the connection is lost, [`Reconnect`] says how it is made again, and [`Outage`] how long commands wait for it.
 //!   Reads and writes are repeated, writes never over a later one that was acknowledged; a command that would do harm twice
 //!   ends with [`Error::Interrupted`].

@@ -43,6 +43,8 @@ pub(crate) struct Link {
     /// The sizes of guarded units, for all who attached to them.
     pub(crate) sizes: HashMap<Lun, UnitSize>,
     pub(crate) caches: HashMap<Lun, CacheWatch>,
+    /// Not if somebody else does, who knows of other sessions with the same unit.
+    pub(crate) watches_caches: bool,
     /// Changes that were acknowledged.
     pub(crate) changes: u64,
     /// Commands that nobody waits for any more, as far as they were looked for.
@@ -53,6 +55,8 @@ pub(crate) struct Link {
     pub(crate) resets: VecDeque<(Lun, ResetReply)>,
     pub(crate) resetting: HashMap<RequestId, (Lun, ResetReply)>,
     pub(crate) closing: Option<oneshot::Sender<()>>,
+    /// The connection is to be given up.
+    pub(crate) gives_up: bool,
     /// Nobody will order anything any more.
     pub(crate) deserted: bool,
 }
@@ -63,6 +67,7 @@ impl Link {
         options: Options,
         status: Arc<Status>,
         orders: mpsc::UnboundedReceiver<Order>,
+        watches_caches: bool,
     ) -> Self {
         Self {
             dialer,
@@ -79,12 +84,14 @@ impl Link {
             guards: HashMap::new(),
             sizes: HashMap::new(),
             caches: HashMap::new(),
+            watches_caches,
             changes: 0,
             seen_abandoned: 0,
             attaching: Vec::new(),
             resets: VecDeque::new(),
             resetting: HashMap::new(),
             closing: None,
+            gives_up: false,
             deserted: false,
         }
     }
@@ -128,6 +135,8 @@ impl Link {
 
     /// Uses a connection until it ends.
     async fn serve(&mut self, connection: &mut Connection) -> SessionEnd {
+        // That was said of the one before.
+        self.gives_up = false;
         loop {
             if let Err(end) = self.turn(connection).await {
                 return end;
@@ -141,6 +150,9 @@ impl Link {
         }
         if self.is_over() {
             connection.session.logout(now());
+        }
+        if self.gives_up {
+            return Err(SessionEnd::Silent);
         }
         self.answer_attaching(connection).await?;
         self.submit_resets(connection);

@@ -30,7 +30,8 @@ pub struct Options {
     pub management_timeout: Duration,
     /// Silence after which the target is pinged; `None` for never.
     pub ping_interval: Option<Duration>,
-    /// How long the target may take to answer a ping before the connection counts as lost.
+    /// How long the target may take to answer a ping before the connection counts as lost. Also, where a unit has several
+    /// paths, how long commands may hold up the end of a change that another path was lost with.
     pub ping_timeout: Duration,
     /// Whether headers carry a digest.
     pub header_digest: DigestChoice,
@@ -55,7 +56,9 @@ pub struct Options {
 }
 
 impl Options {
-    /// The usual behaviour of an initiator of this name.
+    /// The usual behaviour of an initiator of this name: no CHAP and no digests; 5 s to connect, 10 s to log in, 60 s for a
+    /// command, 15 s to manage one, a ping after 5 s and 5 s for its answer; 256 commands of a session and 4 parts of a
+    /// read or write under way; a unit that is resized is fenced, and the loss of a cache is reported.
     pub fn new(initiator_name: IscsiName) -> Self {
         Self {
             initiator_name,
@@ -113,20 +116,23 @@ pub enum Resize {
     /// a cache, a manifest or an overlay is laid over a unit that nobody resizes.
     Fence,
     /// The same unit: [`Remote`](crate::Remote) tells its new size as soon as the unit reported it, and what lies beyond
-    /// the end is out of range. A unit without designators is fenced all the same: nobody can tell it from another; and
-    /// so is one with several paths, each of which would learn of it at another time.
+    /// the end is out of range. With several paths it is as large as the least of what the active ones were told; when
+    /// one hears of another size the others are asked too. A unit without designators is fenced all the same: nobody can
+    /// tell it from another.
     Follow,
 }
 
 /// What follows when a unit with a volatile write cache reports that it was switched on or reset (Unit Attention 29h,
 /// but 29/02, 29/03 and 29/07) after it acknowledged changes and before it acknowledged a flush that was sent behind them.
 /// Those changes may be gone. Or nothing is gone: many targets report 29/00 to every new session, so after every lost
-/// connection too. Either way [`Session::cache_losses`](crate::Session::cache_losses) counts it and the log names it.
+/// connection too. Either way [`Remote::cache_losses`](crate::Remote::cache_losses) counts it and the log names it. With
+/// several paths it counts only if no other path to the same target contradicts: then a path that was lost alone is no
+/// cause for alarm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheLoss {
     /// Nothing more: a flush that succeeds says that what the unit still has is safe.
     Report,
-    /// The next flush fails once with [`Error::CacheLost`] and is not sent: a flush that succeeds says that everything
+    /// The next flush fails once with [`Error::CacheLost`], whatever the unit says: a flush that succeeds says that everything
     /// that was acknowledged since the one before is safe. For those who can write it again, and would rather do that
     /// once too often.
     FailFlush,

@@ -34,6 +34,7 @@ impl Link {
             }
             Order::Attach { lun, reply } => self.attaching.push((lun, reply)),
             Order::Reset { lun, reply } => self.resets.push_back((lun, reply)),
+            Order::Reconnect => self.gives_up = true,
             Order::Close(reply) => self.closing = Some(reply),
         }
     }

@@ -39,10 +39,12 @@ struct UnmapLimits {
 }
 
 impl Remote {
-    /// Asks a unit what it is. From then on it must stay that.
+    /// Asks a unit what it is: size, names, limits. From then on it must stay that, or it answers [`Error::Changed`].
+    /// [`Error::BlockSize`] for blocks that are neither 512 nor 4096 bytes long, [`Error::Status`] for a unit that is not
+    /// there or not ready, [`Error::Malformed`] for one whose answers make no sense.
     pub async fn attach(session: Session, lun: Lun) -> Result<Self, Error> {
         let (identity, size) = session.attach(lun).await?;
-        Self::over(Paths::one(session, lun), identity, size).await
+        Self::over(Paths::one(session, lun, size.clone()), identity, size).await
     }
 
     /// The unit that these paths lead to.
@@ -96,7 +98,13 @@ impl Remote {
         self.paths.statuses()
     }
 
-    /// Logs out; from then on everything answers an error.
+    /// How often the unit may have lost what it acknowledged and was not asked to flush, whichever path told it
+    /// ([`CacheLoss`](crate::CacheLoss)).
+    pub fn cache_losses(&self) -> u64 {
+        self.paths.cache_losses()
+    }
+
+    /// Logs out on every path; from then on everything answers an error, also if the future is dropped.
     pub async fn close(&self) {
         self.paths.close().await;
     }

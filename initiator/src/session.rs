@@ -46,7 +46,7 @@ impl Session {
     }
 
     /// Connects to `address` (`host`, `host:port`, `[v6]:port`) and logs in to a target there. The first attempt is
-    /// the only one: reconnecting is for sessions that once were.
+    /// the only one: reconnecting is for sessions that once were. Dropping the future closes the connection.
     pub async fn connect_to(
         address: &str,
         target: &IscsiName,
@@ -65,12 +65,34 @@ impl Session {
         target: &IscsiName,
         options: Options,
     ) -> Result<Self, Error> {
+        Self::begin(addresses, target, options, true).await
+    }
+
+    /// One session of several with the same unit: somebody else watches over the unit's write cache.
+    pub(crate) async fn connect_path(url: &IscsiUrl, options: Options) -> Result<Self, Error> {
+        let target = url.target().ok_or(Error::BadAddress)?;
+        let options = options.with_user_of(url)?;
+        Self::begin(&[&url.address()], target, options, false).await
+    }
+
+    async fn begin(
+        addresses: &[&str],
+        target: &IscsiName,
+        options: Options,
+        watches_caches: bool,
+    ) -> Result<Self, Error> {
         let mut dialer = Dialer::new(addresses, Some(target), &options)?;
         let connection = dialer.dial().await?;
         let (orders, receiver) = mpsc::unbounded_channel();
         let way = Arc::new(dialer.clone());
         let status = Arc::new(Status::new(&connection));
-        let link = Link::new(dialer, options.clone(), Arc::clone(&status), receiver);
+        let link = Link::new(
+            dialer,
+            options.clone(),
+            Arc::clone(&status),
+            receiver,
+            watches_caches,
+        );
         tokio::spawn(link.run(connection));
         let queue_limit = options.queue_limit.clamp(1, Semaphore::MAX_PERMITS);
         Ok(Self {
@@ -85,7 +107,9 @@ impl Session {
         })
     }
 
-    /// Carries a command out, whatever its status. When too much is under way, or the connection is lost,
+    /// Carries a command out, whatever its status: [`Status`](crate::Status) and sense data are in the completion, as are
+    /// the bytes that were read, at most as many as `transfer` expects. Whoever drops the future learns nothing of the
+    /// command, which goes on if it was sent. When too much is under way, or the connection is lost,
     /// `Class::Peer` is refused where other classes wait.
     pub async fn execute(
         &self,
@@ -97,7 +121,7 @@ impl Session {
         self.start(lun, command, transfer, class).await?.end().await
     }
 
-    /// The units of the target.
+    /// The units of the target (REPORT LUNS, SPC-4 §6.33); the first 1,023 of them.
     pub async fn report_luns(&self) -> Result<Vec<Lun>, Error> {
         let command = Command::ReportLuns {
             select: 0,
@@ -108,7 +132,7 @@ impl Session {
         Ok(numbers.into_iter().map(Lun).collect())
     }
 
-    /// Standard INQUIRY data.
+    /// Standard INQUIRY data (SPC-4 §6.4.2).
     pub async fn inquiry(&self, lun: Lun) -> Result<StandardInquiry, Error> {
         let bytes = good(
             self.ask(lun, &inquiry_command(), INQUIRY_BYTES.into())
@@ -131,7 +155,7 @@ impl Session {
         designators(self.ask(lun, &page, INQUIRY_BYTES.into()).await?)
     }
 
-    /// Size and block size of a unit.
+    /// The number of blocks of a unit and the bytes of each (READ CAPACITY(16), or (10) where that is not known).
     pub async fn read_capacity(&self, lun: Lun) -> Result<Capacity, Error> {
         match capacity_16(self.ask(lun, &CAPACITY_16, CAPACITY_BYTES).await?)? {
             Some(capacity) => Ok(capacity),
@@ -189,7 +213,7 @@ impl Session {
 
     /// Resets a unit: LOGICAL UNIT RESET (RFC 7143 §11.5.1), which ends the commands of every initiator. Those of this
     /// session are repeated if that does no harm, else they end with [`Error::Aborted`]. [`Error::Interrupted`] if the
-    /// connection was lost before the answer; the reset itself is never repeated.
+    /// connection was lost before the answer; the reset itself is never repeated. It goes on when the future is dropped.
     pub async fn reset_unit(&self, lun: Lun) -> Result<(), Error> {
         let (reply, done) = oneshot::channel();
         self.orders
@@ -198,12 +222,19 @@ impl Session {
         done.await.map_err(|_| Error::Closed)?
     }
 
+    /// Gives the connection up and makes a new one: what is under way ends as with any loss.
+    pub(crate) fn reconnect(&self) {
+        // A session that is over has no connection.
+        let _ = self.orders.send(Order::Reconnect);
+    }
+
     /// What the last login settled: where the connection goes to, the negotiated keys, and the command window.
     pub fn settled(&self) -> Settled {
         self.status.settled()
     }
 
-    /// Logs out; every handle answers [`Error::Closed`] from then on.
+    /// Logs out; every handle answers [`Error::Closed`] from then on, also if the future is dropped. Takes as long as the
+    /// target takes to answer, and [`Options::management_timeout`] at most.
     pub async fn close(&self) {
         let (reply, closed) = oneshot::channel();
         // Both errors mean that the session is over already.
@@ -232,9 +263,19 @@ impl Session {
         self.status.standing()
     }
 
-    /// How often a unit told that the access through its port may be another one now.
-    pub(crate) fn access_changes(&self) -> watch::Receiver<u64> {
-        self.status.access_changes()
+    /// How often a unit told something that has to be looked at on all paths to it.
+    pub(crate) fn news(&self) -> watch::Receiver<u64> {
+        self.status.news()
+    }
+
+    /// How often a unit told that it was reset or switched on.
+    pub(crate) fn restarts(&self) -> u64 {
+        self.status.restarts()
+    }
+
+    /// Commands that ended, and those of them without an answer.
+    pub(crate) fn counted(&self) -> (u64, u64) {
+        self.status.counted()
     }
 
     /// How many parts of one read or write are under way at once.

@@ -16,6 +16,11 @@ use crate::connection::Connection;
 pub(crate) struct Status {
     logins: AtomicU64,
     cache_losses: AtomicU64,
+    /// How often a unit told that it was reset or switched on.
+    restarts: AtomicU64,
+    /// Commands that ended, and those of them without an answer.
+    ended: AtomicU64,
+    failed: AtomicU64,
     /// Commands under way that nobody waits for any more, and all that there ever were.
     abandoned: AtomicU64,
     ever_abandoned: AtomicU64,
@@ -25,8 +30,8 @@ pub(crate) struct Status {
     portal_group_tag: Mutex<Option<u16>>,
     /// How often a login led into another nexus than the one before.
     moves: AtomicU64,
-    /// How often a unit told that the access through a port may be another one now.
-    access_changes: watch::Sender<u64>,
+    /// How often a unit told something that has to be looked at on all paths to it.
+    news: watch::Sender<u64>,
     settled: Mutex<Settled>,
 }
 
@@ -68,13 +73,16 @@ impl Status {
         Self {
             logins: AtomicU64::new(0),
             cache_losses: AtomicU64::new(0),
+            restarts: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
             abandoned: AtomicU64::new(0),
             ever_abandoned: AtomicU64::new(0),
             abandonment: Notify::new(),
             standing: watch::Sender::new(Standing::Connected),
             portal_group_tag: Mutex::default(),
             moves: AtomicU64::new(0),
-            access_changes: watch::Sender::new(0),
+            news: watch::Sender::new(0),
             settled: Mutex::new(Settled::of(first)),
         }
     }
@@ -115,17 +123,43 @@ impl Status {
 
     /// A unit reports something by itself.
     pub(crate) fn attention(&self, sense: Sense) {
-        if let Sense::ACCESS_STATE_CHANGED | Sense::IMPLICIT_TRANSITION_FAILED = sense {
-            self.access_changes.send_modify(|changes| *changes += 1);
+        if let Sense::ACCESS_STATE_CHANGED
+        | Sense::IMPLICIT_TRANSITION_FAILED
+        | Sense::CAPACITY_CHANGED = sense
+        {
+            self.news.send_modify(|news| *news += 1);
         }
+    }
+
+    /// A unit tells that it was reset or switched on.
+    pub(crate) fn restarted(&self) {
+        self.restarts.fetch_add(1, Ordering::Release);
+        self.news.send_modify(|news| *news += 1);
+    }
+
+    /// How often that was.
+    pub(crate) fn restarts(&self) -> u64 {
+        self.restarts.load(Ordering::Acquire)
+    }
+
+    /// A command ended, with an answer or without.
+    pub(crate) fn count(&self, answered: bool) {
+        self.ended.fetch_add(1, Ordering::Relaxed);
+        self.failed.fetch_add((!answered).into(), Ordering::Relaxed);
+    }
+
+    /// Commands that ended, and those of them without an answer.
+    pub(crate) fn counted(&self) -> (u64, u64) {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (of(&self.ended), of(&self.failed))
     }
 
     pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
         self.standing.subscribe()
     }
 
-    pub(crate) fn access_changes(&self) -> watch::Receiver<u64> {
-        self.access_changes.subscribe()
+    pub(crate) fn news(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
     }
 
     /// What the last login settled.

@@ -71,13 +71,7 @@ async fn the_unit_and_a_model_stay_the_same() {
 
 #[tokio::test]
 async fn what_cannot_be_is_refused_before_anything_is_sent() {
-    let unit = Arc::new(Unit {
-        limits: BlockLimits {
-            maximum_compare_and_write: 2,
-            ..BlockLimits::default()
-        },
-        ..Unit::new(64)
-    });
+    let unit = Arc::new(Unit::comparing(2));
     let remote = soon(attach(&unit.serve().await, options())).await;
     assert_eq!(remote.longest_compare_and_write(), 1024);
     let block = [0; BLOCK];
@@ -197,13 +191,7 @@ async fn an_error_of_write_same_is_an_error() {
 /// SPC-4 §4.5.3: INFORMATION may be missing, or nonsense.
 #[tokio::test]
 async fn a_place_that_is_none_is_not_believed() {
-    let unit = Arc::new(Unit {
-        limits: BlockLimits {
-            maximum_compare_and_write: 1,
-            ..BlockLimits::default()
-        },
-        ..Unit::new(64)
-    });
+    let unit = Arc::new(Unit::comparing(1));
     let remote = soon(attach(&unit.serve().await, options())).await;
     let held = unit.bytes.lock().expect("no panic")[..BLOCK].to_vec();
     for (differs, at) in [(0, Some(0)), (5, None)] {
@@ -220,13 +208,7 @@ async fn a_place_that_is_none_is_not_believed() {
 /// Carried out, and its answer lost: a second time it would meet its own bytes.
 #[tokio::test]
 async fn a_comparison_whose_answer_was_lost_is_not_repeated() {
-    let unit = Arc::new(Unit {
-        limits: BlockLimits {
-            maximum_compare_and_write: 1,
-            ..BlockLimits::default()
-        },
-        ..Unit::new(64)
-    });
+    let unit = Arc::new(Unit::comparing(1));
     let remote = soon(attach(&unit.serve().await, options())).await;
     let held = unit.bytes.lock().expect("no panic")[..BLOCK].to_vec();
     *unit.cuts.lock().expect("no panic") = 1;

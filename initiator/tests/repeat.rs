@@ -12,7 +12,6 @@ use actor::{Act, Actor, Cue, What};
 use bytes::Bytes;
 use harness::{attach, options, soon};
 use iscsi_initiator::{Class, Comparison, RawCommand, Remote, Transfer, Volume, VolumeError};
-use iscsi_proto::scsi::vpd::BlockLimits;
 use unit::Unit;
 
 /// A block full of one byte.
@@ -87,13 +86,7 @@ async fn a_write_is_not_repeated_over_a_later_one_that_was_acknowledged() {
 #[tokio::test]
 async fn a_write_is_not_repeated_over_a_later_comparison() {
     for raw in [false, true] {
-        let unit = Arc::new(Unit {
-            limits: BlockLimits {
-                maximum_compare_and_write: 1,
-                ..BlockLimits::default()
-            },
-            ..Unit::new(64)
-        });
+        let unit = Arc::new(Unit::comparing(1));
         let remote = soon(attach(&unit.serve().await, options())).await;
         // Its answer is kept back, and lost with the connection.
         *unit.silent.lock().expect("no panic") = 1;

@@ -14,6 +14,8 @@ use crate::{Error, Session};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Access {
     pub(crate) state: AccessState,
+    /// The target port group that the port is in, if it is known.
+    pub(crate) group: Option<u16>,
     /// The state may change: it has to be asked for again.
     pub(crate) varies: bool,
 }
@@ -22,6 +24,7 @@ impl Access {
     /// That of units that make no difference between their ports.
     pub(crate) const SYMMETRIC: Self = Self {
         state: AccessState::ACTIVE_OPTIMIZED,
+        group: None,
         varies: false,
     };
 
@@ -35,8 +38,11 @@ impl Access {
 
     /// A state that may change at any time.
     pub(crate) fn varying(state: AccessState) -> Self {
-        let varies = true;
-        Self { state, varies }
+        Self {
+            state,
+            group: None,
+            varies: true,
+        }
     }
 
     async fn ask_groups(session: &Session, lun: Lun) -> Result<Self, Error> {
@@ -58,7 +64,12 @@ impl Access {
             .await?;
         let groups = port_groups::parse(&good(completion)?).ok_or(Error::Malformed)?;
         // Whoever says that there are groups, but not in which of them its port is, leaves nothing to go by.
-        Ok(own_group(&groups, &port).map_or(Self::SYMMETRIC, |group| Self::varying(group.state)))
+        Ok(
+            own_group(&groups, &port).map_or(Self::SYMMETRIC, |group| Self {
+                group: Some(group.number),
+                ..Self::varying(group.state)
+            }),
+        )
     }
 }
 

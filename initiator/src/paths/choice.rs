@@ -32,10 +32,7 @@ pub(crate) struct Candidate {
 /// The place of the path to take; `None` if there is none. Paths that are neither shunned nor silent come first, then
 /// those that are optimized, then what the policy says; of equals, those behind `turn` come first.
 pub(crate) fn choose(candidates: &[Candidate], policy: PathPolicy, turn: usize) -> Option<usize> {
-    let rank = |candidate: &Candidate| {
-        let troubled = candidate.shunned || is_silent(candidate, candidates);
-        (troubled, !candidate.optimized, cost(candidate, policy))
-    };
+    let rank = |candidate: &Candidate| (drawback(candidate, candidates), cost(candidate, policy));
     let best = candidates.iter().map(rank).min()?;
     let equals = || {
         candidates
@@ -46,6 +43,22 @@ pub(crate) fn choose(candidates: &[Candidate], policy: PathPolicy, turn: usize) 
     behind
         .or_else(|| equals().next())
         .map(|candidate| candidate.place)
+}
+
+/// The places of the paths over which commands are spread at the moment.
+pub(crate) fn in_use(candidates: &[Candidate]) -> Vec<usize> {
+    let drawback = |candidate: &Candidate| drawback(candidate, candidates);
+    let least = candidates.iter().map(drawback).min();
+    let best = candidates
+        .iter()
+        .filter(|candidate| Some(drawback(candidate)) == least);
+    best.map(|candidate| candidate.place).collect()
+}
+
+/// What speaks against a path, more of it against greater ones.
+fn drawback(candidate: &Candidate, candidates: &[Candidate]) -> (bool, bool) {
+    let troubled = candidate.shunned || is_silent(candidate, candidates);
+    (troubled, !candidate.optimized)
 }
 
 fn cost(candidate: &Candidate, policy: PathPolicy) -> u128 {

@@ -8,13 +8,12 @@ use tokio::task::JoinSet;
 
 use super::Paths;
 use super::access::Access;
-use super::keeper::{Keeper, open};
+use super::keeper::{Keeper, Opened, open};
 use super::path::Path;
 use super::set::PathSet;
 use super::unit::UnitName;
 use crate::identity::Identity;
-use crate::job::UnitSize;
-use crate::{Error, Options, Outage, Remote, Resize, Session, discover};
+use crate::{Error, Options, Outage, Remote, Session, discover};
 
 impl Remote {
     /// The logical unit that all these URLs lead to, as one volume: one path for each URL, through as many portals and
@@ -57,19 +56,24 @@ pub async fn find_portals(url: &IscsiUrl, options: &Options) -> Result<Vec<Iscsi
 }
 
 async fn connect_all(urls: &[IscsiUrl], options: Options) -> Result<Remote, Error> {
-    let (policy, outage) = (options.path_policy, options.reconnect.outage);
-    let mut options = options;
-    // What a session cannot do now another one may: the set of paths decides.
-    options.reconnect.outage = Outage::Fail;
-    // Each path would learn of it at another time.
-    options.resize = Resize::Fence;
     let paths: Vec<Path> = urls
         .iter()
         .map(|url| Path::new(url.address(), lun_of(url)))
         .collect();
-    let set = Arc::new(PathSet::new(paths, policy, outage));
+    let (policy, outage) = (options.path_policy, options.reconnect.outage);
+    let set = Arc::new(PathSet::new(
+        paths,
+        policy,
+        outage,
+        options.ping_timeout,
+        options.cache_loss,
+    ));
+    let mut options = options;
+    // What a session cannot do now another one may: the set of paths decides.
+    options.reconnect.outage = Outage::Fail;
     let over = Arc::new(set.over.clone().drop_guard());
     let (name, identity) = open_all(&set, urls, &options).await?;
+    set.size.set(identity.blocks);
     for (place, url) in urls.iter().enumerate() {
         let keeper = Keeper {
             set: Arc::clone(&set),
@@ -80,11 +84,11 @@ async fn connect_all(urls: &[IscsiUrl], options: Options) -> Result<Remote, Erro
         };
         tokio::spawn(keeper.run());
     }
+    let size = set.size.clone();
     let paths = Paths {
         set,
         _over: Some(over),
     };
-    let size = UnitSize::of(identity.blocks);
     Remote::over(paths, identity, size).await
 }
 
@@ -108,11 +112,18 @@ async fn open_all(
             continue;
         };
         match opened {
-            Ok((session, name, identity, access)) => {
+            Ok((opened, access)) => {
+                let Opened {
+                    session,
+                    name,
+                    identity,
+                    size,
+                } = opened;
                 path.set_access(access);
-                path.open(session);
-                let (known, _) = unit.get_or_insert_with(|| (name.clone(), identity));
-                if *known != name {
+                path.open(session, size);
+                let blocks = identity.blocks;
+                let (known, first) = unit.get_or_insert_with(|| (name.clone(), identity));
+                if *known != name || first.blocks != blocks {
                     tracing::error!(address = path.address, "the path leads to another unit");
                     return Err(Error::OtherUnit);
                 }
@@ -128,14 +139,11 @@ async fn open_all(
     unit.ok_or(failure)
 }
 
-async fn open_one(
-    url: &IscsiUrl,
-    options: &Options,
-) -> Result<(Session, UnitName, Identity, Access), Error> {
+async fn open_one(url: &IscsiUrl, options: &Options) -> Result<(Opened, Access), Error> {
     let lun = lun_of(url);
-    let (session, name, identity) = open(url, lun, options).await?;
-    let access = Access::ask(&session, lun).await?;
-    Ok((session, name, identity, access))
+    let opened = open(url, lun, options).await?;
+    let access = Access::ask(&opened.session, lun).await?;
+    Ok((opened, access))
 }
 
 fn lun_of(url: &IscsiUrl) -> Lun {

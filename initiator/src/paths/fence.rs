@@ -1,8 +1,11 @@
 //! Ending what the target may still carry out for a path that was lost.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use iscsi_proto::scsi::port_groups::AccessState;
+
+use tokio::sync::RwLockWriteGuard;
 
 use super::path::Path;
 use super::set::PathSet;
@@ -18,7 +21,10 @@ impl PathSet {
 
     /// Waits until no command is under way, then ends what is in doubt. The error says why that is not possible now.
     pub(crate) async fn settle(&self) -> Result<(), Error> {
-        let _nothing_under_way = self.gate.write().await;
+        let (_nothing_under_way, hurried) = self.close_gate().await;
+        if hurried {
+            self.until_connected(self.patience).await;
+        }
         if !self.is_in_doubt() {
             return Ok(());
         }
@@ -52,6 +58,24 @@ impl PathSet {
             }
         }
         Err(failure)
+    }
+
+    /// Waits until no command is under way. Connections that keep it waiting too long are given up, whatever they still
+    /// say: a unit that answers nothing on a second path must not keep everybody for as long as its commands may take.
+    /// True if it came to that.
+    async fn close_gate(&self) -> (RwLockWriteGuard<'_, ()>, bool) {
+        let mut hurried = false;
+        let mut gate = pin!(self.gate.write());
+        loop {
+            tokio::select! {
+                biased;
+                closed = &mut gate => return (closed, hurried),
+                () = tokio::time::sleep(self.patience) => {
+                    hurried = true;
+                    self.paths.iter().for_each(|path| path.give_up_if_busy(self.patience));
+                }
+            }
+        }
     }
 
     /// Logs in under the name of a lost session through a living path of the same portal group, and out again: that ends

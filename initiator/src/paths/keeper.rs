@@ -11,7 +11,8 @@ use super::path::Path;
 use super::set::PathSet;
 use super::unit::UnitName;
 use crate::identity::Identity;
-use crate::{Error, Options, Session};
+use crate::job::UnitSize;
+use crate::{Error, Options, Resize, Session};
 
 /// Whoever keeps a path.
 #[derive(Debug)]
@@ -40,7 +41,10 @@ impl Keeper {
     async fn keep(&self, path: &Path) {
         if path.session().is_none() {
             match self.open(path).await {
-                Ok(session) => path.open(session),
+                Ok(opened) => {
+                    path.open(opened.session, opened.size);
+                    self.set.question_all();
+                }
                 Err(error) => {
                     path.refuse(&error);
                     self.set.tell();
@@ -54,7 +58,7 @@ impl Keeper {
     }
 
     /// Makes the session of a path that could not be made at first; fails only if it leads elsewhere.
-    async fn open(&self, path: &Path) -> Result<Session, Error> {
+    async fn open(&self, path: &Path) -> Result<Opened, Error> {
         let mut attempt = 0;
         loop {
             tokio::select! {
@@ -63,9 +67,9 @@ impl Keeper {
             }
             attempt = attempt.saturating_add(1);
             match open(&self.url, path.lun, &self.options).await {
-                Ok((session, name, _)) if name == self.name => {
+                Ok(opened) if self.is_unit(&opened) => {
                     tracing::info!(address = path.address, "path made");
-                    return Ok(session);
+                    return Ok(opened);
                 }
                 Ok(_other) => return Err(Error::OtherUnit),
                 Err(error) => {
@@ -79,10 +83,17 @@ impl Keeper {
         }
     }
 
+    /// True if a path leads to the unit. Its size may be another one by now only where that is followed, and then it is
+    /// looked at on all paths.
+    fn is_unit(&self, opened: &Opened) -> bool {
+        let follows = self.options.resize == Resize::Follow;
+        opened.name == self.name && (follows || opened.size.blocks() == self.set.size.blocks())
+    }
+
     /// Asks again whenever there is a reason to, and tells everybody of each change.
     async fn watch(&self, path: &Path, session: &Session) {
-        let (mut standing, mut attentions) = (session.standing(), session.access_changes());
-        let mut logins = session.logins();
+        let (mut standing, mut attentions) = (session.standing(), session.news());
+        let (mut logins, mut blocks) = (session.logins(), path.blocks());
         let mut pause = SHORTEST_PAUSE;
         loop {
             standing.mark_unchanged();
@@ -95,6 +106,18 @@ impl Keeper {
             let before = path.access();
             if session.is_connected() {
                 self.ask(path, session).await;
+                if self.set.sizes_differ() {
+                    self.measure(path, session).await;
+                }
+            }
+            if path.blocks() != blocks {
+                blocks = path.blocks();
+                self.set.question_all();
+            }
+            self.set.agree_on_size();
+            self.set.hear_restarts();
+            if let Err(error) = self.set.examine_cache().await {
+                tracing::debug!(%error, "what became of the write cache is unknown");
             }
             let access = path.access();
             pause = match access.state.is_active() {
@@ -111,11 +134,24 @@ impl Keeper {
         }
     }
 
+    /// Asks for the size once more, since another path was told another one.
+    async fn measure(&self, path: &Path, session: &Session) {
+        let _gate = self.set.gate.read().await;
+        let asked = tokio::time::timeout(self.set.patience, session.attach(path.lun)).await;
+        match asked.map_err(|_late| Error::TimedOut) {
+            Ok(Ok(_)) => {}
+            Ok(Err(error @ (Error::Changed | Error::Closed))) => path.refuse(&error),
+            Ok(Err(error)) | Err(error) => path.failed(error),
+        }
+    }
+
     async fn ask(&self, path: &Path, session: &Session) {
         let asked = {
-            // A reset takes the question away, so none is asked meanwhile.
+            // A reset takes the question away, so none is asked meanwhile; nor does one hold up a reset for long.
             let _gate = self.set.gate.read().await;
-            Access::ask(session, path.lun).await
+            tokio::time::timeout(self.set.patience, Access::ask(session, path.lun))
+                .await
+                .unwrap_or(Err(Error::TimedOut))
         };
         match asked {
             Ok(access) => {
@@ -134,15 +170,25 @@ impl Keeper {
     }
 }
 
+/// A path that was made, and the unit that it leads to.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) session: Session,
+    pub(crate) name: UnitName,
+    pub(crate) identity: Identity,
+    pub(crate) size: UnitSize,
+}
+
 /// Makes the session of a path and learns what its unit is.
-pub(crate) async fn open(
-    url: &IscsiUrl,
-    lun: Lun,
-    options: &Options,
-) -> Result<(Session, UnitName, Identity), Error> {
-    let session = Session::connect(url, options.clone()).await?;
-    let (name, identity) = UnitName::attach(&session, lun).await?;
-    Ok((session, name, identity))
+pub(crate) async fn open(url: &IscsiUrl, lun: Lun, options: &Options) -> Result<Opened, Error> {
+    let session = Session::connect_path(url, options.clone()).await?;
+    let (name, identity, size) = UnitName::attach(&session, lun).await?;
+    Ok(Opened {
+        session,
+        name,
+        identity,
+        size,
+    })
 }
 
 /// The pauses between questions about a port that is not active: no command goes there that could bring an answer.

@@ -31,9 +31,22 @@
 //! A change that ends in doubt for its user ([`Error::Interrupted`]: the policy's time is over, or it must not be repeated,
 //! like COMPARE AND WRITE) leaves its doubt with the path, so rule 2 holds for whatever comes after it.
 //!
+//! Ending what is in doubt waits for what is under way, and so for a path that went silent, but only for
+//! [`Options::ping_timeout`](crate::Options::ping_timeout): then the connections whose commands do not end are given up
+//! too, and what they had sent is in doubt as well. Whoever waits for it gives up when the policy for outages says so;
+//! the ending itself goes on.
+//!
+//! # What is said of the unit on one path
+//!
+//! * **Another size** ([`Resize::Follow`](crate::Resize::Follow)): every session compares names and block length for itself
+//!   before anything more is sent there, and the others are asked as soon as one was told. The unit counts as large as the
+//!   least that an active path says, so nobody uses blocks of which some path does not know.
+//! * **A restart**, with which a volatile write cache may be lost: see [`cache`].
+//!
 //! Reservations belong to one path each (an I_T nexus); this module neither makes nor moves them.
 
 mod access;
+mod cache;
 mod choice;
 mod connect;
 mod fence;
@@ -61,7 +74,7 @@ pub use choice::PathPolicy;
 pub use connect::find_portals;
 
 use crate::identity::{INQUIRY_BYTES, good_or_unknown, page_command};
-use crate::job::{Pending, Repeat};
+use crate::job::{Pending, Repeat, UnitSize};
 use crate::{Error, Session};
 use operation::Operation;
 use path::{Path, Shipment};
@@ -83,10 +96,19 @@ pub struct PathStatus {
     pub address: String,
     /// The portal group that the target named at the last login (RFC 7143 §13.9), if it did.
     pub portal_group_tag: Option<u16>,
-    /// How the target port reaches the unit; active/optimized where the unit makes no difference.
+    /// The target port group that the path's port is in (ALUA, SPC-4 §5.15); `None` where the unit makes no difference
+    /// between its ports, and where there is only one path, whose port nobody asks.
+    pub port_group: Option<u16>,
+    /// How the target port reaches the unit; active/optimized where there is no port group.
     pub access: AccessState,
     /// Whether there is a connection.
     pub state: PathState,
+    /// Whether commands take this path at the moment: it is connected and active, and none is better.
+    pub in_use: bool,
+    /// Commands that ended on the path, our own questions included.
+    pub commands: u64,
+    /// Those of them that ended without an answer of the unit: the connection was lost, or they took too long.
+    pub failures: u64,
     /// How often the path's session logged in.
     pub logins: u64,
     /// Commands of the path's session that did not end.
@@ -109,9 +131,9 @@ pub enum PathState {
 
 impl Paths {
     /// A session as the only path. Its own policy for outages holds.
-    pub(crate) fn one(session: Session, lun: Lun) -> Self {
+    pub(crate) fn one(session: Session, lun: Lun, size: UnitSize) -> Self {
         let path = Path::new(session.dialer().reached().to_owned(), lun);
-        path.open(session);
+        path.open(session, size);
         Self {
             set: Arc::new(PathSet::alone(path)),
             _over: None,
@@ -176,7 +198,19 @@ impl Paths {
 
     /// Every path, in the order in which they were given.
     pub(crate) fn statuses(&self) -> Vec<PathStatus> {
-        self.set.paths.iter().map(Path::status).collect()
+        let used = self.set.in_use();
+        let paths = self.set.paths.iter().enumerate();
+        paths
+            .map(|(place, path)| path.status(used.contains(&place)))
+            .collect()
+    }
+
+    /// How often the unit may have lost what it acknowledged, whichever path told it.
+    pub(crate) fn cache_losses(&self) -> u64 {
+        match self.set.paths.as_slice() {
+            [path] => path.session().map_or(0, Session::cache_losses),
+            _ => self.set.cache.losses(),
+        }
     }
 
     /// Logs every session out.

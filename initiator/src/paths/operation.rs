@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use iscsi_proto::scsi::Status;
 use iscsi_proto::scsi::port_groups::AccessState;
 use iscsi_proto::session::Completion;
 use tokio::sync::oneshot;
@@ -12,7 +13,8 @@ use vmthunder_volume::Class;
 use super::access::{Access, state_in, state_of};
 use super::path::{Path, Shipment};
 use super::ranges::Turn;
-use super::set::PathSet;
+use super::set::{Passage, PathSet};
+use crate::caches::is_flush;
 use crate::identity::good;
 use crate::job::{Pending, Repeat};
 use crate::{Error, Outage};
@@ -96,7 +98,7 @@ impl Operation {
                 Ok(passage) => passage,
                 Err(error) => return Some(Err(error)),
             };
-            let result = passage.path.carry(self.shipment.clone()).await;
+            let result = self.carry(&passage).await;
             let (place, path) = (passage.place, passage.path);
             // Judged before the gate is free: a doubt must be known to whoever looks for it behind the gate.
             match self.judge(place, path, result, &mut trouble) {
@@ -104,6 +106,19 @@ impl Operation {
                 Next::Repeat => trouble.begin(),
             }
         }
+    }
+
+    /// Carries the command out on a path; a change or a flush that ended well is noted.
+    async fn carry(&self, passage: &Passage<'_>) -> Result<Completion, Error> {
+        let changes = self.set.cache.changes();
+        let completion = passage.path.carry(self.shipment.clone()).await?;
+        if completion.status == Status::GOOD && self.shipment.repeat.alters() {
+            self.set.cache.changed();
+        }
+        if completion.status == Status::GOOD && is_flush(&self.shipment.cdb) {
+            self.set.end_of_flush(changes).await?;
+        }
+        Ok(completion)
     }
 
     fn judge(

@@ -1,7 +1,7 @@
 //! One way to the unit: a session, and what is known of it.
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use iscsi_proto::scsi::port_groups::AccessState;
 use iscsi_proto::session::{Completion, Transfer};
@@ -15,7 +15,7 @@ use super::load::Load;
 use super::penalty::Penalty;
 use super::{PathState, PathStatus};
 use crate::connection::now;
-use crate::job::Repeat;
+use crate::job::{Repeat, UnitSize};
 use crate::{Error, Session};
 
 /// One way to the unit.
@@ -23,8 +23,8 @@ use crate::{Error, Session};
 pub(crate) struct Path {
     pub(crate) address: String,
     pub(crate) lun: Lun,
-    /// Made once; it reconnects by itself.
-    session: OnceLock<Session>,
+    /// Made once; it reconnects by itself. With the size of the unit as it was told here last.
+    session: OnceLock<(Session, UnitSize)>,
     record: Mutex<Record>,
     /// Whoever keeps the path has to ask how its port reaches the unit.
     pub(crate) question: Notify,
@@ -40,6 +40,8 @@ struct Record {
     failure: Option<Error>,
     load: Load,
     penalty: Penalty,
+    /// How often the unit told here that it was reset or switched on, as far as that was looked at.
+    restarts: u64,
     /// Changes were sent on this login, or before it, that the target may still carry out.
     doubt: Option<Login>,
 }
@@ -74,19 +76,51 @@ impl Path {
                 failure: None,
                 load: Load::default(),
                 penalty: Penalty::default(),
+                restarts: 0,
                 doubt: None,
             }),
             question: Notify::new(),
         }
     }
 
-    /// Gives the path its session; the first one stays.
-    pub(crate) fn open(&self, session: Session) {
-        let _ = self.session.set(session);
+    /// Gives the path its session; the first one stays. What the unit told at first is about nothing that we did.
+    pub(crate) fn open(&self, session: Session, size: UnitSize) {
+        self.record().restarts = session.restarts();
+        let _ = self.session.set((session, size));
     }
 
     pub(crate) fn session(&self) -> Option<&Session> {
-        self.session.get()
+        self.session.get().map(|(session, _)| session)
+    }
+
+    /// The blocks of the unit as they were told here last.
+    pub(crate) fn blocks(&self) -> Option<u64> {
+        self.session.get().map(|(_, size)| size.blocks())
+    }
+
+    /// True if commands may be sent here, as far as is known.
+    pub(crate) fn is_active(&self) -> bool {
+        self.is_connected() && self.access().state.is_active()
+    }
+
+    /// True if both lead to the same target.
+    pub(crate) fn is_of_target_of(&self, other: &Self) -> bool {
+        match (self.session(), other.session()) {
+            (Some(own), Some(other)) => own.dialer().leads_to_target_of(other.dialer()),
+            _ => false,
+        }
+    }
+
+    /// True if the unit told here that it was reset or switched on, and that was not looked at.
+    pub(crate) fn has_restart(&self) -> bool {
+        let told = self.session().map_or(0, Session::restarts);
+        told > self.record().restarts
+    }
+
+    /// The same; it is looked at now.
+    pub(crate) fn take_restart(&self) -> bool {
+        let told = self.session().map_or(0, Session::restarts);
+        told > std::mem::replace(&mut self.record().restarts, told)
     }
 
     /// True if a command would be sent at once.
@@ -138,13 +172,29 @@ impl Path {
         })
     }
 
+    /// Gives the connection up if a command has been under way for so long.
+    pub(crate) fn give_up_if_busy(&self, patience: Duration) {
+        let oldest = self.record().load.oldest(now());
+        if oldest.is_some_and(|oldest| oldest >= patience)
+            && let Some(session) = self.session().filter(|session| session.is_connected())
+        {
+            tracing::warn!(
+                address = self.address,
+                "connection given up: its commands do not end while another path's have to be"
+            );
+            session.reconnect();
+        }
+    }
+
     pub(crate) fn access(&self) -> Access {
         self.record().access
     }
 
     /// The port reaches the unit like this now; what it was before.
     pub(crate) fn set_access(&self, access: Access) -> Access {
-        std::mem::replace(&mut self.record().access, access)
+        let mut record = self.record();
+        let group = access.group.or(record.access.group);
+        std::mem::replace(&mut record.access, Access { group, ..access })
     }
 
     /// True if the port is on its way to another state, and there is a connection to wait for it.
@@ -210,9 +260,10 @@ impl Path {
     }
 
     /// What users may know of the path.
-    pub(crate) fn status(&self) -> PathStatus {
+    pub(crate) fn status(&self, in_use: bool) -> PathStatus {
         let obstacle = self.obstacle();
         let session = self.session();
+        let (commands, failures) = session.map_or((0, 0), Session::counted);
         let record = self.record();
         let state = match (&record.refused, session.is_some_and(Session::is_connected)) {
             (Some(error), _) => PathState::Refused(error.clone()),
@@ -222,8 +273,12 @@ impl Path {
         PathStatus {
             address: self.address.clone(),
             portal_group_tag: session.and_then(Session::portal_group_tag),
+            port_group: record.access.group,
             access: record.access.state,
             state,
+            in_use,
+            commands,
+            failures,
             logins: session.map_or(0, Session::logins),
             in_flight: session.map_or(0, Session::in_flight),
             service_time: record.load.service_time(now()),

@@ -1,5 +1,7 @@
 //! The paths of a unit, and which of them can be used now.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -8,12 +10,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use vmthunder_volume::Class;
 
-use super::choice::{PathPolicy, choose};
+use super::cache::SharedCache;
+use super::choice::{Candidate, PathPolicy, choose, in_use};
 use super::operation::Trouble;
 use super::path::Path;
 use super::ranges::Changes;
 use crate::connection::now;
-use crate::{Error, Outage};
+use crate::job::UnitSize;
+use crate::{CacheLoss, Error, Outage};
 
 /// The paths of a unit, and which of them can be used now.
 #[derive(Debug)]
@@ -21,9 +25,14 @@ pub(crate) struct PathSet {
     pub(crate) paths: Vec<Path>,
     policy: PathPolicy,
     pub(crate) outage: Outage,
+    /// How long commands may take that keep what is in doubt from being ended.
+    pub(super) patience: Duration,
     /// The place that was chosen last.
     turn: AtomicUsize,
     pub(crate) changes: Changes,
+    pub(super) cache: SharedCache,
+    /// What all paths that carry commands agree upon: the least that one of them was told.
+    pub(crate) size: UnitSize,
     /// Read while a command is under way; written while what is in doubt is ended.
     pub(super) gate: RwLock<()>,
     /// Something about a path is different.
@@ -42,13 +51,22 @@ pub(crate) struct Passage<'a> {
 
 impl PathSet {
     /// Paths that are kept together.
-    pub(crate) fn new(paths: Vec<Path>, policy: PathPolicy, outage: Outage) -> Self {
+    pub(crate) fn new(
+        paths: Vec<Path>,
+        policy: PathPolicy,
+        outage: Outage,
+        patience: Duration,
+        cache_loss: CacheLoss,
+    ) -> Self {
         Self {
             paths,
             policy,
             outage,
+            patience,
             turn: AtomicUsize::new(usize::MAX),
             changes: Changes::default(),
+            cache: SharedCache::new(cache_loss),
+            size: UnitSize::default(),
             gate: RwLock::new(()),
             news: watch::Sender::new(()),
             over: CancellationToken::new(),
@@ -57,7 +75,13 @@ impl PathSet {
 
     /// A path that looks after itself.
     pub(crate) fn alone(path: Path) -> Self {
-        Self::new(vec![path], PathPolicy::default(), Outage::Wait)
+        Self::new(
+            vec![path],
+            PathPolicy::default(),
+            Outage::Wait,
+            Duration::MAX,
+            CacheLoss::Report,
+        )
     }
 
     /// Something about a path is different: whoever waits for one looks again.
@@ -72,15 +96,37 @@ impl PathSet {
             .for_each(|path| path.question.notify_one());
     }
 
+    /// True if the unit told another size on one path than on another.
+    pub(crate) fn sizes_differ(&self) -> bool {
+        let sizes: BTreeSet<u64> = self.sizes().collect();
+        sizes.len() > 1
+    }
+
+    /// The unit is as large as all paths say.
+    pub(crate) fn agree_on_size(&self) {
+        if let Some(least) = self.sizes().min() {
+            self.size.set(least);
+        }
+    }
+
+    /// What the paths say that carry commands: a port that is not active need not know.
+    fn sizes(&self) -> impl Iterator<Item = u64> + '_ {
+        let active = self.paths.iter().filter(|path| path.is_active());
+        active.filter_map(Path::blocks)
+    }
+
     /// Waits for a path, as long as the policy for outages allows. For one that changes the unit nothing is in doubt then.
-    pub(crate) async fn passage(&self, trouble: &mut Trouble) -> Result<Passage<'_>, Error> {
+    pub(crate) async fn passage<'a>(
+        self: &'a Arc<Self>,
+        trouble: &mut Trouble,
+    ) -> Result<Passage<'a>, Error> {
         let mut news = self.news.subscribe();
         loop {
             news.mark_unchanged();
             trouble.check(self)?;
             if trouble.settles
                 && self.is_in_doubt()
-                && let Err(error) = self.settle().await
+                && let Err(error) = self.wait_until_settled(trouble).await?
             {
                 trouble.reason = Some(error);
             } else {
@@ -102,16 +148,56 @@ impl PathSet {
         }
     }
 
-    fn choose(&self, trouble: &Trouble) -> Option<usize> {
+    /// Ends what is in doubt, in a task of its own: whoever drops a command must not let others begin while the unit is
+    /// being reset. The outer error is that of the policy for outages.
+    async fn wait_until_settled(
+        self: &Arc<Self>,
+        trouble: &mut Trouble,
+    ) -> Result<Result<(), Error>, Error> {
+        trouble.begin();
+        let deadline = match self.outage {
+            Outage::Deadline(patience) => Some(trouble.since() + patience),
+            Outage::Wait | Outage::Fail => None,
+        };
+        let set = Arc::clone(self);
+        let settling = tokio::spawn(async move { set.settle().await });
+        tokio::select! {
+            biased;
+            () = self.over.cancelled() => Err(Error::Closed),
+            settled = settling => Ok(settled.unwrap_or(Err(Error::Closed))),
+            () = until(deadline) => Err(trouble.verdict(self)),
+        }
+    }
+
+    /// The places of the paths that commands take at the moment.
+    pub(crate) fn in_use(&self) -> Vec<usize> {
+        in_use(&self.candidates(|_| true))
+    }
+
+    fn candidates(&self, open: impl Fn(usize) -> bool) -> Vec<Candidate> {
         let now = now();
         let paths = self.paths.iter().enumerate();
-        let open = paths.filter(|(place, _)| !trouble.avoids(*place));
-        let candidates: Vec<_> = open
+        paths
+            .filter(|(place, _)| open(*place))
             .filter_map(|(place, path)| path.candidate(place, now))
-            .collect();
+            .collect()
+    }
+
+    fn choose(&self, trouble: &Trouble) -> Option<usize> {
+        let candidates = self.candidates(|place| !trouble.avoids(place));
         let place = choose(&candidates, self.policy, self.turn.load(Ordering::Relaxed))?;
         self.turn.store(place, Ordering::Relaxed);
         Some(place)
+    }
+
+    /// Waits until some path is connected, for so long at most.
+    pub(super) async fn until_connected(&self, patience: Duration) {
+        let mut news = self.news.subscribe();
+        let connected = async {
+            while !self.paths.iter().any(Path::is_connected) && news.changed().await.is_ok() {}
+        };
+        // Whoever waits looks for itself.
+        let _ = tokio::time::timeout(patience, connected).await;
     }
 
     /// Waits until something is different.

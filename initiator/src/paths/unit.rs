@@ -7,12 +7,12 @@ use iscsi_proto::scsi::vpd;
 use iscsi_proto::wire::lun::Lun;
 
 use crate::identity::Identity;
+use crate::job::UnitSize;
 use crate::{Error, Session};
 
-/// What a unit must have in common with itself on every path: its size and the names that no other unit has.
+/// What a unit must have in common with itself on every path, whatever its size: the names that no other unit has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UnitName {
-    blocks: u64,
     block_bytes: u32,
     /// Kind, code set and value of the designators (SPC-4 §7.8.6); in any order, since ports need not agree on one.
     designators: BTreeSet<(u8, u8, Bytes)>,
@@ -23,8 +23,11 @@ pub(crate) struct UnitName {
 impl UnitName {
     /// Attaches to a unit and learns its name; from then on it must stay what it is. A unit without any name is refused:
     /// nothing would tell it from another one of its size.
-    pub(crate) async fn attach(session: &Session, lun: Lun) -> Result<(Self, Identity), Error> {
-        let (identity, _) = session.attach(lun).await?;
+    pub(crate) async fn attach(
+        session: &Session,
+        lun: Lun,
+    ) -> Result<(Self, Identity, UnitSize), Error> {
+        let (identity, size) = session.attach(lun).await?;
         let mut name = Self::new(&identity);
         if name.designators.is_empty() {
             let page = session.vital_page(lun, vpd::UNIT_SERIAL_NUMBER).await?;
@@ -32,14 +35,13 @@ impl UnitName {
         }
         match name.designators.is_empty() && name.serial.is_empty() {
             true => Err(Error::NamelessUnit),
-            false => Ok((name, identity)),
+            false => Ok((name, identity, size)),
         }
     }
 
     fn new(identity: &Identity) -> Self {
         let names = identity.designators.iter().filter(|name| name.names_unit());
         Self {
-            blocks: identity.blocks,
             block_bytes: identity.block_bytes,
             designators: names
                 .map(|name| (name.kind, name.code_set, name.value.clone()))
@@ -80,11 +82,11 @@ mod tests {
         let specific = Designator { kind: 0, ..vendor };
         let port = Designator::relative_target_port(1);
         assert_eq!(unit(&[specific, port]), unit(&[]), "neither names a unit");
-        let larger = UnitName {
-            blocks: 9,
+        let coarser = UnitName {
+            block_bytes: 4096,
             ..both.clone()
         };
-        assert_ne!(both, larger);
+        assert_ne!(both, coarser);
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub(crate) enum Event {
     Refused(usize),
     /// A login ended a session of the same name in the same portal group, which held writes.
     Reinstated(usize),
+    /// SYNCHRONIZE CACHE.
+    Flush(usize),
 }
 
 /// One unit behind several ports.
@@ -52,6 +54,10 @@ struct State {
     resets: bool,
     /// All ports are in one portal group.
     one_group: bool,
+    /// The write cache is volatile.
+    write_cache: bool,
+    /// Every new session is told that the unit was switched on, as many targets do.
+    greets: bool,
 }
 
 struct Held {
@@ -67,8 +73,10 @@ struct Port {
     holds: bool,
     /// Nothing that reaches the medium is answered.
     silent: bool,
-    /// Each of its sessions has that to say once, counted.
-    attentions: u32,
+    /// Each of its sessions is told that once, in order.
+    attentions: Vec<Sense>,
+    /// The blocks that it knows of, if not all.
+    blocks: Option<usize>,
 }
 
 impl Array {
@@ -77,7 +85,8 @@ impl Array {
             access: AccessState::ACTIVE_OPTIMIZED,
             holds: false,
             silent: false,
-            attentions: 0,
+            attentions: Vec::new(),
+            blocks: None,
         };
         let state = State {
             bytes: vec![0; blocks * BLOCK],
@@ -86,6 +95,8 @@ impl Array {
             held: Vec::new(),
             resets: true,
             one_group: false,
+            write_cache: false,
+            greets: false,
         };
         Arc::new(Self {
             state: Mutex::new(state),
@@ -99,11 +110,16 @@ impl Array {
         let array = Arc::clone(self);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                let (attentions, greets) = {
+                    let state = array.state();
+                    (state.ports[port].attentions.len(), state.greets)
+                };
                 let actor = Actor {
                     array: Arc::clone(&array),
                     port,
                     waiting: HashMap::new(),
-                    attentions: array.state().ports[port].attentions,
+                    attentions,
+                    greets,
                     isid: Isid::default(),
                 };
                 tokio::spawn(actor.play(stream));
@@ -117,8 +133,33 @@ impl Array {
         let mut state = self.state();
         state.ports[port].access = access;
         for port in &mut state.ports {
-            port.attentions += 1;
+            port.attentions.push(Sense::ACCESS_STATE_CHANGED);
         }
+    }
+
+    /// The sessions of a port are told something, each at its next command.
+    pub(crate) fn tell(&self, port: usize, sense: Sense) {
+        self.state().ports[port].attentions.push(sense);
+    }
+
+    /// The unit grows or shrinks. Nobody is told.
+    pub(crate) fn resize(&self, blocks: usize) {
+        self.state().bytes.resize(blocks * BLOCK, 0);
+    }
+
+    /// A port knows of so many blocks only, or of all.
+    pub(crate) fn limit(&self, port: usize, blocks: Option<usize>) {
+        self.state().ports[port].blocks = blocks;
+    }
+
+    /// The unit's write cache is volatile.
+    pub(crate) fn use_write_cache(&self) {
+        self.state().write_cache = true;
+    }
+
+    /// Every new session is told that the unit was switched on.
+    pub(crate) fn greet(&self) {
+        self.state().greets = true;
     }
 
     /// A port's state changes, and nobody says a word.
@@ -178,8 +219,9 @@ struct Actor {
     array: Arc<Array>,
     port: usize,
     waiting: HashMap<TaskId, u64>,
-    /// The attentions that this session has told.
-    attentions: u32,
+    /// The attentions that this session was told.
+    attentions: usize,
+    greets: bool,
     isid: Isid,
 }
 
@@ -265,14 +307,14 @@ impl Actor {
         if let Command::Inquiry { page, .. } = command {
             return session.complete(arrived.task, self.inquiry(page));
         }
-        if self.attentions < state.ports[self.port].attentions {
-            self.attentions = state.ports[self.port].attentions;
-            return session.complete(arrived.task, refusal(Sense::new(0x6, 0x2a, 0x06)));
+        if let Some(sense) = self.attention(&state) {
+            return session.complete(arrived.task, refusal(sense));
         }
         match command {
             Command::ReadCapacity16 { .. } => {
+                let limit = state.ports[self.port].blocks;
                 let capacity = Capacity {
-                    blocks: (state.bytes.len() / BLOCK) as u64,
+                    blocks: limit.unwrap_or(state.bytes.len() / BLOCK) as u64,
                     block_bytes: 512,
                     physical_exponent: 0,
                     thin: false,
@@ -284,11 +326,31 @@ impl Actor {
                 state.journal.push(Event::Groups(self.port));
                 session.complete(arrived.task, Response::read(vec![groups(&state.ports)]));
             }
+            Command::ModeSense { .. } => {
+                let cache = if state.write_cache { 0x04 } else { 0x00 };
+                let page = [[15, 0, 0, 0], [0x08, 0x0a, cache, 0], [0; 4], [0; 4]].concat();
+                session.complete(arrived.task, Response::read(vec![page.into()]));
+            }
+            Command::SynchronizeCache { .. } => {
+                state.journal.push(Event::Flush(self.port));
+                session.complete(arrived.task, Response::good());
+            }
+            Command::TestUnitReady => session.complete(arrived.task, Response::good()),
             Command::Read { .. } | Command::Write { .. } | Command::CompareAndWrite { .. } => {
                 self.medium(session, arrived, command, &mut state);
             }
             _ => session.complete(arrived.task, refusal(Sense::INVALID_FIELD_IN_CDB)),
         }
+    }
+
+    /// What this session has to be told next.
+    fn attention(&mut self, state: &State) -> Option<Sense> {
+        if std::mem::take(&mut self.greets) {
+            return Some(SWITCHED_ON);
+        }
+        let next = state.ports[self.port].attentions.get(self.attentions)?;
+        self.attentions += 1;
+        Some(*next)
     }
 
     fn medium(
@@ -368,6 +430,9 @@ impl Actor {
         Response::read(vec![data])
     }
 }
+
+/// POWER ON, RESET, OR BUS DEVICE RESET OCCURRED (SPC-4 table 59).
+pub(crate) const SWITCHED_ON: Sense = Sense::new(0x6, 0x29, 0x00);
 
 fn groups(ports: &[Port]) -> Bytes {
     let group = |(port, number): (&Port, u16)| PortGroup {

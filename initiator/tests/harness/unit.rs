@@ -50,6 +50,17 @@ impl Unit {
         }
     }
 
+    /// One of 64 blocks that compares so many of them at once.
+    pub(crate) fn comparing(blocks: u8) -> Self {
+        Self {
+            limits: BlockLimits {
+                maximum_compare_and_write: blocks,
+                ..BlockLimits::default()
+            },
+            ..Self::new(64)
+        }
+    }
+
     /// Serves the unit; its address.
     pub(crate) async fn serve(self: &Arc<Self>) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");

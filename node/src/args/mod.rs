@@ -24,7 +24,8 @@ pub(crate) use self::disk::DiskArg;
 pub(crate) use self::image::ImageCommand;
 pub(crate) use self::instance::{CreateArgs, ExportArgs, InstanceCommand, OutageArg, QuotaArg};
 pub(crate) use self::iscsi::{
-    BenchArgs, CopyArgs, IscsiArgs, IscsiCommand, PathArgs, Pattern, ReadArgs, TrimArgs, WriteArgs,
+    BenchArgs, CopyArgs, IscsiArgs, IscsiCommand, PathArgs, Pattern, ReadArgs, TrimArgs, UnitArgs,
+    WriteArgs,
 };
 pub(crate) use self::login::{LoginArgs, SecretArgs};
 pub(crate) use self::lun::LunCommand;

@@ -4,6 +4,7 @@ mod bench;
 mod copy;
 mod inquiry;
 mod luns;
+mod paths;
 mod reach;
 mod status;
 mod targets;
@@ -26,7 +27,7 @@ pub(crate) async fn run(command: IscsiCommand) -> Result<bool> {
         IscsiCommand::Luns { url, common } => luns::list(&url, &common).await,
         IscsiCommand::Inquiry { url, page, common } => inquiry::show(&url, page, &common).await,
         IscsiCommand::Capacity { url, common } => inquiry::capacity(&url, &common).await,
-        IscsiCommand::Status { url, common } => status::show(&url, &common).await,
+        IscsiCommand::Status { url, unit } => status::show(&url, &unit).await,
         IscsiCommand::Read(args) => transfer::read(&args).await,
         IscsiCommand::Write(args) => transfer::write(&args).await,
         IscsiCommand::Trim(args) => trim::run(&args).await,

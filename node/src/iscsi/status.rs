@@ -11,7 +11,8 @@ use iscsi_proto::session::Transfer;
 use iscsi_proto::wire::lun::Lun;
 use serde::Serialize;
 
-use crate::args::IscsiArgs;
+use crate::args::UnitArgs;
+use crate::iscsi::paths::{self, PathRow};
 use crate::iscsi::reach::{Place, Reached, with_unit};
 use crate::iscsi::unit::{ask, ask_if_known, modes, provisioning, readable, serial};
 use crate::iscsi::{fact, yes_no};
@@ -53,6 +54,8 @@ struct Report {
     unmap: Option<bool>,
     reads_zeros: Option<bool>,
     alua: Option<Alua>,
+    /// None if the unit is not ready.
+    paths: Vec<PathRow>,
     reservation: Option<Reservation>,
 }
 
@@ -110,12 +113,10 @@ struct Reservation {
 }
 
 /// Shows how things stand; false if the unit is not ready.
-pub(super) async fn show(url: &str, common: &IscsiArgs) -> Result<bool> {
-    let report = with_unit(Place::of(url, &common.login)?, async |unit| {
-        Ok(look(unit).await?)
-    })
-    .await?;
-    if common.json {
+pub(super) async fn show(url: &str, args: &UnitArgs) -> Result<bool> {
+    let place = Place::of(url, &args.common.login)?.through(&args.paths)?;
+    let report = with_unit(place, look).await?;
+    if args.common.json {
         print_json(&report)?;
     } else {
         print(&report)?;
@@ -123,7 +124,7 @@ pub(super) async fn show(url: &str, common: &IscsiArgs) -> Result<bool> {
     Ok(report.ready)
 }
 
-async fn look(unit: &Reached) -> Result<Report, Error> {
+async fn look(unit: &Reached) -> Result<Report> {
     let (session, lun) = (&unit.session, unit.lun);
     let settled = session.settled();
     let params = &settled.params;
@@ -135,11 +136,16 @@ async fn look(unit: &Reached) -> Result<Report, Error> {
     let capacity = match session.read_capacity(lun).await {
         Ok(capacity) => Some(capacity),
         Err(Error::Status { .. } | Error::Malformed) => None,
-        Err(error) => return Err(error),
+        Err(error) => return Err(error.into()),
     };
     let modes = modes(session, lun).await?;
     let provisioning = provisioning(session, lun).await?;
     let designators = session.designators(lun).await?;
+    let alua = alua(unit).await?;
+    let paths = match &round_trip {
+        Some(round_trip) => ways(unit, alua.as_ref(), round_trip).await?,
+        None => Vec::new(),
+    };
     Ok(Report {
         url: unit.place.url.to_string(),
         initiator: unit.place.options.initiator_name.to_string(),
@@ -178,9 +184,23 @@ async fn look(unit: &Reached) -> Result<Report, Error> {
         thin: provisioning.map(|page| page.thin),
         unmap: provisioning.map(|page| page.unmap),
         reads_zeros: provisioning.map(|page| page.reads_zeros),
-        alua: alua(unit).await?,
+        alua,
+        paths,
         reservation: reservation(session, lun).await?,
     })
+}
+
+/// The ways to a unit that is ready. Of a single one its session tells more.
+async fn ways(unit: &Reached, alua: Option<&Alua>, round_trip: &RoundTrip) -> Result<Vec<PathRow>> {
+    let mut ways = paths::look(&unit.attach().await?, PROBES).await?;
+    if let [only] = ways.as_mut_slice() {
+        only.latency_us = Some(round_trip.median_us);
+        if let Some(alua) = alua {
+            only.port_group = Some(alua.group);
+            only.access.clone_from(&alua.state);
+        }
+    }
+    Ok(ways)
 }
 
 /// Why the unit is not ready; `None` if it is.
@@ -358,7 +378,11 @@ fn print(report: &Report) -> Result<()> {
             )?;
         }
     }
-    print_session(report)
+    print_session(report)?;
+    if report.paths.is_empty() {
+        return Ok(());
+    }
+    paths::print(&report.paths)
 }
 
 fn print_session(report: &Report) -> Result<()> {

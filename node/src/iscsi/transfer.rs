@@ -97,7 +97,7 @@ async fn pour_out(
 /// Writes blocks.
 pub(super) async fn write(args: &WriteArgs) -> Result<bool> {
     let (span, differing) = with_unit(
-        Place::of(&args.url, &args.common.login)?.through(&args.paths)?,
+        Place::of(&args.url, &args.unit.common.login)?.through(&args.unit.paths)?,
         async |unit| {
             let remote = unit.attach().await?;
             let geometry = remote.geometry();
@@ -127,7 +127,7 @@ pub(super) async fn write(args: &WriteArgs) -> Result<bool> {
     )
     .await?;
     let same = differing.as_ref().is_none_or(Vec::is_empty);
-    if args.common.json {
+    if args.unit.common.json {
         print_json(&json!({
             "offset": span.offset(), "bytes": span.length(),
             "verified": differing.as_ref().map(Vec::is_empty),

@@ -21,7 +21,7 @@ pub(super) async fn run(args: &TrimArgs) -> Result<bool> {
         "which blocks is not said: --lba NUMBER --blocks NUMBER, --offset BYTES --length BYTES, or --all"
     );
     let span = with_unit(
-        Place::of(&args.url, &args.common.login)?.through(&args.paths)?,
+        Place::of(&args.url, &args.unit.common.login)?.through(&args.unit.paths)?,
         async |unit| {
             let remote = unit.attach().await?;
             let span = match args.all {
@@ -55,7 +55,7 @@ pub(super) async fn run(args: &TrimArgs) -> Result<bool> {
         },
     )
     .await?;
-    if args.common.json {
+    if args.unit.common.json {
         print_json(&json!({"offset": span.offset(), "bytes": span.length()}))?;
     } else {
         line(format_args!("{} given back", size(span.length())))?;

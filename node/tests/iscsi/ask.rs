@@ -97,12 +97,45 @@ fn a_session_and_its_unit_are_told_as_they_are() {
     let trip = &status["round_trip"];
     assert!(trip["min_us"].as_u64() <= trip["median_us"].as_u64());
     assert!(trip["median_us"].as_u64() <= trip["max_us"].as_u64());
+    let path = &status["paths"][0];
+    assert_eq!(status["paths"].as_array().unwrap().len(), 1);
+    assert_eq!(path["portal"], status["portal"]);
+    assert_eq!(path["latency_us"], trip["median_us"]);
     let text = succeed(&["iscsi", "status", &url]);
     for word in [
         "ready         yes",
         "MaxRecvDataSegmentLength",
         "round trip",
     ] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+}
+
+#[test]
+fn every_way_to_a_unit_is_told() {
+    let scene = Scene::new();
+    scene.image("a.raw", 2);
+    let (target, url) = Running::target(&[&scene.arg("a.raw"), "--listen", "127.0.0.1:0"]);
+    let other = portal(&target.url()).replace("iscsi://", "");
+    let nobody = free_address().to_string();
+    let (code, status) = json(&["status", &url, "--portal", &other, "--portal", &nobody]);
+    assert_eq!(code, Some(0));
+    let paths = status["paths"].as_array().unwrap();
+    assert_eq!(paths.len(), 3);
+    for path in &paths[..2] {
+        assert_eq!(path["state"], "connected", "{path}");
+        assert_eq!(path["in_use"], true, "{path}");
+        assert_eq!(path["failures"], 0);
+        assert!(path["commands"].as_u64().unwrap() > 0);
+        assert!(path["latency_us"].is_number());
+        assert!(path["portal_group_tag"].is_number());
+    }
+    assert_eq!(paths[1]["portal"], other);
+    assert_eq!(paths[2]["state"], "lost");
+    assert_eq!(paths[2]["in_use"], false);
+    assert!(!paths[2]["reason"].as_str().unwrap().is_empty());
+    let text = succeed(&["iscsi", "status", &url, "--portal", &other]);
+    for word in ["in use", "latency", &other] {
         assert!(text.contains(word), "{word}: {text}");
     }
 }

@@ -30,7 +30,7 @@ async fn a_disk_grows_under_an_initiator_which_is_told() {
         };
         let transfer = Transfer::Read(18);
         let done = session.execute(lun, &command, transfer, Class::Demand);
-        let bytes = done.await.unwrap().data.concat();
+        let bytes = done.await.unwrap().data;
         (bytes[2] & 0x0f, bytes[12], bytes[13])
     };
     // UNIT ATTENTION, CAPACITY DATA HAS CHANGED (SBC-3 §4.7), and then nothing.

@@ -16,7 +16,7 @@ async fn inquiry(url: &str) -> Bytes {
     };
     let transfer = Transfer::Read(96);
     let done = session.execute(lun(url), &command, transfer, Class::Demand);
-    done.await.unwrap().data.concat().into()
+    done.await.unwrap().data
 }
 
 #[tokio::test]

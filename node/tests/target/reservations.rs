@@ -36,7 +36,7 @@ async fn keys(url: &str) -> Vec<u8> {
     let session = connect(url).await.unwrap();
     let transfer = Transfer::Read(64);
     let done = session.execute(Lun::from_number(0), &command, transfer, Class::Demand);
-    done.await.unwrap().data.concat()[8..].to_vec()
+    done.await.unwrap().data[8..].to_vec()
 }
 
 #[tokio::test]

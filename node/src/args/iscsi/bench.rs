@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 
-use super::{IscsiArgs, PathArgs, help};
+use super::{UnitArgs, help};
 use crate::args::byte_size;
 
 /// Measure a logical unit: I/O per second, throughput, CPU time, and a histogram of latencies.
@@ -60,9 +60,7 @@ pub(crate) struct BenchArgs {
     #[arg(long)]
     pub(crate) verify: bool,
     #[command(flatten)]
-    pub(crate) paths: PathArgs,
-    #[command(flatten)]
-    pub(crate) common: IscsiArgs,
+    pub(crate) unit: UnitArgs,
 }
 
 /// Which blocks come next.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{IscsiArgs, PathArgs, help};
+use super::{UnitArgs, help};
 
 /// Copy a logical unit into a file, a file into a unit, or a unit into another, leaving out zeros.
 ///
@@ -39,7 +39,5 @@ pub(crate) struct CopyArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) journal: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) paths: PathArgs,
-    #[command(flatten)]
-    pub(crate) common: IscsiArgs,
+    pub(crate) unit: UnitArgs,
 }

@@ -73,6 +73,9 @@ JSON: an object; what is not known is null
   write_cache, write_protected       true or false
   thin, unmap, reads_zeros           how blocks are given back
   alua                               of this port: group, port, state, preferred, implicit, explicit
+  paths                              the ways of the URL and of each --portal, none if the unit is not ready: portal,
+                                     portal_group_tag, state (connected, lost or refused) and reason, port_group and
+                                     access (ALUA), in_use, commands, failures, logins, latency_us
   reservation                        a persistent one: kind, key, holders
 
 ",

@@ -52,14 +52,14 @@ pub(crate) enum IscsiCommand {
         #[command(flatten)]
         common: IscsiArgs,
     },
-    /// Show how a session with a target and one of its units stands: what was negotiated, the way there, the round
+    /// Show how a session with a target and one of its units stands: what was negotiated, the ways there, the round
     /// trip, whether the unit is ready, and who holds it.
     #[command(after_help = help::EXIT_CODES, after_long_help = help::STATUS)]
     Status {
         /// `iscsi://[USER[%SECRET]@]HOST[:PORT]/TARGET[/LUN]`
         url: String,
         #[command(flatten)]
-        common: IscsiArgs,
+        unit: UnitArgs,
     },
     /// Read blocks to standard output, or to a file.
     #[command(after_help = help::EXIT_CODES, after_long_help = help::READ)]
@@ -94,6 +94,15 @@ pub(crate) struct PathArgs {
     pub(crate) portal: Vec<String>,
 }
 
+/// What subcommands take that do something with one unit.
+#[derive(Debug, Args)]
+pub(crate) struct UnitArgs {
+    #[command(flatten)]
+    pub(crate) paths: PathArgs,
+    #[command(flatten)]
+    pub(crate) common: IscsiArgs,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct ReadArgs {
     /// `iscsi://[USER[%SECRET]@]HOST[:PORT]/TARGET[/LUN]`
@@ -125,9 +134,7 @@ pub(crate) struct WriteArgs {
     #[arg(long)]
     pub(crate) verify: bool,
     #[command(flatten)]
-    pub(crate) paths: PathArgs,
-    #[command(flatten)]
-    pub(crate) common: IscsiArgs,
+    pub(crate) unit: UnitArgs,
 }
 
 #[derive(Debug, Args)]
@@ -143,9 +150,7 @@ pub(crate) struct TrimArgs {
     #[arg(long)]
     pub(crate) yes: bool,
     #[command(flatten)]
-    pub(crate) paths: PathArgs,
-    #[command(flatten)]
-    pub(crate) common: IscsiArgs,
+    pub(crate) unit: UnitArgs,
 }
 
 /// A page's number: hexadecimal, as everybody writes them, with or without 0x.

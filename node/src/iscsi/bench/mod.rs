@@ -46,7 +46,7 @@ const TICK: Duration = Duration::from_millis(500);
 
 /// Measures; false if something that was read is not what it should be.
 pub(super) async fn run(args: &BenchArgs) -> Result<bool> {
-    let place = Place::of(&args.url, &args.common.login)?.through(&args.paths)?;
+    let place = Place::of(&args.url, &args.unit.common.login)?.through(&args.unit.paths)?;
     let geometry = prepare(args, place.clone()).await?;
     let load = Arc::new(Load::new(args, &place, geometry)?);
     let threads = threads(args);
@@ -64,7 +64,7 @@ pub(super) async fn run(args: &BenchArgs) -> Result<bool> {
     let tally = collect(workers).await;
     let (took, cpu) = measured?;
     let report = Report::new(args, &load, &tally?, took, cpu);
-    report.show(args.common.json)?;
+    report.show(args.unit.common.json)?;
     Ok(report.is_sound())
 }
 

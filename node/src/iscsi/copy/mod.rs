@@ -211,7 +211,7 @@ fn show(copy: &Copy, ended: &Ended, args: &CopyArgs) -> Result<()> {
     let seconds = ended.took.as_secs_f64();
     let copied = copy.bytes - ended.resumed_at;
     let differing = ended.differing.as_deref();
-    if args.common.json {
+    if args.unit.common.json {
         return print_json(&json!({
             "source": copy.source.shown(), "destination": copy.destination.shown(),
             "bytes": copy.bytes, "resumed_at": ended.resumed_at,

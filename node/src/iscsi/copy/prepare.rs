@@ -60,14 +60,14 @@ pub(super) async fn prepare(args: &CopyArgs) -> Result<Prepared> {
 fn place(url: &str, args: &CopyArgs) -> Result<Place> {
     let both = is_url(&args.source) && is_url(&args.destination);
     ensure!(
-        !both || args.paths.portal.is_empty(),
+        !both || args.unit.paths.portal.is_empty(),
         "--portal: of which of the two units is not said; with a file as one end it is"
     );
-    let mut login = args.common.login.clone();
+    let mut login = args.unit.common.login.clone();
     if both && parse(url)?.user().is_none() {
         login.secrets = SecretArgs::default();
     }
-    Place::of(url, &login)?.through(&args.paths)
+    Place::of(url, &login)?.through(&args.unit.paths)
 }
 
 type Destination = (Side, bool, Option<Journal>, u64);
