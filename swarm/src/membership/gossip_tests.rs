@@ -300,7 +300,7 @@ fn nodes_that_begin_at_once_find_each_other_and_notice_who_dies() {
 
 /// The same with 1,000 members.
 #[test]
-#[ignore = "takes minutes unless it is built with --release"]
+#[ignore = "started by cargo xtask soak members"]
 fn a_thousand_nodes_find_each_other_and_notice_who_dies() {
     gather_and_lose(1000);
 }

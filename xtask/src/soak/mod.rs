@@ -3,6 +3,7 @@
 mod crash;
 mod fault;
 mod load;
+mod members;
 mod proxy;
 mod rounds;
 mod victim;
@@ -21,6 +22,8 @@ pub(crate) enum Soak {
     Outage(rounds::Rounds),
     /// Spoil one of two ways to a target under verified load: is a byte lost, and how long until the other one is taken?
     Paths(rounds::Rounds),
+    /// Let a thousand nodes find each other by gossip, and some of them die, under virtual time.
+    Members,
 }
 
 /// True if nothing was found.
@@ -29,5 +32,6 @@ pub(crate) fn run(repo: &Repo, what: &Soak) -> Result<bool> {
         Soak::Crash(asked) => crash::run(repo, asked),
         Soak::Outage(asked) => rounds::run(repo, asked, 1),
         Soak::Paths(asked) => rounds::run(repo, asked, 2),
+        Soak::Members => members::run(repo),
     }
 }
