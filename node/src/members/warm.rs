@@ -15,7 +15,7 @@ use crate::export::Fetched;
 use crate::names;
 
 /// How often it is looked for what was not there: a peer, or its copy of an image.
-const AGAIN: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Peers that are looked for at once.
 const AT_ONCE: usize = 16;
