@@ -138,9 +138,9 @@ async fn nodes_take_from_each_other_what_the_origin_sent_once() {
     let whole = (EXTENTS * EXTENT) as u64;
     let from_origin: u64 = (0..4).map(|node| swarm.from(node, "from_origin")).sum();
     let from_peers: u64 = (0..4).map(|node| swarm.from(node, "from_peers")).sum();
-    // Alone they would take four; on a machine that is busy elsewhere a slow peer is passed now and then.
+    // Alone they would take four; a slow peer is passed now and then.
     assert!(
-        from_origin <= whole + whole / 2,
+        from_origin <= whole + whole / 10,
         "the origin sent {from_origin} for {whole}"
     );
     assert!(from_origin + from_peers >= 4 * whole);

@@ -3,8 +3,9 @@
 //! [`PeerVolume`] is dialed when it is read first and finds the logical unit by its designator, so peers need not agree
 //! on numbers. All volumes of one peer share two sessions: one for demand, one for what is read ahead, so that bulk data
 //! never stands before a guest's. A peer that cannot be reached, or does not have the image, costs nothing: it answers
-//! [`Error::Unavailable`] at once and is not tried again before a pause that grows. A request that is forwarded for
-//! another peer never waits for a login: while one is pending the answer is [`Error::Busy`].
+//! [`Error::Unavailable`] at once and is not tried again before a pause that grows. Attempts ahead of need start no pause:
+//! nodes that start together are not there yet when they are looked for first, and a guest's read finds them. A request
+//! that is forwarded for another peer never waits for a login: while one is pending the answer is [`Error::Busy`].
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,7 +20,7 @@ use iscsi_initiator::{
     Credentials, Designator, IscsiName, LoginStatus, Options, Outage, Reconnect, Remote, Session,
     SessionEnd,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{MutexGuard, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
@@ -143,6 +144,7 @@ impl PeerSessions {
             address: address.clone(),
             options: self.options.clone(),
             state: tokio::sync::Mutex::default(),
+            unreached: AtomicBool::new(false),
             shut_out: AtomicBool::new(false),
             used: AtomicU64::new(0),
         });
@@ -180,11 +182,10 @@ impl PeerVolume {
         }
     }
 
-    /// Logs in and looks for the unit, unless that was done or tried a moment ago.
+    /// Logs in and looks for the unit, unless that was done, or it was missed a moment ago.
     pub async fn find(&self) {
         for line in [&self.demand, &self.bulk] {
-            // What is missing is looked for again when it is asked for.
-            let _ = line.unit(self.designator, self.geometry).await;
+            line.look_ahead(self.designator, self.geometry).await;
         }
     }
 
@@ -248,6 +249,8 @@ struct Line {
     address: PeerAddress,
     options: PeerOptions,
     state: tokio::sync::Mutex<LineState>,
+    /// The last login that a read waited for came to nothing: none waits for the next one.
+    unreached: AtomicBool,
     /// It does not let this node in, or is not who it has to be: said once.
     shut_out: AtomicBool,
     /// When it was used last, in milliseconds.
@@ -260,13 +263,15 @@ struct LineState {
     /// The keys that the session logs in with whenever it reconnects.
     keys: Option<Arc<Keys>>,
     pause: Pause,
-    units: HashMap<[u8; 8], Found>,
+    units: HashMap<[u8; 8], Remote>,
+    missing: HashMap<[u8; 8], Missing>,
 }
 
-/// What is known about a unit of the peer.
-enum Found {
-    Here(Remote),
-    Missing(Pause),
+/// How long a unit that was not found is not looked for again, by those who read and by those who look ahead of need.
+#[derive(Clone, Copy, Debug, Default)]
+struct Missing {
+    read: Pause,
+    ahead: Pause,
 }
 
 /// The time in which something is not tried again.
@@ -279,8 +284,9 @@ struct Pause {
 impl Line {
     /// The unit, if it was found and is connected; otherwise it is looked for behind the asker's back.
     fn unit_at_once(self: &Arc<Self>, designator: [u8; 8], geometry: Geometry) -> Result<Remote> {
-        // Whoever holds the lock is dialing or searching.
-        let mut state = self.state.try_lock().map_err(|_| Error::Busy)?;
+        let Some(mut state) = self.looked_up()? else {
+            return Err(Error::Busy);
+        };
         self.renew(&mut state);
         let known = state.known(designator);
         drop(state);
@@ -293,25 +299,33 @@ impl Line {
 
     /// The unit, waited for. The search goes on if the asker leaves.
     async fn unit(self: &Arc<Self>, designator: [u8; 8], geometry: Geometry) -> Result<Remote> {
-        if let Some(known) = self.state.try_lock().ok().and_then(|mut state| {
+        if let Some(mut state) = self.looked_up()? {
             self.renew(&mut state);
-            state.known(designator)
-        }) {
-            return known;
+            if let Some(known) = state.known(designator) {
+                return known;
+            }
         }
         let line = self.clone();
         let search = tokio::spawn(async move { line.search(designator, geometry).await });
         search.await.unwrap_or(Err(Error::Unavailable))
     }
 
-    /// Logs in, unless there is a session or it was tried a moment ago.
+    /// What is known, unless somebody is dialing or searching at the moment: then it may be waited for, but not where that
+    /// was in vain before.
+    fn looked_up(&self) -> Result<Option<MutexGuard<'_, LineState>>> {
+        match self.state.try_lock() {
+            Ok(state) => Ok(Some(state)),
+            Err(_) if self.unreached.load(Ordering::Relaxed) => Err(Error::Unavailable),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Logs in, unless there is a session.
     async fn open(self: &Arc<Self>) {
         let mut state = self.state.lock().await;
         self.renew(&mut state);
-        if state.session.is_none() && !state.pause.lasts() {
-            // Said where it is dialed.
-            let _ = self.session(&mut state).await;
-        }
+        // Said where it is dialed.
+        let _ = self.session(&mut state).await;
     }
 
     /// The session, after a login if there is none.
@@ -321,13 +335,13 @@ impl Line {
         }
         match self.dial(state.keys.clone().as_deref()).await {
             Ok(session) => {
+                self.unreached.store(false, Ordering::Relaxed);
                 state.pause = Pause::default();
                 self.sessions.opened(self);
                 Ok(state.session.insert(session).clone())
             }
             Err(error) => {
                 debug!(peer = %self.address.portal, %error, "the peer cannot be reached");
-                state.pause.lengthen();
                 Err(Error::Unavailable)
             }
         }
@@ -358,24 +372,57 @@ impl Line {
         if let Some(known) = state.known(designator) {
             return known;
         }
-        let session = self.session(&mut state).await?;
+        match self.look(&mut state, designator, geometry).await {
+            Ok(Some(remote)) => Ok(remote),
+            Ok(None) => {
+                let missing = state.missing.entry(designator).or_default();
+                missing.read.lengthen(LONGEST_PAUSE);
+                Err(Error::Unavailable)
+            }
+            Err(error) => {
+                self.unreached.store(true, Ordering::Relaxed);
+                state.pause.lengthen(LONGEST_PAUSE);
+                Err(error)
+            }
+        }
+    }
+
+    /// Looks for the unit before anybody needs it. What is not there yet starts no pause for those who read.
+    async fn look_ahead(self: &Arc<Self>, designator: [u8; 8], geometry: Geometry) {
+        let mut state = self.state.lock().await;
+        self.renew(&mut state);
+        let missed = state.missing.get(&designator);
+        let known = state.units.contains_key(&designator);
+        if !known
+            && !missed.is_some_and(|missing| missing.ahead.lasts())
+            && let Ok(None) = self.look(&mut state, designator, geometry).await
+        {
+            let missing = state.missing.entry(designator).or_default();
+            missing.ahead.lengthen(LONGEST_PAUSE_AHEAD);
+        }
+    }
+
+    /// Logs in if need be, and looks for the unit; it may be missing.
+    async fn look(
+        self: &Arc<Self>,
+        state: &mut LineState,
+        designator: [u8; 8],
+        geometry: Geometry,
+    ) -> Result<Option<Remote>> {
+        let session = self.session(state).await?;
         let found = timeout(
             self.options.connect_timeout,
             find(&session, designator, geometry),
         )
         .await;
-        if let Some(remote) = found.unwrap_or_default() {
-            state.units.insert(designator, Found::Here(remote.clone()));
-            return Ok(remote);
+        let found = found.unwrap_or_default();
+        if let Some(remote) = &found {
+            state.missing.remove(&designator);
+            state.units.insert(designator, remote.clone());
+        } else {
+            debug!(peer = %self.address.portal, "the peer does not have the image");
         }
-        debug!(peer = %self.address.portal, "the peer does not have the image");
-        let mut pause = match state.units.remove(&designator) {
-            Some(Found::Missing(pause)) => pause,
-            _ => Pause::default(),
-        };
-        pause.lengthen();
-        state.units.insert(designator, Found::Missing(pause));
-        Err(Error::Unavailable)
+        Ok(found)
     }
 
     /// A session that cannot come back with the keys that it has makes room for a new one.
@@ -444,9 +491,7 @@ impl Line {
 
     /// Lets a unit be looked for again. If somebody is searching at the moment, that is being done anyway.
     fn forget(&self, designator: [u8; 8]) {
-        if let Ok(mut state) = self.state.try_lock()
-            && let Some(Found::Here(_)) = state.units.get(&designator)
-        {
+        if let Ok(mut state) = self.state.try_lock() {
             state.units.remove(&designator);
         }
     }
@@ -463,12 +508,12 @@ impl LineState {
             // The session dials again by itself.
             return Some(Err(Error::Unavailable));
         }
-        match self.units.get(&designator) {
-            Some(Found::Here(remote)) => Some(Ok(remote.clone())),
-            Some(Found::Missing(pause)) if pause.lasts() => Some(Err(Error::Unavailable)),
-            _ if self.pause.lasts() => Some(Err(Error::Unavailable)),
-            _ => None,
+        if let Some(remote) = self.units.get(&designator) {
+            return Some(Ok(remote.clone()));
         }
+        let missing = self.missing.get(&designator);
+        let left_alone = self.pause.lasts() || missing.is_some_and(|missing| missing.read.lasts());
+        left_alone.then_some(Err(Error::Unavailable))
     }
 }
 
@@ -477,8 +522,8 @@ impl Pause {
         self.until.is_some_and(|until| Instant::now() < until)
     }
 
-    fn lengthen(&mut self) {
-        self.length = (self.length * 2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+    fn lengthen(&mut self, longest: Duration) {
+        self.length = (self.length * 2).clamp(SHORTEST_PAUSE, longest);
         self.until = Some(Instant::now() + self.length);
     }
 }
@@ -535,6 +580,8 @@ const LOGINS_AT_ONCE: usize = 16;
 /// Units of a peer that are looked through.
 const MAX_UNITS: usize = 1024;
 /// How long a peer is left alone after it could not be reached.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
-/// How long it is left alone at most.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
+/// How long it is left alone at most by those who read.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long it is not looked through for an image that nobody needs from it now.
+const LONGEST_PAUSE_AHEAD: Duration = Duration::from_secs(60);

@@ -42,6 +42,16 @@ async fn peer_for(
     access: AccessRules,
     fault: Fault,
 ) -> (SocketAddr, CancellationToken, [[u8; 8]; 2]) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    peer_on(listener, access, fault)
+}
+
+/// The same, on a port that is open already.
+fn peer_on(
+    listener: TcpListener,
+    access: AccessRules,
+    fault: Fault,
+) -> (SocketAddr, CancellationToken, [[u8; 8]; 2]) {
     let (sevens, eights) = (
         UnitIdentity::locally_assigned(7, "image"),
         UnitIdentity::locally_assigned(8, "image"),
@@ -64,7 +74,6 @@ async fn peer_for(
     };
     let target = Target::new(TargetOptions::default());
     target.export(export).expect("the only one");
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let (address, stop) = (
         listener.local_addr().expect("bound"),
         CancellationToken::new(),
@@ -277,6 +286,31 @@ async fn a_key_is_changed_while_peers_read() {
     }
     let late = volume(&proving("me", &Keyring::new(keys(&[OLD]))), address, sevens);
     assert!(read(&late, Class::Demand).await.is_err());
+}
+
+#[tokio::test]
+async fn a_peer_that_comes_after_it_was_looked_for_is_found_by_the_next_read() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let portal = listener.local_addr().unwrap();
+    drop(listener);
+    let designator = UnitIdentity::locally_assigned(7, "image").designator;
+    let sessions = sessions();
+    let late = volume(&sessions, portal, designator);
+    let address = PeerAddress {
+        node: name("peer"),
+        portal: portal.to_string(),
+        target_name: TARGET.into(),
+    };
+    for _ in 0..4 {
+        sessions.keep(std::slice::from_ref(&address)).await;
+        late.find().await;
+    }
+    assert_eq!(sessions.open(), 0);
+    let listener = TcpListener::bind(portal).await.expect("still free");
+    let (_, _stop, _) = peer_on(listener, AccessRules::default(), Fault::None);
+    // Those that come while the first of them logs in wait with it.
+    let (first, second) = tokio::join!(read(&late, Class::Demand), read(&late, Class::Demand));
+    assert_eq!((first.expect("there now"), second.expect("too")), (7, 7));
 }
 
 #[tokio::test]

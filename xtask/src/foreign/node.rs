@@ -103,11 +103,6 @@ impl<'a> Cluster<'a> {
     }
 }
 
-/// Nodes look for each other every second, and before that a node reads from the origin alone.
-fn acquainted() {
-    thread::sleep(Duration::from_secs(4));
-}
-
 /// A node that cannot verify takes everything from the origin, once.
 fn without_manifest(bench: &Bench) -> Result<()> {
     let cluster = Cluster::new(bench, 1)?;
@@ -138,7 +133,6 @@ fn swarm(bench: &Bench) -> Result<()> {
         one.create_instance("vm-1", "disk")?,
         two.create_instance("vm-2", "disk")?,
     );
-    acquainted();
     qemu::compare_with(&cluster.disk, &vm_1)?;
     qemu::compare_with(&cluster.disk, &vm_2)?;
     let (first, second) = (one.sources()?, two.sources()?);
