@@ -9,13 +9,13 @@ mod scene;
 use std::time::Duration;
 
 use array::{Array, BLOCK, Event, SWITCHED_ON};
-use harness::{options, soon};
+use harness::{options, soon, with_outage};
 use iscsi_initiator::{
     CacheLoss, Class, Error, Options, Outage, PathState, Resize, Span, Volume, VolumeError,
 };
 use iscsi_proto::scsi::Sense;
 use iscsi_proto::scsi::port_groups::AccessState;
-use scene::{Scene, access, block, with_outage};
+use scene::{Scene, access, block};
 use tokio::task::JoinHandle;
 
 fn following() -> Options {

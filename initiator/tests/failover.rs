@@ -9,10 +9,10 @@ mod scene;
 use std::time::Duration;
 
 use array::{Array, BLOCK, Event};
-use harness::{options, soon};
+use harness::{options, soon, with_outage};
 use iscsi_initiator::{Bytes, Class, Error, Outage, PathState, Span, Volume};
 use iscsi_proto::scsi::port_groups::AccessState;
-use scene::{Scene, access, block, with_outage};
+use scene::{Scene, access, block};
 
 /// RFC 7143 §11.5.1: the unit is reset before a write in doubt is repeated, so what the lost path holds never lands.
 #[tokio::test]

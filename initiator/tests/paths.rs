@@ -5,10 +5,12 @@ mod harness;
 use std::sync::Arc;
 use std::time::Duration;
 
-use harness::{Served, TARGET, Wire, disk, export, name, options, pattern, serve, soon};
+use harness::{
+    Served, TARGET, Wire, disk, export, name, options, pattern, serve, soon, with_outage,
+};
 use iscsi_initiator::{
-    BlockSize, Bytes, Class, Error, IscsiUrl, Options, Outage, PathPolicy, PathState, Reconnect,
-    Remote, Span, Volume, VolumeError, find_portals,
+    BlockSize, Bytes, Class, Error, IscsiUrl, Options, Outage, PathPolicy, PathState, Remote, Span,
+    Volume, VolumeError, find_portals,
 };
 use tokio::task::JoinSet;
 
@@ -18,17 +20,6 @@ fn url(address: &str) -> IscsiUrl {
     format!("iscsi://{address}/{TARGET}/0")
         .parse()
         .expect("a URL")
-}
-
-fn with_outage(outage: Outage) -> Options {
-    let reconnect = Reconnect {
-        outage,
-        ..options().reconnect
-    };
-    Options {
-        reconnect,
-        ..options()
-    }
 }
 
 /// Two wires to one target, and the unit over both.

@@ -8,24 +8,13 @@ use std::time::Duration;
 
 use actor::{Act, Actor, Cue, What};
 use bytes::Bytes;
-use harness::{Wire, connect, options, soon};
-use iscsi_initiator::{Error, Options, Outage, Reconnect, Session};
+use harness::{Wire, connect, soon, with_outage};
+use iscsi_initiator::{Error, Outage, Session};
 use iscsi_proto::scsi::Command;
 use iscsi_proto::session::{Completion, Transfer};
 use iscsi_proto::wire::lun::Lun;
 use tokio::task::JoinSet;
 use vmthunder_volume::Class;
-
-fn with(outage: Outage) -> Options {
-    let reconnect = Reconnect {
-        outage,
-        ..options().reconnect
-    };
-    Options {
-        reconnect,
-        ..options()
-    }
-}
 
 async fn write(session: Session, lba: u64) -> Result<Completion, Error> {
     let data = Transfer::Write(Bytes::from(vec![1; 512]));
@@ -53,7 +42,7 @@ async fn with_fail_everything_ends_at_once_and_says_what_is_certain() {
         _ => vec![Act::Play],
     });
     let wire = Wire::to(&actor.portal(1).await).await;
-    let session = soon(connect(&wire.address, with(Outage::Fail))).await;
+    let session = soon(connect(&wire.address, with_outage(Outage::Fail))).await;
     let mut writes = JoinSet::new();
     for lba in 0..80 {
         writes.spawn(write(session.clone(), lba % 64));
@@ -90,7 +79,7 @@ async fn a_write_that_was_sent_is_in_doubt_after_the_deadline_and_another_is_not
     });
     let wire = Wire::to(&actor.portal(1).await).await;
     let patience = Outage::Deadline(Duration::from_millis(50));
-    let session = soon(connect(&wire.address, with(patience))).await;
+    let session = soon(connect(&wire.address, with_outage(patience))).await;
     let sent = tokio::spawn(write(session.clone(), 0));
     actor
         .arrived(1, |what| matches!(what, What::Write(..)))

@@ -1,5 +1,6 @@
 //! What is worth a line in the log, but not a line for each time that a hostile initiator makes it happen.
 
+use std::num::NonZeroU64;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,9 @@ const MOST_LINES: u32 = 10;
 
 /// How long lines are counted together.
 const PERIOD: Duration = Duration::from_secs(10);
+
+/// Lines that were left out since the last one. A line without any says nothing about it.
+pub(crate) type Unsaid = Option<NonZeroU64>;
 
 /// Counts lines of a kind.
 #[derive(Debug, Default)]
@@ -24,7 +28,7 @@ struct Counts {
 
 impl Complaints {
     /// Whether to write a line now; if so, how many were left out since the last one.
-    pub(crate) fn may_say(&self, now: Instant) -> Option<u64> {
+    pub(crate) fn may_say(&self, now: Instant) -> Option<Unsaid> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = counts
             .since
@@ -37,7 +41,7 @@ impl Complaints {
             return None;
         }
         counts.lines += 1;
-        Some(std::mem::take(&mut counts.unsaid))
+        Some(NonZeroU64::new(std::mem::take(&mut counts.unsaid)))
     }
 }
 
@@ -45,7 +49,7 @@ impl Complaints {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::Complaints;
+    use super::{Complaints, NonZeroU64};
 
     #[test]
     fn a_flood_is_ten_lines_and_a_number() {
@@ -54,11 +58,11 @@ mod tests {
         let said: Vec<_> = (0..1000)
             .filter_map(|_| complaints.may_say(begin))
             .collect();
-        assert_eq!(said, [0; 10]);
+        assert_eq!(said, [None; 10]);
         let later = begin + Duration::from_secs(9);
         assert_eq!(complaints.may_say(later), None);
         let later = begin + Duration::from_secs(10);
-        assert_eq!(complaints.may_say(later), Some(991));
-        assert_eq!(complaints.may_say(later), Some(0));
+        assert_eq!(complaints.may_say(later), Some(NonZeroU64::new(991)));
+        assert_eq!(complaints.may_say(later), Some(None));
     }
 }

@@ -88,6 +88,18 @@ pub(crate) fn options() -> Options {
     }
 }
 
+/// The same, with this policy while the target is away.
+pub(crate) fn with_outage(outage: Outage) -> Options {
+    let reconnect = Reconnect {
+        outage,
+        ..options().reconnect
+    };
+    Options {
+        reconnect,
+        ..options()
+    }
+}
+
 pub(crate) async fn connect(address: &str, options: Options) -> Session {
     Session::connect_to(address, &name(TARGET), options)
         .await

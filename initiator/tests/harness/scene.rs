@@ -4,13 +4,11 @@
 
 use std::sync::Arc;
 
-use iscsi_initiator::{
-    Bytes, Class, IscsiUrl, Options, Outage, Reconnect, Remote, Span, Volume, VolumeError,
-};
+use iscsi_initiator::{Bytes, Class, IscsiUrl, Options, Remote, Span, Volume, VolumeError};
 use iscsi_proto::scsi::port_groups::AccessState;
 
 use crate::array::{Array, BLOCK, Event};
-use crate::harness::{TARGET, Wire, options, soon};
+use crate::harness::{TARGET, Wire, soon};
 
 /// Two ports, a wire to each, and the unit over both.
 pub(crate) struct Scene {
@@ -103,15 +101,4 @@ pub(crate) fn block(byte: u8) -> Bytes {
 
 pub(crate) fn access(remote: &Remote, path: usize) -> AccessState {
     remote.paths()[path].access
-}
-
-pub(crate) fn with_outage(outage: Outage) -> Options {
-    let reconnect = Reconnect {
-        outage,
-        ..options().reconnect
-    };
-    Options {
-        reconnect,
-        ..options()
-    }
 }
