@@ -143,10 +143,20 @@ fn main() -> Result<ExitCode> {
         }
         // What it found is its own last line.
         Command::Lab(chore @ lab::Lab::Outage(_)) => lab::run(&repo, &chore)?,
+        Command::Lab(chore @ lab::Lab::Storm(_)) => match lab::run(&repo, &chore) {
+            Ok(tally) => tally,
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                return Ok(ExitCode::from(CANNOT));
+            }
+        },
         Command::Lab(chore) => step::alone(|| lab::run(&repo, &chore)),
     };
     Ok(exit(tally.failed == 0))
 }
+
+/// Exit code: the command could not run.
+const CANNOT: u8 = 2;
 
 fn exit(is_sound: bool) -> ExitCode {
     if is_sound {

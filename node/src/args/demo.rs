@@ -34,7 +34,7 @@ and are removed at the end.
 Example:
   vmthunder demo --nodes 4 --json | jq .swarm.origin_copies";
 
-fn pace(text: &str) -> Result<f64, String> {
+pub(crate) fn pace(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(pace) if pace.is_finite() && (0.0..=1000.0).contains(&pace) => Ok(pace),
         _ => Err("a number from 0 to 1000".to_owned()),

@@ -1,7 +1,7 @@
 //! The command line as it is written.
 
 mod conformance;
-mod demo;
+pub(crate) mod demo;
 mod disk;
 mod image;
 mod instance;
@@ -24,8 +24,8 @@ pub(crate) use self::disk::DiskArg;
 pub(crate) use self::image::ImageCommand;
 pub(crate) use self::instance::{CreateArgs, ExportArgs, InstanceCommand, OutageArg, QuotaArg};
 pub(crate) use self::iscsi::{
-    BenchArgs, CopyArgs, IscsiArgs, IscsiCommand, PathArgs, Pattern, ReadArgs, TrimArgs, UnitArgs,
-    WriteArgs,
+    BenchArgs, CopyArgs, IscsiArgs, IscsiCommand, PathArgs, Pattern, ReadArgs, ReplayArgs,
+    TrimArgs, UnitArgs, WriteArgs,
 };
 pub(crate) use self::login::{LoginArgs, SecretArgs};
 pub(crate) use self::lun::LunCommand;

@@ -6,7 +6,7 @@ mod image;
 mod isolation;
 mod replay;
 mod report;
-mod trace;
+pub(crate) mod trace;
 
 use std::path::PathBuf;
 use std::sync::Arc;

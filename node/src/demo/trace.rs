@@ -10,19 +10,20 @@ use vmthunder_volume::{Extent, Span};
 const DEBIAN: &str = include_str!("../../../lab/traces/debian12-bios-1.csv");
 
 /// The block size that traces count in.
-const BLOCK: u64 = 512;
+pub(crate) const BLOCK: u64 = 512;
 
 /// The largest trace that is read.
-const MOST_READS: usize = 1_000_000;
+const MOST_REQUESTS: usize = 1_000_000;
 
-/// The largest read of a trace, in blocks: 32 MiB, the limit of Linux' block layer for one request and more.
+/// The largest read or write of a trace, in blocks: 32 MiB, the limit of Linux' block layer for one request and more.
 const MOST_BLOCKS: u64 = 65_536;
 
-/// The reads of a boot, in the order in which they were asked.
+/// The reads of a boot, in the order in which they were asked, and its writes.
 #[derive(Debug)]
 pub(crate) struct Trace {
     pub(crate) name: String,
     pub(crate) reads: Vec<Read>,
+    pub(crate) writes: Vec<Write>,
 }
 
 /// One read of a trace.
@@ -32,6 +33,17 @@ pub(crate) struct Read {
     pub(crate) at_us: u64,
     /// What it asked for.
     pub(crate) span: Span,
+}
+
+/// One write of a trace.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Write {
+    /// When it was asked, in microseconds after the first read.
+    pub(crate) at_us: u64,
+    /// Where it wrote.
+    pub(crate) span: Span,
+    /// How many reads were asked before it.
+    pub(crate) after: usize,
 }
 
 impl Trace {
@@ -53,17 +65,29 @@ impl Trace {
             head == Some("t_us,op,lba,blocks"),
             "line 1: expected the columns t_us,op,lba,blocks"
         );
-        let mut reads = Vec::new();
+        let (mut reads, mut writes) = (Vec::new(), Vec::new());
         for (number, line) in lines {
-            let read =
+            let request =
                 parse_line(line).with_context(|| format!("line {}: `{line}`", number + 1))?;
-            reads.extend(read);
-            ensure!(reads.len() <= MOST_READS, "more than {MOST_READS} reads");
+            match request {
+                Some((Op::Read, read)) => reads.push(read),
+                Some((Op::Write, Read { at_us, span })) => writes.push(Write {
+                    at_us,
+                    span,
+                    after: reads.len(),
+                }),
+                None => {}
+            }
+            ensure!(
+                reads.len() + writes.len() <= MOST_REQUESTS,
+                "more than {MOST_REQUESTS} reads and writes"
+            );
         }
         ensure!(!reads.is_empty(), "no read in it");
         Ok(Self {
             name: name.to_owned(),
             reads,
+            writes,
         })
     }
 
@@ -86,8 +110,14 @@ impl Trace {
     }
 }
 
-/// A line's read; writes and empty lines are none.
-fn parse_line(line: &str) -> Result<Option<Read>> {
+/// What a line asks for.
+enum Op {
+    Read,
+    Write,
+}
+
+/// What a line asks for; nothing for an empty one.
+fn parse_line(line: &str) -> Result<Option<(Op, Read)>> {
     if line.trim().is_empty() {
         return Ok(None);
     }
@@ -95,23 +125,25 @@ fn parse_line(line: &str) -> Result<Option<Read>> {
     let [at, op, lba, blocks] = fields[..] else {
         anyhow::bail!("four columns are needed");
     };
-    if op == "W" {
-        return Ok(None);
-    }
-    ensure!(op == "R", "the operation is R or W");
+    let op = match op {
+        "R" => Op::Read,
+        "W" => Op::Write,
+        _ => anyhow::bail!("the operation is R or W"),
+    };
     let (lba, blocks): (u64, u64) = (lba.parse()?, blocks.parse()?);
     ensure!(
         (1..=MOST_BLOCKS).contains(&blocks),
-        "a read of 1 to {MOST_BLOCKS} blocks"
+        "a request of 1 to {MOST_BLOCKS} blocks"
     );
     ensure!(
         lba <= (i64::MAX as u64) / BLOCK - MOST_BLOCKS,
         "a block beyond every disk"
     );
-    Ok(Some(Read {
+    let read = Read {
         at_us: at.parse()?,
         span: Span::new(lba * BLOCK, blocks * BLOCK),
-    }))
+    };
+    Ok(Some((op, read)))
 }
 
 #[cfg(test)]
@@ -123,6 +155,7 @@ mod tests {
         let trace = Trace::load(None).unwrap();
         assert_eq!(trace.reads.len(), 2811);
         assert_eq!(trace.extents().len(), 1214);
+        assert_eq!(trace.writes.len(), 29);
     }
 
     #[test]

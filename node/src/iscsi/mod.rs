@@ -6,6 +6,7 @@ mod inquiry;
 mod luns;
 mod paths;
 mod reach;
+mod replay;
 mod status;
 mod targets;
 mod transfer;
@@ -33,6 +34,7 @@ pub(crate) async fn run(command: IscsiCommand) -> Result<bool> {
         IscsiCommand::Trim(args) => trim::run(&args).await,
         IscsiCommand::Copy(args) => copy::run(&args).await,
         IscsiCommand::Bench(args) => bench::run(&args).await,
+        IscsiCommand::Replay(args) => replay::run(&args).await,
     };
     match done {
         // The command ran, and this is its outcome.

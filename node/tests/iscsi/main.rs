@@ -7,6 +7,7 @@ mod harness;
 mod ask;
 mod bench;
 mod copy;
+mod replay;
 mod stall;
 mod transfer;
 

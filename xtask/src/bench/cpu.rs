@@ -54,6 +54,28 @@ fn busy_of(stat: &str) -> Option<u64> {
     }
 }
 
+/// Looks at all processors from a moment on.
+pub(crate) struct Processors {
+    before: f64,
+    begun: Instant,
+}
+
+impl Processors {
+    pub(crate) fn begin() -> Result<Self> {
+        Ok(Self {
+            before: used_by_all()?,
+            begun: Instant::now(),
+        })
+    }
+
+    /// The part of them that was busy since then.
+    pub(crate) fn busy(&self) -> Result<f64> {
+        let cores = thread::available_parallelism()?.get() as f64;
+        let could = self.begun.elapsed().as_secs_f64().max(TICK) * cores;
+        Ok((used_by_all()? - self.before) / could)
+    }
+}
+
 /// Looks at servers and at all others from a moment on.
 pub(super) struct Watch {
     servers: Vec<u32>,

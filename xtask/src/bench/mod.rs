@@ -8,9 +8,9 @@ mod disk;
 mod drivers;
 mod images;
 mod page;
-mod plot;
+pub(crate) mod plot;
 mod servers;
-mod statistics;
+pub(crate) mod statistics;
 mod table;
 
 use std::fs;

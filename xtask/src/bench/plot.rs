@@ -14,15 +14,15 @@ pub(super) struct Mark {
 }
 
 /// Bars that are compared.
-pub(super) struct Group {
-    pub(super) title: String,
-    pub(super) bars: Vec<Bar>,
+pub(crate) struct Group {
+    pub(crate) title: String,
+    pub(crate) bars: Vec<Bar>,
 }
 
 /// A bar, and how far its figures lie apart.
-pub(super) struct Bar {
-    pub(super) title: &'static str,
-    pub(super) value: Spread,
+pub(crate) struct Bar {
+    pub(crate) title: &'static str,
+    pub(crate) value: Spread,
 }
 
 const WIDTH: f64 = 920.0;
@@ -75,7 +75,7 @@ pub(super) fn ratios(marks: &[Mark]) -> String {
 }
 
 /// Groups of bars, each group on a scale of its own.
-pub(super) fn bars(title: &str, groups: &[Group]) -> String {
+pub(crate) fn bars(title: &str, groups: &[Group]) -> String {
     let rows: usize = groups.iter().map(|group| group.bars.len() + 1).sum();
     let mut svg = begin(HEAD + ROW * (rows as f64 + 0.5), title);
     let mut y = HEAD;

@@ -10,10 +10,10 @@ pub(super) struct Outcome<'a> {
 
 /// The middle of some figures, and how far they lie apart.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Spread {
-    pub(super) median: f64,
-    pub(super) least: f64,
-    pub(super) most: f64,
+pub(crate) struct Spread {
+    pub(crate) median: f64,
+    pub(crate) least: f64,
+    pub(crate) most: f64,
 }
 
 /// A goal, and what came of it.
@@ -38,7 +38,7 @@ pub(super) enum Verdict {
 
 impl Spread {
     /// Of figures of which there is at least one.
-    pub(super) fn of(mut figures: Vec<f64>) -> Option<Self> {
+    pub(crate) fn of(mut figures: Vec<f64>) -> Option<Self> {
         figures.sort_by(f64::total_cmp);
         let (least, most) = (*figures.first()?, *figures.last()?);
         let middle = figures.len() / 2;

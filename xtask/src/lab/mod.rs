@@ -10,6 +10,7 @@ mod instances;
 mod kernel;
 mod outage;
 mod site;
+mod storm;
 mod suite;
 mod warm;
 
@@ -51,6 +52,9 @@ pub(crate) enum Lab {
     /// A guest works on the disk of an instance while its node is killed again and again, and while the origin is away:
     /// twenty minutes.
     Outage(outage::OutageArgs),
+    /// Nodes on hosts of their own with limited links, whose guests boot at once, as root: times and bytes beside what the
+    /// links allow.
+    Storm(storm::StormArgs),
     /// libiscsi's test suite against our target in every configuration, and against tgt; writes docs/libiscsi-suite.md.
     Suite(suite::SuiteArgs),
     /// A recorded boot, replayed cold, warm, and after kill -9: what comes from the origin and from peers.
@@ -70,6 +74,7 @@ pub(crate) fn run(repo: &Repo, chore: &Lab) -> Result<Tally> {
         Lab::Ipxe(args) => guest::ipxe(repo, args),
         Lab::Kernel(args) => kernel::run(repo, args),
         Lab::Outage(args) => outage::run(repo, args),
+        Lab::Storm(args) => storm::run(repo, args),
         Lab::Suite(args) => suite::run(repo, args),
         Lab::Warm(args) => warm::run(repo, args),
     }

@@ -175,3 +175,25 @@ JSON: an object
 ",
     exit_codes!()
 );
+
+pub(super) const REPLAY: &str = concat!(
+    "\
+Example:
+  What a boot would be like from here, a tenth of the time that the recorded guest took for itself:
+    vmthunder iscsi replay URL --image disk.raw --pace 0.1
+
+Exit code 1 also if a read or a write failed; the others are done nevertheless.
+
+JSON: an object
+  trace, reads, writes               what was replayed
+  seconds                            from before the login to the last answer
+  own_seconds                        the guest's own time in this
+  read_bytes, wrong_bytes            what was compared, and what of it was something else
+  errors                             reads and writes that failed
+  first_trouble                      the first that was wrong or failed; null if there was none
+  longest_ms, longest_at_s           the longest read or write, and when it began
+  p50_ms, p99_ms                     how long half and how long 99 of 100 took at most
+
+",
+    exit_codes!()
+);

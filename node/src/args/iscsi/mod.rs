@@ -4,6 +4,7 @@ mod bench;
 mod copy;
 mod help;
 mod range;
+mod replay;
 
 use std::path::PathBuf;
 
@@ -12,6 +13,7 @@ use clap::{Args, Subcommand};
 pub(crate) use self::bench::{BenchArgs, Pattern};
 pub(crate) use self::copy::CopyArgs;
 use self::range::RangeArgs;
+pub(crate) use self::replay::ReplayArgs;
 use super::LoginArgs;
 
 #[derive(Debug, Subcommand)]
@@ -73,6 +75,7 @@ pub(crate) enum IscsiCommand {
     // Their arguments say what they are.
     Copy(CopyArgs),
     Bench(BenchArgs),
+    Replay(ReplayArgs),
 }
 
 /// What all subcommands take.
