@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
@@ -32,6 +32,9 @@ const SIGN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long a command may take to say what it wants: those that wait in line must not wait for a silent one.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Between two lines about a socket that accepts nobody: what hinders it, such as too many open files, may last.
+const SAY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Commands that are answered at once.
 const MOST_CONNECTIONS: usize = 64;
@@ -132,6 +135,7 @@ pub(crate) async fn listen(path: &Path) -> Result<Socket> {
 /// Answers commands until `stop`.
 pub(crate) async fn serve(node: Arc<Node>, socket: Socket, stop: CancellationToken) -> Result<()> {
     let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let mut said: Option<Instant> = None;
     loop {
         let permit = Arc::clone(&room).acquire_owned().await?;
         let stream = tokio::select! {
@@ -139,7 +143,10 @@ pub(crate) async fn serve(node: Arc<Node>, socket: Socket, stop: CancellationTok
             accepted = socket.listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    warn!(%error, "control socket: cannot accept");
+                    if said.is_none_or(|said| said.elapsed() >= SAY_INTERVAL) {
+                        said = Some(Instant::now());
+                        warn!("control socket: cannot accept: {}", causes(&error.into()));
+                    }
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }

@@ -55,6 +55,13 @@ impl Images {
             .collect()
     }
 
+    /// The names of all that are configured.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let state = self.lock();
+        let attached = state.attached.iter().map(|image| image.name.clone());
+        attached.chain(state.awaited.keys().cloned()).collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -4,6 +4,7 @@
 mod args;
 mod attach;
 mod attached;
+mod claim;
 mod config;
 mod conformance;
 mod consent;

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 
 use anyhow::{Context, Result};
+use rustix::process::{Resource, getrlimit};
 use tracing_subscriber::EnvFilter;
 
 /// Starts the log. `RUST_LOG` chooses what is shown; without it `level` does.
@@ -44,7 +45,26 @@ pub(crate) fn causes(error: &anyhow::Error) -> String {
         }
         said.push_str(&cause);
     }
+    // Layers below name it in errors of their own, each of which ends with the system's words.
+    if ["(os error 23)", "(os error 24)"]
+        .iter()
+        .any(|text| said.contains(text))
+    {
+        said.push_str(&too_many_files());
+    }
     said
+}
+
+/// What to do about EMFILE and ENFILE.
+fn too_many_files() -> String {
+    let limit = match getrlimit(Resource::Nofile).current {
+        Some(limit) => format!("this process may have {limit}"),
+        None => "the system has no more".to_owned(),
+    };
+    format!(
+        " ({limit}, an instance takes three and a session one: raise the limit by LimitNOFILE= in the unit of systemd, \
+        or by `ulimit -n`)"
+    )
 }
 
 #[cfg(test)]
@@ -63,5 +83,16 @@ mod tests {
             .context("no origin")
             .unwrap_err();
         assert_eq!(causes(&error), "no origin: cannot connect: refused");
+    }
+
+    #[test]
+    fn too_many_open_files_come_with_what_to_do() {
+        let error = vmthunder_volume::Error::from(io::Error::from_raw_os_error(24));
+        let said = causes(&anyhow::Error::new(error).context("cannot open it"));
+        assert!(
+            said.contains("Too many open files (os error 24) (this"),
+            "{said}"
+        );
+        assert!(said.contains("LimitNOFILE="), "{said}");
     }
 }

@@ -1,5 +1,6 @@
 //! `vmthunder serve` and `vmthunder target`: a node from its configuration to its end.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use crate::claim::Claim;
 use crate::config::Config;
 use crate::control;
 use crate::files::Files;
@@ -25,12 +27,12 @@ const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs a node until it is told to end.
 pub(crate) async fn run(config: Config, until_stdin_closes: bool) -> Result<()> {
-    if let Some(data) = &config.data {
-        std::fs::create_dir_all(data)
-            .with_context(|| format!("cannot create {}", data.display()))?;
-    }
     open_many_files();
-    // First of all, since it finds out whether another node uses the folder.
+    // First of all, and until the node has ended: another may use the folder.
+    let _claim = match &config.data {
+        Some(data) => Some(claim(data, &config)?),
+        None => None,
+    };
     let commands = match &config.control {
         Some(path) => Some(control::listen(path).await?),
         None => None,
@@ -78,6 +80,12 @@ pub(crate) async fn run(config: Config, until_stdin_closes: bool) -> Result<()> 
         commands.await??;
     }
     node.close().await
+}
+
+/// The folder of a node, for this one alone.
+fn claim(data: &Path, config: &Config) -> Result<Claim> {
+    std::fs::create_dir_all(data).with_context(|| format!("cannot create {}", data.display()))?;
+    Claim::of(data, config.name.as_str())
 }
 
 /// Takes leave for as many open files as there can be: an instance has three, a session one, and the usual limit of

@@ -64,6 +64,15 @@ impl Files {
         })
     }
 
+    /// True while somebody keeps others out of the directory.
+    pub(super) fn are_open(directory: &Path) -> io::Result<bool> {
+        match FileDisk::open(&directory.join("map")) {
+            Ok(map) => Ok(!map.lock()?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Writes an empty overlay, on media when this returns.
     pub(super) fn lay_out(&self, header: &Header) -> io::Result<()> {
         for disk in [&self.data, &self.recent, &self.map] {

@@ -313,6 +313,11 @@ impl<V: Volume> Volume for Overlay<V> {
     }
 }
 
+/// True while a program has the overlay in the directory `path` open, this one included. False where there is none.
+pub fn is_in_use(path: &Path) -> std::io::Result<bool> {
+    Files::are_open(path)
+}
+
 fn header(options: OverlayOptions, base: Geometry) -> std::result::Result<Header, OverlayError> {
     let bytes = options.bytes.unwrap_or_else(|| base.bytes());
     let whole = bytes.is_multiple_of(u64::from(base.block_size().bytes()));

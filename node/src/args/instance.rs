@@ -31,11 +31,12 @@ pub(crate) enum InstanceCommand {
         #[command(flatten)]
         node: NodeArgs,
     },
-    /// Remove an instance, everything that was written to it, and its snapshots.
+    /// Remove instances, everything that was written to them, and their snapshots.
     Remove {
-        /// Its name.
-        name: String,
-        /// Remove it even if a guest has it attached.
+        /// Their names.
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+        /// Remove them even if guests have them attached.
         #[arg(long)]
         force: bool,
         #[command(flatten)]

@@ -13,6 +13,7 @@ use vmthunder_cache::overlay::{Overlay, OverlayOptions};
 use super::copies::same_size;
 use super::export::Exportation;
 use super::guest::{Guest, Now};
+use super::trouble::{Unserved, lines};
 use super::{Description, check_new};
 use crate::attach::Attached;
 use crate::config::{Outage, check_name};
@@ -20,7 +21,6 @@ use crate::control::Progress;
 use crate::export::{Base, Export};
 use crate::names;
 use crate::node::Node;
-use crate::observe::causes;
 use crate::portals::announce;
 
 /// What can be asked of a node about its instances.
@@ -166,12 +166,14 @@ impl Node {
         let Ok(folder) = self.guests.folder() else {
             return Ok(());
         };
+        let mut unserved = Vec::new();
         for (name, description) in folder.list()? {
             let now = match description {
                 Ok(description) => Now::Waiting { description },
                 Err(error) => {
-                    let cause = causes(&error);
-                    say_broken(&name, &cause);
+                    let why = Unserved::by(&name, None, &error);
+                    let cause = why.why();
+                    unserved.push(why);
                     Now::Broken {
                         description: None,
                         cause,
@@ -180,13 +182,14 @@ impl Node {
             };
             self.guests.add(&name, now);
         }
+        say(&unserved);
         self.serve_waiting().await;
         Ok(())
     }
 
     /// Serves those whose image has come.
     pub(crate) async fn serve_waiting(&self) -> Vec<Arc<Guest>> {
-        let mut served = Vec::new();
+        let (mut served, mut unserved) = (Vec::new(), Vec::new());
         for guest in self.guests.all() {
             let _turn = guest.turn.lock().await;
             let Now::Waiting { description } = guest.now() else {
@@ -195,16 +198,22 @@ impl Node {
             let image = match self.image(&description.image) {
                 Ok(image) => image,
                 Err(_) if self.is_awaited(&description.image) => continue,
-                Err(error) => {
-                    give_up(&guest, description, &error);
+                Err(_) => {
+                    let known = self.images.names();
+                    let why = Unserved::without_image(&guest.name, &description.image, &known);
+                    unserved.push(give_up(&guest, description, why));
                     continue;
                 }
             };
             match self.open_guest(&guest, &description, &image).await {
                 Ok(()) => served.push(Arc::clone(&guest)),
-                Err(error) => give_up(&guest, description, &error),
+                Err(error) => {
+                    let why = Unserved::by(&guest.name, Some(&description.image), &error);
+                    unserved.push(give_up(&guest, description, why));
+                }
             }
         }
+        say(&unserved);
         served
     }
 
@@ -326,9 +335,13 @@ impl Node {
         let _names = self.guests.names.lock().await;
         let _turn = guest.turn.lock().await;
         self.check_unused(name, force)?;
+        let folder = self.guests.folder()?;
+        if guest.overlay().is_none() {
+            folder.check_closed(name)?;
+        }
         self.target.withdraw(&names::instance(name));
         self.guests.remove(name);
-        self.guests.folder()?.remove(name)?;
+        folder.remove(name)?;
         info!(instance = name, "removed");
         Ok(())
     }
@@ -390,7 +403,8 @@ impl Node {
             }
         };
         if let Err(error) = self.export_guest(&guest, now.clone(), overlay) {
-            give_up(&guest, now, &error);
+            let why = Unserved::by(name, Some(&now.image), &error);
+            say(&[give_up(&guest, now, why)]);
             return Err(error);
         }
         info!(instance = name, snapshot, "restored");
@@ -428,18 +442,18 @@ impl Node {
     }
 }
 
-fn give_up(guest: &Guest, description: Description, error: &anyhow::Error) {
-    let cause = causes(error);
-    say_broken(&guest.name, &cause);
-    let description = Some(description);
-    guest.set(Now::Broken { description, cause });
+fn give_up(guest: &Guest, description: Description, why: Unserved) -> Unserved {
+    guest.set(Now::Broken {
+        description: Some(description),
+        cause: why.why(),
+    });
+    why
 }
 
-fn say_broken(name: &str, cause: &str) {
-    error!(
-        instance = name,
-        "is not served: {cause}; bring its folder back from a copy, or remove it with `vmthunder instance remove {name}`"
-    );
+fn say(unserved: &[Unserved]) {
+    for line in lines(unserved) {
+        error!("{line}");
+    }
 }
 
 /// Instances that one command can create.

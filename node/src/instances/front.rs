@@ -1,6 +1,6 @@
 //! `vmthunder instance`.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use chrono::DateTime;
 
 use super::commands::Setting;
@@ -10,7 +10,7 @@ use crate::args::{CreateArgs, ExportArgs, InstanceCommand, NodeArgs, OutageArg, 
 use crate::config::Outage;
 use crate::control::{Request, ask, ask_and_watch};
 use crate::image::bar;
-use crate::observe::line;
+use crate::observe::{causes, line};
 use crate::status::{
     InstanceDetail, InstanceState, InstanceStatus, Status, print_instances, print_json, size, table,
 };
@@ -33,9 +33,7 @@ pub(crate) async fn run(command: InstanceCommand) -> Result<()> {
                 false => show(&shown),
             }
         }
-        InstanceCommand::Remove { name, force, node } => {
-            request(&node, InstanceRequest::Remove { name, force }).await
-        }
+        InstanceCommand::Remove { names, force, node } => remove(names, force, &node).await,
         InstanceCommand::Snapshot {
             name,
             snapshot,
@@ -110,6 +108,17 @@ async fn create(args: CreateArgs) -> Result<()> {
         .try_for_each(line)
 }
 
+/// Removes what can be removed, and says what could not.
+async fn remove(names: Vec<String>, force: bool, node: &NodeArgs) -> Result<()> {
+    let mut refused = Vec::new();
+    for name in names {
+        let removed = request::<()>(node, InstanceRequest::Remove { name, force }).await;
+        refused.extend(removed.err().map(|error| causes(&error)));
+    }
+    ensure!(refused.is_empty(), "{}", refused.join("; "));
+    Ok(())
+}
+
 async fn restore(
     name: String,
     snapshot: Option<String>,
@@ -162,8 +171,15 @@ fn show(shown: &InstanceDetail) -> Result<()> {
     for url in &instance.urls {
         line(format_args!("attach as: {url}"))?;
     }
-    let root = shown.root.as_deref().unwrap_or("no manifest");
-    line(format_args!("image: {} ({root})", instance.image))?;
+    // Nothing is known of the image of one that is not served.
+    let root = match (&shown.root, instance.state) {
+        (Some(root), _) => format!(" ({root})"),
+        (None, InstanceState::Served) => " (no manifest)".to_owned(),
+        (None, _) => String::new(),
+    };
+    if !instance.image.is_empty() {
+        line(format_args!("image: {}{root}", instance.image))?;
+    }
     if instance.state == InstanceState::Served {
         let quota = match instance.quota_bytes {
             Some(quota) => format!("at most {}", size(quota)),

@@ -20,6 +20,7 @@ mod front;
 mod guest;
 mod qcow2;
 mod show;
+mod trouble;
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -28,9 +29,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
-use tracing::info;
+use tracing::{debug, info};
 use vmthunder_cache::ImageKey;
-use vmthunder_cache::overlay::{Overlay, OverlayOptions};
+use vmthunder_cache::overlay::{Overlay, OverlayOptions, is_in_use};
 use vmthunder_volume::Volume;
 
 use crate::config::{Outage, check_name};
@@ -40,6 +41,7 @@ pub(crate) use self::commands::{Creation, InstanceRequest};
 pub(crate) use self::front::run;
 pub(crate) use self::guest::Guests;
 pub(crate) use self::qcow2::Format;
+use self::trouble::UnknownKey;
 
 /// The file that says what an instance is.
 const DESCRIPTION: &str = "instance.toml";
@@ -98,6 +100,13 @@ impl Description {
         let parsed: std::result::Result<Self, _> = toml::from_str(&text);
         match parsed {
             Ok(description) => Ok(description),
+            // Keys are never taken away, but a later version may have more of them.
+            Err(error) if error.message().starts_with("unknown") => Err(UnknownKey(format!(
+                "{} has something in it that this version does not know: {}",
+                path.display(),
+                error.message()
+            ))
+            .into()),
             Err(error) => bail!("{} is damaged: {}", path.display(), error.message()),
         }
     }
@@ -158,8 +167,12 @@ impl Instances {
     pub(crate) fn list(&self) -> Result<Vec<(String, Result<Description>)>> {
         let mut found = Vec::new();
         for (name, path) in folders(&self.folder)? {
-            if check_name("instance", &name).is_ok() && !name.ends_with(UNFINISHED) {
-                found.push((name, Description::read(&path.join(DESCRIPTION))));
+            if check_name("instance", &name).is_err() || name.ends_with(UNFINISHED) {
+                continue;
+            }
+            match is_instance(&path) {
+                true => found.push((name, Description::read(&path.join(DESCRIPTION)))),
+                false => debug!("{} is no instance: it is left alone", path.display()),
             }
         }
         found.sort_by(|a, b| a.0.cmp(&b.0));
@@ -177,7 +190,8 @@ impl Instances {
         check_new("instance", name)?;
         ensure!(
             !self.place(name).exists(),
-            "there is an instance `{name}` already"
+            "{} is there already",
+            self.place(name).display()
         );
         let begun = self.begun(name);
         remove_all(&begun)?;
@@ -230,6 +244,19 @@ impl Instances {
         description.write(&self.place(name))
     }
 
+    /// Refuses to touch what another program has open, whatever that program is.
+    pub(crate) fn check_closed(&self, name: &str) -> Result<()> {
+        for (found, path) in folders(&self.place(name))? {
+            let open = found.starts_with(OVERLAY) && is_in_use(&path)?;
+            ensure!(
+                !open,
+                "`{name}` is in use: another program has {} open; end that one first",
+                path.display()
+            );
+        }
+        Ok(())
+    }
+
     /// Removes an instance and what was written to it.
     pub(crate) fn remove(&self, name: &str) -> Result<()> {
         check_name("instance", name)?;
@@ -254,6 +281,19 @@ impl Instances {
     fn begun(&self, name: &str) -> PathBuf {
         self.place(&format!("{name}{UNFINISHED}"))
     }
+}
+
+/// True for a folder with anything of an instance in it: others may have put folders of their own beside.
+fn is_instance(path: &Path) -> bool {
+    let inside = std::fs::read_dir(path).map(|entries| {
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        names.collect::<Vec<_>>()
+    });
+    let is_part = |name: &String| {
+        name.starts_with(OVERLAY) || name.starts_with(DESCRIPTION) || name == SNAPSHOTS
+    };
+    // One that cannot be read may be one.
+    inside.map_or(true, |names| names.iter().any(is_part))
 }
 
 /// A name that something can be given.
@@ -327,7 +367,11 @@ mod tests {
         describe("good", b"image = \"debian\"\n");
         describe("torn", b"image = \"de");
         describe("no-text", b"\xff\xfe");
+        fs::create_dir_all(place("no-description/overlay")).unwrap();
+        // Folders that others put there are no instances.
         fs::create_dir(place("empty")).unwrap();
+        fs::create_dir_all(place("lost+found")).unwrap();
+        fs::create_dir_all(place("backup/vm-1")).unwrap();
         fs::write(place("a-file"), b"").unwrap();
         describe("endless", b"");
         let endless = fs::File::create(place("endless").join("instance.toml")).unwrap();
@@ -346,7 +390,7 @@ mod tests {
             listed.into_iter().partition(|(_, found)| found.is_ok());
         assert_eq!(good, [("good".to_owned(), Ok("debian".to_owned()))]);
         let names: Vec<&str> = damaged.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["empty", "endless", "no-text", "torn"]);
+        assert_eq!(names, ["endless", "no-description", "no-text", "torn"]);
         for (name, error) in &damaged {
             let said = error.as_ref().unwrap_err();
             assert!(

@@ -155,11 +155,19 @@ pub struct Running {
 impl Running {
     /// Starts it; its first line must be `ready`.
     pub fn spawn(args: &[&str]) -> Self {
-        let mut child = command(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Self::begin(&mut command(args))
+    }
+
+    /// The same, and a file gets what it says on standard error.
+    pub fn logged(args: &[&str], log: &Path) -> Self {
+        let log = std::fs::File::create(log).unwrap();
+        Self::begin(command(args).stderr(log))
+    }
+
+    /// Starts what becomes the program.
+    pub fn begin(command: &mut Command) -> Self {
+        let command = command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
         let (send, lines) = channel();
         std::thread::spawn(move || {

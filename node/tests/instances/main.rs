@@ -10,3 +10,4 @@ mod harness;
 mod outages;
 mod snapshots;
 mod stage;
+mod troubles;
