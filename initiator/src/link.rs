@@ -260,6 +260,7 @@ impl Link {
             Err(error) => return Ok(Err(error)),
         };
         if matches!(verified, Err(Error::Changed)) {
+            self.status.changed(lun);
             tracing::error!(address = self.dialer.reached(), %lun, "the unit is not the one that it was: fenced");
         }
         if let (Ok(identity), Some(size)) = (guard.identity(), self.sizes.get(&lun)) {

@@ -273,6 +273,11 @@ impl Session {
         self.status.restarts()
     }
 
+    /// True if the unit is not what it was: commands for it end with [`Error::Changed`].
+    pub(crate) fn has_changed(&self, lun: Lun) -> bool {
+        self.status.has_changed(lun)
+    }
+
     /// Commands that ended, and those of them without an answer.
     pub(crate) fn counted(&self) -> (u64, u64) {
         self.status.counted()

@@ -1,11 +1,13 @@
 //! What a session's handles can see of it.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use iscsi_proto::params::Params;
 use iscsi_proto::scsi::Sense;
+use iscsi_proto::wire::lun::Lun;
 use tokio::sync::{Notify, watch};
 
 use crate::Error;
@@ -33,6 +35,8 @@ pub(crate) struct Status {
     /// How often a unit told something that has to be looked at on all paths to it.
     news: watch::Sender<u64>,
     settled: Mutex<Settled>,
+    /// Units that are not what they were, and are not asked any more.
+    changed: Mutex<BTreeSet<Lun>>,
 }
 
 /// What a login settled.
@@ -84,6 +88,7 @@ impl Status {
             moves: AtomicU64::new(0),
             news: watch::Sender::new(0),
             settled: Mutex::new(Settled::of(first)),
+            changed: Mutex::default(),
         }
     }
 
@@ -119,6 +124,17 @@ impl Status {
 
     pub(crate) fn ended(&self) {
         self.standing.send_replace(Standing::Over);
+    }
+
+    /// A unit is not what it was.
+    pub(crate) fn changed(&self, lun: Lun) {
+        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        changed.insert(lun);
+    }
+
+    pub(crate) fn has_changed(&self, lun: Lun) -> bool {
+        let changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        changed.contains(&lun)
     }
 
     /// A unit reports something by itself.

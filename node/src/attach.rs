@@ -1,7 +1,7 @@
 //! Getting at an image: the file that it is, or origin → swarm → cache.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -21,7 +21,7 @@ use crate::login::with_secret;
 use crate::members::{Members, keep_view};
 use crate::names;
 use crate::observe::causes;
-use crate::origin::{Late, LateVolume, Miss, Origin};
+use crate::origin::{Late, LateVolume, Miss, Origin, Reach};
 
 /// How long a start waits for the origins of its images before it serves what it has without them.
 const FIRST_PATIENCE: Duration = Duration::from_secs(3);
@@ -244,8 +244,17 @@ impl Surroundings {
                         "cannot be served while its origin is away: {error:#}"
                     );
                 }
-                let (attached, late) = self.put_together(image, &origin, &found.identity, file)?;
+                let identity = found.identity.clone();
+                let (attached, late) = self.put_together(image, &origin, &identity, file)?;
                 late.here(found);
+                let late = Arc::downgrade(&late);
+                tokio::spawn(pursue(
+                    image.name.clone(),
+                    origin.clone(),
+                    identity,
+                    late,
+                    true,
+                ));
                 info!(image = image.name, origin = %origin.url, "attached");
                 Ok(Attempt::Attached(Box::new(attached)))
             }
@@ -254,7 +263,8 @@ impl Surroundings {
                     "the origin is away: what is cached or peers have is served, and it is asked again every second: {}",
                     causes(&error));
                 let (attached, late) = self.put_together(image, &origin, &identity, file)?;
-                tokio::spawn(pursue(image.name.clone(), origin, identity, late));
+                let late = Arc::downgrade(&late);
+                tokio::spawn(pursue(image.name.clone(), origin, identity, late, false));
                 Ok(Attempt::Attached(Box::new(attached)))
             }
             (Err(error), None) => Ok(Attempt::Away(error)),
@@ -287,8 +297,7 @@ impl Surroundings {
         let Some(header) = &identity.header else {
             warn!(image = image.name, origin = %origin.url, "no manifest: nothing is verified and peers are not \
                 asked; make one with `vmthunder image import {} --manifest FILE`", origin.url);
-            let options = SwarmOptions::default();
-            let swarm = Swarm::new(self.node.clone(), below, Verify::Nothing, options);
+            let swarm = self.swarm(image, below, Verify::Nothing);
             let cache = Cache::new(Arc::clone(store), key, swarm);
             return Ok((attached(cache, None, None), late));
         };
@@ -304,7 +313,7 @@ impl Surroundings {
             None => {
                 let pages = LateVolume::manifest(&late, header.manifest_geometry());
                 let verify = Verify::Pages(Arc::clone(&header));
-                let swarm = self.swarm(pages, verify);
+                let swarm = self.swarm(image, pages, verify);
                 let key =
                     ImageKey(*blake3::hash(&[b"manifest", root.0.as_slice()].concat()).as_bytes());
                 let cache = Cache::new(Arc::clone(store), key, swarm);
@@ -315,14 +324,23 @@ impl Surroundings {
                 (verify, patient(cache, image.outage))
             }
         };
-        let cache = Cache::new(Arc::clone(store), key, self.swarm(below, hashes));
+        let cache = Cache::new(Arc::clone(store), key, self.swarm(image, below, hashes));
         self.keep_view(&cache, root.image_designator());
         Ok((attached(cache, Some(root), Some(manifest)), late))
     }
 
     /// The origin's logical unit and the peers' copies of it as one volume.
-    fn swarm(&self, origin: LateVolume, verify: Verify) -> Swarm<LateVolume, PeerVolume> {
-        Swarm::new(self.node.clone(), origin, verify, SwarmOptions::default())
+    fn swarm(
+        &self,
+        image: &crate::config::Image,
+        origin: LateVolume,
+        verify: Verify,
+    ) -> Swarm<LateVolume, PeerVolume> {
+        let options = SwarmOptions {
+            name: image.name.clone(),
+            ..SwarmOptions::default()
+        };
+        Swarm::new(self.node.clone(), origin, verify, options)
     }
 
     /// Shows what is cached of a logical unit who else may have it.
@@ -331,25 +349,33 @@ impl Surroundings {
     }
 }
 
-/// Asks for an origin that is away until it is there, with the content that is served.
-async fn pursue(name: String, origin: Origin, identity: Identity, late: Arc<Late>) {
+/// Looks for an origin that is away, or in whose place another unit is now, until it is there with the content that is
+/// served; for as long as the image is used.
+async fn pursue(name: String, origin: Origin, identity: Identity, late: Weak<Late>, reached: bool) {
+    let mut is_here = reached;
     let mut said = String::new();
     loop {
         tokio::time::sleep(ORIGIN_PAUSE).await;
+        let Some(late) = late.upgrade() else { return };
+        if is_here && late.reach() != Reach::Replaced {
+            continue;
+        }
+        is_here = false;
         let cause = match origin.find().await {
             Ok(found) if found.identity.is_same(&identity) => {
                 late.here(found);
+                is_here = true;
                 warn!(image = name, origin = %origin.url, "the origin is back");
-                return;
+                String::new()
             }
             Ok(_) => "it has other content now than what is served here: bring the old content back, or start the \
                 node again to serve the new, without the instances of the old"
                 .to_owned(),
             Err(Miss::Away(error) | Miss::Wrong(error)) => causes(&error),
         };
-        if said != cause {
+        if said != cause && !is_here {
             warn!(image = name, origin = %origin.url, "still away: {cause}");
-            said = cause;
         }
+        said = cause;
     }
 }

@@ -7,8 +7,9 @@ use vmthunder_volume::Volume;
 use crate::attach::Attached;
 use crate::export::{Base, Export};
 use crate::names;
+use crate::origin::Reach;
 use crate::portals::urls;
-use crate::status::ImageStatus;
+use crate::status::{ImageStatus, OriginState, OriginStatus};
 
 impl Attached {
     /// The image and its manifest as read-only logical units from a number on.
@@ -44,18 +45,22 @@ impl Attached {
             source: self.source.clone(),
             bytes: self.image.geometry().bytes(),
             root: self.root.map(|root| root.to_string()),
-            origin_reached: self.origin.as_ref().map(|origin| origin.is_here()),
+            origin: None,
             urls: urls(hosts, &names::image(&self.name), 0),
             from_cache: 0,
             from_peers: 0,
             from_origin: 0,
             corrupt: 0,
         };
+        let (mut silent, mut wrong) = (None, 0);
         for base in std::iter::once(&self.image).chain(&self.manifest) {
             let Base::Cached(cache) = base else { continue };
             let cache = cache.below();
             status.from_cache += cache.stats().hit_bytes;
-            for source in cache.below().stats().sources {
+            let swarm = cache.below().stats();
+            silent = silent.max(swarm.origin_silent);
+            wrong += swarm.origin_wrong;
+            for source in swarm.sources {
                 status.corrupt += source.corrupt;
                 match source.source {
                     Source::Origin => status.from_origin += source.bytes,
@@ -63,6 +68,16 @@ impl Attached {
                 }
             }
         }
+        status.origin = self.origin.as_ref().map(|origin| OriginStatus {
+            state: match (origin.reach(), silent) {
+                (Reach::Away | Reach::Replaced, _) => OriginState::Away,
+                (Reach::Here, Some(_)) => OriginState::Silent,
+                (Reach::Here, None) if wrong > 0 => OriginState::Wrong,
+                (Reach::Here, None) => OriginState::Here,
+            },
+            silent_seconds: silent.map_or(0, |silent| silent.as_secs()),
+            wrong_extents: wrong,
+        });
         status
     }
 }

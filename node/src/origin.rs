@@ -1,10 +1,10 @@
 //! An image's origin: reached, identified, and used from the moment that it is there.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::{anyhow, ensure};
 use bytes::Bytes;
-use iscsi_initiator::{Options, Remote, Session};
+use iscsi_initiator::{Options, PathState, PathStatus, Remote, Session};
 use iscsi_proto::url::IscsiUrl;
 use iscsi_proto::wire::lun::Lun;
 use vmthunder_swarm::manifest::{Header, ManifestError, Root};
@@ -13,6 +13,7 @@ use vmthunder_volume::{Class, Error, Geometry, Result, Span, Volume};
 use crate::known::Identity;
 
 /// A logical unit that holds an image, on any target.
+#[derive(Clone)]
 pub(crate) struct Origin {
     pub(crate) url: IscsiUrl,
     pub(crate) options: Options,
@@ -129,26 +130,62 @@ fn check_geometry(header: &Header, image: &Remote) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The logical units of an origin, once it is there.
+/// The logical units of an origin, while it is there.
 #[derive(Debug, Default)]
 pub(crate) struct Late {
-    image: OnceLock<Remote>,
-    manifest: OnceLock<Remote>,
+    units: RwLock<Option<Units>>,
+}
+
+#[derive(Debug)]
+struct Units {
+    image: Remote,
+    manifest: Option<Remote>,
+}
+
+/// How an origin is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// It is connected.
+    Here,
+    /// It is not at the moment, and comes back by itself, or it was not reached yet.
+    Away,
+    /// What is in its place now is another unit: it has to be looked for again.
+    Replaced,
 }
 
 impl Late {
     /// It is there now.
     pub(crate) fn here(&self, found: Found) {
-        // Who was first is as good.
-        if let Some(manifest) = found.manifest {
-            let _ = self.manifest.set(manifest);
-        }
-        let _ = self.image.set(found.image);
+        let (image, manifest) = (found.image, found.manifest);
+        let mut units = self.units.write().unwrap_or_else(PoisonError::into_inner);
+        *units = Some(Units { image, manifest });
     }
 
-    /// True once it was there.
-    pub(crate) fn is_here(&self) -> bool {
-        self.image.get().is_some()
+    /// How it is reached.
+    pub(crate) fn reach(&self) -> Reach {
+        let units = self.units.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(units) = units.as_ref() else {
+            return Reach::Away;
+        };
+        let replaced = |path: &PathStatus| matches!(path.state, PathState::Refused(_));
+        let connected = |path: &PathStatus| matches!(path.state, PathState::Connected);
+        let mut remotes = std::iter::once(&units.image).chain(&units.manifest);
+        if remotes.any(|remote| remote.paths().iter().any(replaced)) {
+            return Reach::Replaced;
+        }
+        match units.image.paths().iter().any(connected) {
+            true => Reach::Here,
+            false => Reach::Away,
+        }
+    }
+
+    fn unit(&self, is_manifest: bool) -> Option<Remote> {
+        let units = self.units.read().unwrap_or_else(PoisonError::into_inner);
+        let units = units.as_ref()?;
+        match is_manifest {
+            true => units.manifest.clone(),
+            false => Some(units.image.clone()),
+        }
     }
 }
 
@@ -185,11 +222,11 @@ impl Volume for LateVolume {
     }
 
     async fn read(&self, span: Span, class: Class) -> Result<Bytes> {
-        let unit = match self.is_manifest {
-            true => self.late.manifest.get(),
-            false => self.late.image.get(),
-        };
-        unit.ok_or(Error::Unavailable)?.read(span, class).await
+        let unit = self.late.unit(self.is_manifest);
+        match unit.ok_or(Error::Unavailable)?.read(span, class).await {
+            Err(Error::Corrupt) if self.late.reach() == Reach::Replaced => Err(Error::Unavailable),
+            result => result,
+        }
     }
 
     async fn write(&self, _offset: u64, _bytes: Bytes) -> Result<()> {

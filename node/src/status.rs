@@ -138,9 +138,9 @@ pub(crate) struct ImageStatus {
     pub(crate) bytes: u64,
     /// Its identity, if it has a manifest.
     pub(crate) root: Option<String>,
-    /// Whether its origin was reached since the node began; none for a file.
+    /// How its origin is; none for a file.
     #[serde(default)]
-    pub(crate) origin_reached: Option<bool>,
+    pub(crate) origin: Option<OriginStatus>,
     /// Where it can be attached.
     pub(crate) urls: Vec<String>,
     /// What was read from the cache.
@@ -151,6 +151,31 @@ pub(crate) struct ImageStatus {
     pub(crate) from_origin: u64,
     /// Answers that were not what the manifest says, and were thrown away.
     pub(crate) corrupt: u64,
+}
+
+/// How an image's origin is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct OriginStatus {
+    /// Whether it can be used.
+    pub(crate) state: OriginState,
+    /// Seconds since it did not answer.
+    pub(crate) silent_seconds: u64,
+    /// Extents that it has with other content, as far as was noticed in the last minute.
+    pub(crate) wrong_extents: usize,
+}
+
+/// Whether an origin can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OriginState {
+    /// As far as is known.
+    Here,
+    /// There is no session with it, or it was not reached since the node began.
+    Away,
+    /// It is connected and does not answer.
+    Silent,
+    /// Some of its content is not the image's.
+    Wrong,
 }
 
 /// An instance of the node, as `instance list --json` prints it.
@@ -315,10 +340,16 @@ fn print_images(images: &[ImageStatus]) -> Result<()> {
             .root
             .as_deref()
             .map_or("no manifest", |root| root.get(..12).unwrap_or(root));
-        let source = match image.origin_reached {
-            Some(false) => format!("{} (AWAY)", image.source),
-            _ => image.source.clone(),
-        };
+        let source = image.origin.as_ref().map_or_else(String::new, |origin| {
+            let seconds = origin.silent_seconds;
+            match origin.state {
+                OriginState::Here => String::new(),
+                OriginState::Away => " (AWAY)".to_owned(),
+                OriginState::Silent => format!(" (NO ANSWER for {seconds} s)"),
+                OriginState::Wrong => format!(" ({} EXTENTS WRONG)", origin.wrong_extents),
+            }
+        });
+        let source = format!("{}{source}", image.source);
         rows.add_row([
             image.name.clone(),
             size(image.bytes),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use harness::{EXTENT, PATIENCE, Running, Scene, attach, free_address, refuse, run, succeed};
 use iscsi_initiator::{IscsiUrl, Options, Remote, Session, discover};
-use vmthunder_volume::{Class, Error, Span, Volume};
+use vmthunder_volume::{Class, Span, Volume};
 
 const EXTENTS: usize = 256;
 
@@ -97,6 +97,17 @@ impl Swarm {
 
     fn from(&self, node: usize, source: &str) -> u64 {
         self.status(node)["images"][0][source].as_u64().unwrap()
+    }
+
+    /// Waits until the first node says this of its origin.
+    async fn origin_becomes(&self, state: &str) {
+        let said = async {
+            while self.status(0)["images"][0]["origin"]["state"] != state {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let said = tokio::time::timeout(PATIENCE, said).await;
+        assert!(said.is_ok(), "{}", self.status(0)["images"]);
     }
 
     fn restart(&mut self, node: usize) {
@@ -258,26 +269,45 @@ async fn instances_keep_their_writes_over_kill_and_restart_and_share_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_origin_whose_image_changed_is_refused_and_not_mixed() {
+async fn an_origin_whose_image_changed_is_not_mixed_in_and_is_used_again_when_it_is_mended() {
     let swarm = Swarm::start(1);
     let disk = swarm.instance(0, "vm").await;
-    let extent = |index: usize| Span::new((index * EXTENT) as u64, EXTENT as u64);
-    assert_eq!(
-        disk.read(extent(0), Class::Demand).await.unwrap(),
-        swarm.image[..EXTENT]
-    );
+    swarm.read(&disk, 0..1).await;
     let mut changed = swarm.image.clone();
-    changed.iter_mut().for_each(|byte| *byte = !*byte);
-    std::fs::write(swarm.scene.path("disk.raw"), changed).unwrap();
-    let read = tokio::time::timeout(PATIENCE, disk.read(extent(1), Class::Demand))
-        .await
-        .expect("in time");
-    assert!(matches!(read, Err(Error::Corrupt)), "{read:?}");
-    assert_eq!(
-        disk.read(extent(0), Class::Demand).await.unwrap(),
-        swarm.image[..EXTENT],
-        "what is cached stays right"
-    );
+    changed[EXTENT..2 * EXTENT].fill(0x55);
+    let path = swarm.scene.path("disk.raw");
+    std::fs::write(&path, changed).unwrap();
+    let mend = async {
+        swarm.origin_becomes("wrong").await;
+        swarm.read(&disk, 0..1).await;
+        swarm.read(&disk, 2..EXTENTS).await;
+        std::fs::write(&path, &swarm.image).unwrap();
+    };
+    tokio::join!(swarm.read(&disk, 1..2), mend);
+    swarm.origin_becomes("here").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_image_in_the_place_of_the_old_is_not_mixed_in_and_the_old_one_is_used_again() {
+    let mut swarm = Swarm::start(1);
+    let disk = swarm.instance(0, "vm").await;
+    swarm.read(&disk, 0..1).await;
+    let changed: Vec<u8> = swarm.image.iter().map(|byte| !byte).collect();
+    for (content, state) in [(&changed, "away"), (&swarm.image, "here")] {
+        swarm.origin.take().unwrap().stop();
+        let path = swarm.scene.path("disk.raw");
+        std::fs::write(&path, content).unwrap();
+        succeed(&["image", "import", &path.display().to_string()]);
+        let origin = Running::spawn(&["serve", "--config", &swarm.origin_config]);
+        origin.url();
+        swarm.origin = Some(origin);
+        let waiting = disk.read(Span::new(EXTENT as u64, 512), Class::Demand);
+        let waited = tokio::time::timeout(Duration::from_secs(2), waiting).await;
+        assert!(state == "here" || waited.is_err(), "{waited:?}");
+        swarm.read(&disk, 0..1).await;
+        swarm.origin_becomes(state).await;
+    }
+    swarm.read_all(&disk).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -287,7 +317,7 @@ async fn a_restarted_origin_is_waited_for() {
     swarm.origin.take().unwrap().kill();
     let config = swarm.origin_config.clone();
     let back = async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        swarm.origin_becomes("away").await;
         Running::spawn(&["serve", "--config", &config])
     };
     let read = disk.read(Span::new(0, EXTENT as u64), Class::Demand);

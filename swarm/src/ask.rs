@@ -1,18 +1,17 @@
 //! One question: a place in the source's queue, the read, patience, verification, and what is learnt from it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::select;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
-use vmthunder_volume::{Class, Error, Span, Volume};
+use vmthunder_volume::{Class, EXTENT_BYTES, Error, Extent, Span, Volume};
 
 use crate::fetch::{Fetch, Outcome, Source};
 use crate::verify::Expected;
-use crate::{Place, Swarm};
+use crate::{Failing, Place, Swarm};
 
 /// What is asked for.
 #[derive(Clone, Copy)]
@@ -99,7 +98,11 @@ impl<O: Volume, P: Volume> Swarm<O, P> {
             None => Err(Outcome::Silent),
         };
         open.close(&result, question.patience);
-        place.note(source, question.span, &result);
+        if *source == Source::Origin && matches!(result, Ok(_) | Err(Outcome::Corrupt)) {
+            let extent = Extent(question.span.offset() / EXTENT_BYTES);
+            self.judge_origin(extent, result.is_ok());
+        }
+        place.note(&self.options.name, source, self.now(), &result);
         let counters = &place.counters;
         match &result {
             Ok(bytes) => {
@@ -134,17 +137,31 @@ impl<O: Volume, P: Volume> Swarm<O, P> {
 
 impl<V> Place<V> {
     /// Says in the log when a source stops to answer, and when it answers again.
-    fn note(&self, source: &Source, span: Span, result: &Result<Bytes, Outcome>) {
+    fn note(&self, image: &str, source: &Source, now: Duration, result: &Result<Bytes, Outcome>) {
+        let mut failing = self.failing();
+        let before = *failing;
         match result {
+            // It answers, whatever.
+            Ok(_) | Err(Outcome::Corrupt) => *failing = None,
             Err(Outcome::Busy) => {}
-            Err(Outcome::Corrupt) => {
-                warn!(?source, %span, "the answer is not what the manifest says");
+            Err(_) => {
+                let since = before.map_or(now, |failing| failing.since);
+                *failing = Some(Failing { since, last: now });
             }
-            Err(outcome) if !self.failing.swap(true, Ordering::Relaxed) => {
-                warn!(?source, ?outcome, "does not answer as it should");
+        }
+        let after = *failing;
+        drop(failing);
+        match (before, after, source) {
+            (None, Some(_), _) => {
+                let outcome = result.as_ref().err().copied().unwrap_or(Outcome::Answered);
+                warn!(image, %source, ?outcome, "does not answer as it should");
             }
-            Ok(_) if self.failing.swap(false, Ordering::Relaxed) => info!(?source, "answers again"),
+            (Some(_), None, Source::Origin) => warn!(image, %source, "answers again"),
+            (Some(_), None, Source::Peer(_)) => info!(image, %source, "answers again"),
             _ => {}
+        }
+        if matches!((result, source), (Err(Outcome::Corrupt), Source::Peer(_))) {
+            warn!(image, %source, "the answer is not what the manifest says: it is left out for a while");
         }
     }
 }

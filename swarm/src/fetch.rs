@@ -8,6 +8,7 @@
 //! meanwhile. Whoever may wait does so above the flights, in [`Patient`](crate::Patient), and begins anew, and who was
 //! silent is not counted then. And hedges are few and never go to the origin. Nothing here panics.
 
+use std::fmt;
 use std::time::Duration;
 
 use vmthunder_volume::{Class, Extent};
@@ -21,6 +22,15 @@ pub enum Source {
     Peer(NodeName),
     /// Where the image lives.
     Origin,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Peer(node) => write!(f, "node {node}"),
+            Self::Origin => f.write_str("its origin"),
+        }
+    }
 }
 
 /// What became of a question.

@@ -20,16 +20,16 @@ pub mod peer;
 mod queue;
 mod stats;
 mod verify;
+mod wrong;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
-use tracing::error;
+use tracing::{error, warn};
 use vmthunder_volume::{Class, EXTENT_BYTES, Error, Extent, Geometry, Result, Span, Volume};
 
 use crate::fetch::{Action, End, Fetch, FetchOptions, HedgeBudget, Source, View};
@@ -37,6 +37,7 @@ use crate::forest::{Forest, NodeName};
 use crate::health::{Health, HealthOptions};
 use crate::queue::Queue;
 use crate::stats::{Counters, SourceCounters};
+use crate::wrong::{Change, Wrong};
 
 pub use patient::{Backoff, Patient};
 pub use stats::{SourceStats, SwarmStats};
@@ -45,6 +46,8 @@ pub use verify::Verify;
 /// The limits of a [`Swarm`].
 #[derive(Clone, Debug)]
 pub struct SwarmOptions {
+    /// What the log calls the image.
+    pub name: String,
     /// Requests under way at one peer; more are refused, here and at once.
     pub peer_queue: NonZeroU32,
     /// Requests under way at the origin: the origin budget. Local requests wait in line for a moment, a peer's request
@@ -59,6 +62,7 @@ pub struct SwarmOptions {
 impl Default for SwarmOptions {
     fn default() -> Self {
         Self {
+            name: String::new(),
             peer_queue: NonZeroU32::MIN.saturating_add(127),
             origin_queue: NonZeroU32::MIN.saturating_add(63),
             fetch: FetchOptions::default(),
@@ -78,8 +82,7 @@ pub struct Swarm<O, P> {
     peers: RwLock<Arc<Peers<P>>>,
     judgement: Mutex<Judgement>,
     counters: Counters,
-    /// The origin has other content than the image: nothing is answered any more.
-    fenced: AtomicBool,
+    wrong: Wrong,
     start: Instant,
 }
 
@@ -90,7 +93,14 @@ struct Place<V> {
     queue: Arc<Queue>,
     counters: Arc<SourceCounters>,
     /// Whether the last that was heard is a failure: what changes is worth a line in the log, what stays is not.
-    failing: AtomicBool,
+    failing: Mutex<Option<Failing>>,
+}
+
+/// When a source began to fail, and when it did last.
+#[derive(Clone, Copy, Debug)]
+struct Failing {
+    since: Duration,
+    last: Duration,
 }
 
 /// One view of the other nodes.
@@ -125,7 +135,7 @@ impl<O: Volume, P: Volume> Swarm<O, P> {
             })),
             judgement: Mutex::new(judgement),
             counters: Counters::default(),
-            fenced: AtomicBool::new(false),
+            wrong: Wrong::default(),
             start: Instant::now(),
             options,
         }
@@ -142,7 +152,7 @@ impl<O: Volume, P: Volume> Swarm<O, P> {
                     volume,
                     queue: old.queue.clone(),
                     counters: old.counters.clone(),
-                    failing: AtomicBool::new(old.failing.load(Ordering::Relaxed)),
+                    failing: Mutex::new(*old.failing()),
                 },
                 None => Place::new(volume, self.options.peer_queue),
             };
@@ -168,18 +178,19 @@ impl<O: Volume, P: Volume> Swarm<O, P> {
                 sources.push(place.counters.snapshot(Source::Peer(name.clone()), absent));
             }
         }
-        self.counters.snapshot(sources)
-    }
-
-    /// True once the origin was caught with other content than the image's.
-    pub fn is_fenced(&self) -> bool {
-        self.fenced.load(Ordering::Relaxed)
+        let failing = *self.origin.failing();
+        let lately = failing.filter(|failing| now.saturating_sub(failing.last) < LATELY);
+        SwarmStats {
+            origin_silent: lately.map(|failing| now.saturating_sub(failing.since)),
+            origin_wrong: self.wrong.count(now),
+            ..self.counters.snapshot(sources)
+        }
     }
 
     /// Gets one whole extent, verified.
     async fn extent(&self, extent: Extent, class: Class) -> Result<Bytes> {
-        if self.is_fenced() {
-            return Err(Error::Corrupt);
+        if self.wrong.is_left_alone(self.now(), extent) {
+            return Err(Error::Busy);
         }
         let span = self.geometry.extent_span(extent);
         let expected = self.verify.expected(extent, class).await?;
@@ -201,9 +212,9 @@ impl<O: Volume, P: Volume> Swarm<O, P> {
                         return Ok(bytes);
                     }
                 }
-                Action::End(End::OriginCorrupt) => return Err(self.origin_is_corrupt(extent)),
-                // What is done was returned above.
-                Action::End(End::Refused | End::Done) => {
+                // What is done was returned above. An origin that has other content is no better than one that is away:
+                // those who can wait do, and it may be mended.
+                Action::End(End::Refused | End::Done | End::OriginCorrupt) => {
                     self.counters.refused.add(1);
                     return Err(Error::Busy);
                 }
@@ -233,14 +244,18 @@ impl<O: Volume, P: Volume> Swarm<O, P> {
         )
     }
 
-    fn origin_is_corrupt(&self, extent: Extent) -> Error {
-        if !self.fenced.swap(true, Ordering::Relaxed) {
-            error!(
-                %extent,
-                "the origin has other content than the image's manifest says: nothing of the image is answered any more"
-            );
+    /// The origin's answer was what the manifest says, or not.
+    fn judge_origin(&self, extent: Extent, is_right: bool) {
+        let image = &self.options.name;
+        match self.wrong.judge(self.now(), extent, is_right) {
+            Change::Begins => error!(
+                image, %extent,
+                "the origin has other content than the image's manifest says: such reads wait, and are asked again, until \
+                 it has the old content; `vmthunder status` counts them"
+            ),
+            Change::Ends => warn!(image, "the origin has the image's content again"),
+            Change::None => {}
         }
-        Error::Corrupt
     }
 
     fn peers(&self) -> Arc<Peers<P>> {
@@ -267,8 +282,12 @@ impl<V> Place<V> {
             volume,
             queue: Arc::new(Queue::new(places)),
             counters: Arc::default(),
-            failing: AtomicBool::new(false),
+            failing: Mutex::default(),
         }
+    }
+
+    fn failing(&self) -> MutexGuard<'_, Option<Failing>> {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -306,6 +325,9 @@ impl<O: Volume, P: Volume> Volume for Swarm<O, P> {
         Err(Error::ReadOnly)
     }
 }
+
+/// A source that failed longer ago, and was not asked since, may be well.
+const LATELY: Duration = Duration::from_secs(60);
 
 /// The bytes of `part`, which lies in one extent, out of that extent.
 fn cut(extent: &Bytes, part: Span) -> Result<Bytes> {

@@ -1,6 +1,7 @@
 //! What a swarm counts.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::fetch::Source;
 
@@ -34,6 +35,10 @@ pub struct SwarmStats {
     pub refused: u64,
     /// Questions put to a second source before the first had answered.
     pub hedges: u64,
+    /// How long the origin has not answered, if it did not when it was asked last, lately.
+    pub origin_silent: Option<Duration>,
+    /// Extents of which the origin has other content than the manifest says, as far as was noticed lately.
+    pub origin_wrong: usize,
 }
 
 #[derive(Debug, Default)]
@@ -86,6 +91,7 @@ impl Counters {
             known_extents: self.known_extents.get(),
             refused: self.refused.get(),
             hedges: self.hedges.get(),
+            ..SwarmStats::default()
         }
     }
 }

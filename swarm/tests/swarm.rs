@@ -353,23 +353,29 @@ async fn a_guest_outlasts_an_outage_of_everybody_and_gives_up_at_its_deadline() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_origin_with_other_content_fences_the_image() {
+async fn an_extent_that_is_wrong_at_the_origin_is_waited_for_and_the_others_are_not() {
     let lab = lab().await;
-    let (members, guest) = (lab.members.clone(), lab.guest());
+    let guest = lab.guest();
     lab.swarm.set_members(Vec::new());
-    lab.origin.queue(Fault::Lie);
+    lab.origin.set(Fault::Lie);
     let begin = Instant::now();
-    assert!(matches!(
-        read(&guest, 5, Class::Demand).await,
-        Err(Error::Corrupt)
-    ));
-    assert!(lab.swarm.is_fenced());
-    // Neither the origin nor anybody else is asked any more, and no guest waits for them.
-    lab.swarm.set_members(members);
-    for class in [Class::Demand, Class::Peer, Class::Prefetch, Class::Fill] {
-        assert!(matches!(read(&guest, 6, class).await, Err(Error::Corrupt)));
-    }
-    assert_eq!((lab.asked(), begin.elapsed()), (1, Duration::ZERO));
+    let (wrong, right, rest) = tokio::join!(
+        read(&guest, 5, Class::Demand),
+        async {
+            sleep(Duration::from_millis(3500)).await;
+            assert_eq!(lab.stats().origin_wrong, 1);
+            assert_eq!(lab.asked(), 4, "once a second");
+            lab.origin.set(Fault::None);
+            let right = read(&guest, 6, Class::Demand).await;
+            assert_eq!(begin.elapsed(), Duration::from_millis(3500));
+            right
+        },
+        read(lab.swarm.as_ref(), 5, Class::Peer),
+    );
+    assert_eq!((wrong.unwrap(), right.unwrap()), (6, 7));
+    assert!(matches!(rest, Err(Error::Busy)), "nobody else waits");
+    assert_eq!(begin.elapsed().as_secs(), 4, "it was mended");
+    assert_eq!(lab.stats().origin_wrong, 0);
 }
 
 #[tokio::test(start_paused = true)]

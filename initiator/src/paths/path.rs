@@ -265,8 +265,11 @@ impl Path {
         let session = self.session();
         let (commands, failures) = session.map_or((0, 0), Session::counted);
         let record = self.record();
-        let state = match (&record.refused, session.is_some_and(Session::is_connected)) {
-            (Some(error), _) => PathState::Refused(error.clone()),
+        let changed = session.is_some_and(|session| session.has_changed(self.lun));
+        let refused = record.refused.clone();
+        let refused = refused.or_else(|| changed.then_some(Error::Changed));
+        let state = match (refused, session.is_some_and(Session::is_connected)) {
+            (Some(error), _) => PathState::Refused(error),
             (None, true) => PathState::Connected,
             (None, false) => PathState::Lost(obstacle.unwrap_or(Error::Closed)),
         };

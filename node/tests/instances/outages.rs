@@ -114,7 +114,7 @@ async fn a_restart_without_the_origin(sealed: bool) {
     let node = away.serve();
     node.url();
     away.node = Some(node);
-    assert_eq!(away.status()["images"][0]["origin_reached"], false);
+    assert_eq!(away.status()["images"][0]["origin"]["state"], "away");
     let first = read(&disk, 0, EXTENT).await.unwrap();
     assert_eq!(first[4096..12288], [3; 8192]);
     assert_eq!(first[12288..], extent(&away, 0)[12288..]);
@@ -131,7 +131,7 @@ async fn a_restart_without_the_origin(sealed: bool) {
     };
     let (from_afar, ()) = tokio::join!(from_afar, back);
     assert_eq!(from_afar.unwrap(), extent(&away, 12));
-    assert_eq!(away.status()["images"][0]["origin_reached"], true);
+    assert_eq!(away.status()["images"][0]["origin"]["state"], "here");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -185,7 +185,7 @@ async fn an_origin_that_comes_back_with_other_content_is_not_mixed_in() {
     let late = read(&disk, 4 * EXTENT, EXTENT).await;
     assert!(late.is_err(), "nothing of the new content");
     assert_eq!(read(&disk, 0, EXTENT).await.unwrap(), extent(&away, 0));
-    assert_eq!(away.status()["images"][0]["origin_reached"], false);
+    assert_eq!(away.status()["images"][0]["origin"]["state"], "away");
     drop(node);
 }
 
