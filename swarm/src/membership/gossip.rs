@@ -7,15 +7,22 @@
 //! A node that begins asks whether somebody alive has its name, and is no member if so; nor is the younger of two that
 //! meet later, when a partition heals. It asks again from time to time.
 
+mod claim;
+mod out;
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod world;
+
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Buf as _;
-use foca::{Config, Foca, NoCustomBroadcast, Notification, Runtime, Timer};
+use foca::{Config, Foca, NoCustomBroadcast};
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 
@@ -23,6 +30,8 @@ use crate::forest::NodeName;
 use crate::membership::Event;
 use crate::membership::codec::{Codec, Identity, Noticed, lock};
 use crate::membership::envelope::{Envelope, MOST_BYTES, OVERHEAD, Refused};
+use crate::membership::gossip::claim::{CLAIM_OF_MEMBER, CLAIM_PASSED_ON};
+use crate::membership::gossip::out::Out;
 use crate::membership::keys::Keyring;
 
 /// How often it is looked after what nobody else looks after.
@@ -116,35 +125,10 @@ enum Phase {
     Taken { until: Duration },
 }
 
-/// What is to be sent, done and told.
-#[derive(Default)]
-struct Out {
-    now: Duration,
-    count: u64,
-    datagrams: VecDeque<(SocketAddr, Vec<u8>)>,
-    payloads: VecDeque<(SocketAddr, Vec<u8>)>,
-    timers: BinaryHeap<Reverse<Due>>,
-    events: VecDeque<Event>,
-    renamed: Vec<(Identity, Identity)>,
-    renewed: Option<Identity>,
-}
-
-/// A timer, and when it is due.
-struct Due {
-    at: Duration,
-    number: u64,
-    timer: Timer<Identity>,
-}
-
 /// What a payload is.
 const PROTOCOL: u8 = 0;
 const CLAIM: u8 = 1;
 const TAKEN: u8 = 2;
-
-/// Who claims is a member already.
-const CLAIM_OF_MEMBER: u8 = 1;
-/// The claim was passed on to whom it concerns.
-const CLAIM_PASSED_ON: u8 = 2;
 
 impl Gossip {
     /// A node that begins now.
@@ -431,106 +415,6 @@ impl Gossip {
         }
     }
 
-    /// Somebody is told of that has our name: we in a former life, or another node.
-    fn settle(&mut self, now: Now, rival: &Identity) {
-        if now.elapsed < self.settled {
-            return;
-        }
-        self.settled = now.elapsed + SETTLE_EVERY;
-        if rival.generation >= self.me.generation {
-            self.live_again(rival.generation);
-        }
-        if rival.address != self.me.address {
-            self.claim(rival.address);
-        }
-    }
-
-    fn ask_everywhere(&mut self) {
-        let places: BTreeSet<SocketAddr> =
-            self.seeds.iter().chain(&self.remembered).copied().collect();
-        for place in places {
-            self.claim(place);
-        }
-    }
-
-    fn claim(&mut self, to: SocketAddr) {
-        let member = matches!(self.phase, Phase::Member { .. });
-        let flags = if member { CLAIM_OF_MEMBER } else { 0 };
-        let me = self.me.clone();
-        self.say(to, &[CLAIM, flags], &me);
-    }
-
-    fn handle_claim(&mut self, now: Now, claim: &[u8]) {
-        let Some((&flags, mut rest)) = claim.split_first() else {
-            return;
-        };
-        let Ok(claimant) = Identity::take(&mut rest) else {
-            return;
-        };
-        if claimant.name != self.me.name {
-            if let Phase::Member { protocol, .. } = &self.phase
-                && flags & CLAIM_PASSED_ON == 0
-            {
-                let holds = |holder: &&Identity| {
-                    holder.name == claimant.name && holder.address != claimant.address
-                };
-                let holder = protocol.iter_members().map(foca::Member::id).find(holds);
-                if let Some(holder) = holder.map(|holder| holder.address) {
-                    self.say(holder, &[CLAIM, flags | CLAIM_PASSED_ON], &claimant);
-                }
-            }
-            return;
-        }
-        if claimant.born == self.me.born || matches!(self.phase, Phase::Taken { .. }) {
-            return;
-        }
-        let is_member = matches!(self.phase, Phase::Member { .. });
-        let claims_as_member = flags & CLAIM_OF_MEMBER != 0;
-        let ours = match (is_member, claims_as_member) {
-            (true, false) => true,
-            (false, true) => false,
-            _ => self.me.born < claimant.born,
-        };
-        if ours {
-            if claims_as_member && claimant.generation >= self.me.generation {
-                self.live_again(claimant.generation);
-            }
-            let mut head = vec![TAKEN];
-            head.extend_from_slice(&claimant.born.to_be_bytes());
-            let me = self.me.clone();
-            self.say(claimant.address, &head, &me);
-        } else {
-            self.yield_to(now, &claimant);
-        }
-    }
-
-    fn handle_taken(&mut self, now: Now, mut answer: &[u8]) {
-        let Ok(asked) = answer.try_get_u64() else {
-            return;
-        };
-        let Ok(holder) = Identity::take(&mut answer) else {
-            return;
-        };
-        if asked == self.me.born && holder.name == self.me.name && holder.born != self.me.born {
-            self.yield_to(now, &holder);
-        }
-    }
-
-    /// Is no member as long as another one has the name.
-    fn yield_to(&mut self, now: Now, holder: &Identity) {
-        if let Phase::Member { protocol, .. } = &self.phase {
-            let names = protocol
-                .iter_members()
-                .map(|member| member.id().name.clone());
-            self.out.events.extend(names.map(Event::Left));
-        }
-        self.out.timers.clear();
-        self.phase = Phase::Taken {
-            until: now.elapsed + TAKEN_FOR,
-        };
-        self.out.events.push_back(Event::NameTaken(holder.member()));
-    }
-
     fn say(&mut self, to: SocketAddr, head: &[u8], identity: &Identity) {
         let mut payload = head.to_vec();
         if identity.put(&mut payload).is_ok() {
@@ -546,58 +430,6 @@ impl Gossip {
     }
 }
 
-impl Runtime<Identity> for Out {
-    fn notify(&mut self, notification: Notification<'_, Identity>) {
-        match notification {
-            Notification::MemberUp(identity) => self.events.push_back(Event::Is(identity.member())),
-            Notification::MemberDown(identity) => {
-                self.events.push_back(Event::Left(identity.name.clone()));
-            }
-            Notification::Rename(before, after) => {
-                self.renamed.push((before.clone(), after.clone()));
-            }
-            Notification::Rejoin(identity) => self.renewed = Some(identity.clone()),
-            _ => {}
-        }
-    }
-
-    fn send_to(&mut self, to: Identity, message: &[u8]) {
-        let mut payload = Vec::with_capacity(message.len().saturating_add(1));
-        payload.push(PROTOCOL);
-        payload.extend_from_slice(message);
-        self.payloads.push_back((to.address, payload));
-    }
-
-    fn submit_after(&mut self, timer: Timer<Identity>, after: Duration) {
-        self.count = self.count.wrapping_add(1);
-        self.timers.push(Reverse(Due {
-            at: self.now.saturating_add(after),
-            number: self.count,
-            timer,
-        }));
-    }
-}
-
-impl Ord for Due {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.number).cmp(&(other.at, other.number))
-    }
-}
-
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Due {}
-
 /// The protocol's figures for a swarm of this size. What is new is told so often that a large swarm learns of it, too:
 /// nobody knows its size while it gathers.
 fn config(size: u32) -> Config {
@@ -609,7 +441,3 @@ fn config(size: u32) -> Config {
         ..Config::new_lan(size)
     }
 }
-
-#[cfg(test)]
-#[path = "gossip_tests.rs"]
-mod tests;
