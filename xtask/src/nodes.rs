@@ -157,16 +157,22 @@ pub(crate) fn config(
         folder.join(name).display()
     );
     if !members.is_empty() {
-        let path = folder.join("swarm.key");
-        if !path.exists() {
-            private_file(&path, &swarm_key()?)?;
-        }
+        let path = swarm_key_file(folder)?;
         text += &format!("\n[swarm]\nkey-file = \"{}\"\n", path.display());
     }
     for (member, address) in members {
         text += &format!("\n[[swarm.members]]\nname = \"{member}\"\naddress = \"{address}\"\n");
     }
     Ok(text)
+}
+
+/// The file of the swarm's key; made when it is missing.
+pub(crate) fn swarm_key_file(folder: &Path) -> Result<PathBuf> {
+    let path = folder.join("swarm.key");
+    if !path.exists() {
+        private_file(&path, &swarm_key()?)?;
+    }
+    Ok(path)
 }
 
 /// A key as `vmthunder swarm key` makes it.

@@ -22,7 +22,7 @@ pub(crate) const STEP: Step = Step {
 };
 
 /// What is installed besides QEMU's pair.
-const PLAIN: &[&str] = &["tgt", "libiscsi-bin"];
+const PLAIN: &[&str] = &["tgt", "libiscsi-bin", "etcd-server", "openssl"];
 /// QEMU's tools and its iSCSI driver refuse each other unless they are of one build.
 const QEMU: [&str; 2] = ["qemu-utils", "qemu-block-extra"];
 /// A mirror may be slow.

@@ -43,6 +43,7 @@ A configuration:
   seeds = [\"10.0.0.1:3260\"]       # some nodes that know the others; [] for the first one
   # address = \"10.0.0.2:3260\"     # where others reach this node, if it listens on every interface
   # members = [{ name = \"node-1\", address = \"10.0.0.1:3260\" }]   # without gossip: all nodes
+  # etcd = [\"http://10.0.0.9:2379\"]   # in place of seeds: the nodes write themselves down there
 
   [[target]]                       # files served as they are
   name = \"disks\"                   # or a whole name: iqn., eui. or naa.

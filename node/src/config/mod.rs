@@ -24,7 +24,7 @@ pub(crate) use self::limits::{Limits, LimitsSection};
 pub(crate) use self::outage::Outage;
 use self::refusal::Refusal;
 use self::swarm::SwarmSection;
-pub(crate) use self::swarm::{MemberSource, SwarmConfig};
+pub(crate) use self::swarm::{EtcdConfig, MemberSource, SwarmConfig};
 pub(crate) use self::target::{Disk, FileTarget, LunSection, TargetSection};
 pub(crate) use self::written::algorithm;
 

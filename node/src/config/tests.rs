@@ -35,6 +35,30 @@ fn a_whole_configuration_is_read() {
 }
 
 #[test]
+fn etcd_is_a_way_to_know_the_members() {
+    let read = |rest: &str| {
+        let config = parse(&format!("{HEAD}[swarm]\nkey-file = \"key\"\n{rest}"));
+        match config.unwrap().swarm.unwrap().source {
+            MemberSource::Etcd(etcd) => etcd,
+            other => panic!("{other:?}"),
+        }
+    };
+    let etcd = read("etcd = [\"http://10.0.0.1:2379\", \"http://10.0.0.2\"]\n");
+    let places: Vec<String> = etcd.endpoints.iter().map(ToString::to_string).collect();
+    assert_eq!(places, ["http://10.0.0.1:2379", "http://10.0.0.2:2379"]);
+    assert_eq!(etcd.prefix, "/vmthunder/");
+    assert!(etcd.login.is_none() && etcd.tls.is_none());
+    let etcd = read(
+        "etcd = [\"https://etcd:1\"]\netcd-prefix = \"/blue\"\netcd-user = \"u\"\netcd-password-file = \"p\"\n\
+         etcd-ca-file = \"ca\"\netcd-certificate-file = \"c\"\netcd-key-file = \"/k\"\n",
+    );
+    assert_eq!(etcd.prefix, "/blue/");
+    let at = |name: &str| Path::new("/etc/vmthunder").join(name);
+    assert_eq!(etcd.login, Some(("u".into(), at("p"))));
+    assert_eq!(etcd.tls, Some((at("ca"), Some((at("c"), "/k".into())))));
+}
+
+#[test]
 fn an_unknown_key_is_refused_with_file_line_and_suggestion() {
     let text = HEAD.replace("listen", "lisen");
     let refusal = refusal(&text);
@@ -70,6 +94,17 @@ fn nonsense_is_refused_by_name() {
     assert!(swarm("seeds = []\nmembers = []").contains("either `seeds`"));
     assert!(swarm("seeds = [\"::1\"]").contains("`::1` in `seeds` is not HOST[:PORT]"));
     assert!(swarm("seeds = []\naddress = \"n1\"").contains("`n1`: invalid socket address"));
+    assert!(swarm("seeds = []\netcd = [\"http://a\"]").contains("either `seeds`"));
+    assert!(swarm("etcd = []").contains("`etcd` is empty"));
+    assert!(
+        swarm("etcd = [\"10.0.0.1:2379\"]")
+            .contains("`10.0.0.1:2379` in `etcd`: it is not http://")
+    );
+    assert!(swarm("etcd = [\"https://a\"]").contains("`etcd-ca-file`"));
+    assert!(swarm("etcd = [\"http://a\"]\netcd-ca-file = \"x\"").contains("https:// only"));
+    assert!(swarm("etcd = [\"http://a\"]\netcd-user = \"x\"").contains("belong together"));
+    assert!(swarm("etcd = [\"http://a\"]\netcd-prefix = \"a b\"").contains("printable"));
+    assert!(swarm("seeds = []\netcd-prefix = \"/x\"").contains("nothing without `etcd`"));
     let origin =
         "[[image]]\nname = \"a\"\norigin = \"iscsi://me%s@h/iqn.2026-11.org.example:a/0\"\n";
     assert!(refusal(&format!("{HEAD}{origin}")).contains("holds a secret"));

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use vmthunder_swarm::membership::etcd::{Etcd, EtcdCounters, EtcdOptions, Login, Tls};
 use vmthunder_swarm::membership::gossip::GossipOptions;
 use vmthunder_swarm::membership::udp::{GossipCounters, UdpGossip};
 use vmthunder_swarm::membership::{Event, Listed, Member, Membership};
@@ -16,7 +17,8 @@ use vmthunder_swarm::membership::{Event, Listed, Member, Membership};
 use super::Members;
 use super::file::MembersFile;
 use super::keys::KeyFile;
-use crate::config::{Config, MemberSource, SwarmConfig};
+use crate::config::{Config, EtcdConfig, MemberSource, SwarmConfig};
+use crate::secrets;
 
 /// How long changes are gathered before they are remembered.
 const SAVE_AFTER: Duration = Duration::from_millis(250);
@@ -31,6 +33,7 @@ const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct Belonging {
     pub(crate) members: Arc<Members>,
     pub(crate) gossip: Option<Arc<GossipCounters>>,
+    pub(crate) etcd: Option<Arc<EtcdCounters>>,
     following: Option<(CancellationToken, JoinHandle<()>)>,
 }
 
@@ -55,10 +58,12 @@ pub(crate) async fn begin(
         return Ok(Belonging {
             members,
             gossip: None,
+            etcd: None,
             following: None,
         });
     };
-    let mut gossip = None;
+    let (mut gossip, mut etcd) = (None, None);
+    let file = config.data.as_deref().map(MembersFile::in_folder);
     let following = match &swarm.source {
         MemberSource::Listed(list) => {
             let listed = list.iter().map(|member| Member {
@@ -70,31 +75,38 @@ pub(crate) async fn begin(
             follow(&members, Listed::new(listed), None).await?
         }
         MemberSource::Gossip { seeds } => {
-            let data = config
-                .data
-                .as_ref()
-                .context("a node of a swarm has a folder")?;
-            let udp = listen(config, swarm, seeds, keys, listening, data).await?;
+            let file = file.context("a node of a swarm has a folder")?;
+            let udp = listen(config, swarm, seeds, keys, listening, &file).await?;
             gossip = Some(udp.counters());
-            follow(&members, udp, Some(MembersFile::in_folder(data))).await?
+            follow(&members, udp, Some(file)).await?
+        }
+        MemberSource::Etcd(place) => {
+            let file = file.context("a node of a swarm has a folder")?;
+            let (_, address) = reached_at(swarm, listening)?;
+            let source = Etcd::new(EtcdOptions {
+                endpoints: place.endpoints.clone(),
+                prefix: place.prefix.clone(),
+                login: login(place)?,
+                tls: tls(place)?,
+                name: config.name.clone(),
+                address,
+                keys: keys.ring(),
+                remembered: file.load(),
+            });
+            etcd = Some(source.counters());
+            follow(&members, source, Some(file)).await?
         }
     };
     Ok(Belonging {
         members,
         gossip,
+        etcd,
         following: Some(following),
     })
 }
 
-/// Takes part in the gossip on the port of the target.
-async fn listen(
-    config: &Config,
-    swarm: &SwarmConfig,
-    seeds: &[String],
-    keys: &KeyFile,
-    listening: &[SocketAddr],
-    data: &Path,
-) -> Result<UdpGossip> {
+/// Where this node listens for others, and where they reach it.
+fn reached_at(swarm: &SwarmConfig, listening: &[SocketAddr]) -> Result<(SocketAddr, SocketAddr)> {
     let first = listening.first();
     let reached = |at: &&SocketAddr| swarm.address.is_some_and(|address| address.ip() == at.ip());
     let at = listening.iter().find(reached).or(first);
@@ -104,6 +116,49 @@ async fn listen(
         !address.ip().is_unspecified(),
         "`listen` says every interface of this machine: say by `swarm.address` at which IP:PORT other nodes reach it"
     );
+    Ok((at, address))
+}
+
+fn login(place: &EtcdConfig) -> Result<Option<Login>> {
+    let Some((user, file)) = &place.login else {
+        return Ok(None);
+    };
+    let password = String::from_utf8(secrets::of_user(file, user)?);
+    let password = password
+        .ok()
+        .with_context(|| format!("{}: no text", file.display()))?;
+    Ok(Some(Login {
+        user: user.clone(),
+        password: password.into(),
+    }))
+}
+
+fn tls(place: &EtcdConfig) -> Result<Option<Tls>> {
+    let Some((authorities, own)) = &place.tls else {
+        return Ok(None);
+    };
+    let read = |path: &Path| std::fs::read(path).with_context(|| path.display().to_string());
+    let authorities = read(authorities)?;
+    let own = match own {
+        Some((certificate, key)) => Some((read(certificate)?, secrets::read(key)?)),
+        None => None,
+    };
+    let own = own.as_ref();
+    let own = own.map(|(certificate, key)| (certificate.as_slice(), key.as_bytes()));
+    let tls = Tls::new(&authorities, own).context("`etcd-ca-file` and its like")?;
+    Ok(Some(tls))
+}
+
+/// Takes part in the gossip on the port of the target.
+async fn listen(
+    config: &Config,
+    swarm: &SwarmConfig,
+    seeds: &[String],
+    keys: &KeyFile,
+    listening: &[SocketAddr],
+    file: &MembersFile,
+) -> Result<UdpGossip> {
+    let (at, address) = reached_at(swarm, listening)?;
     let socket = UdpSocket::bind(at).await;
     let socket =
         socket.with_context(|| format!("cannot listen on {at} with UDP, where the nodes talk"))?;
@@ -117,7 +172,12 @@ async fn listen(
         seeds: tokio::time::timeout(RESOLVE_PATIENCE, UdpGossip::resolve(seeds))
             .await
             .unwrap_or_default(),
-        remembered: MembersFile::in_folder(data).load(),
+        remembered: {
+            let places = file.load().into_iter();
+            places
+                .filter_map(|member| member.address.parse().ok())
+                .collect()
+        },
         random: u64::from_le_bytes(random),
     };
     Ok(UdpGossip::new(socket, seeds.to_vec(), options))

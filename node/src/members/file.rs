@@ -2,12 +2,12 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
+use vmthunder_swarm::membership::Member;
 
 use super::Members;
 use crate::known::write_whole;
@@ -36,21 +36,26 @@ impl MembersFile {
         Self(folder.join("members.json"))
     }
 
-    /// Where members were when this was written last. What is no address is as if it were not there.
-    pub(super) fn load(&self) -> Vec<SocketAddr> {
+    /// The members when this was written last. What is none is as if it were not there.
+    pub(super) fn load(&self) -> Vec<Member> {
         let remembered = self.read().unwrap_or_else(|error| {
             warn!("what was known of the other nodes is of no use: {error:#}");
             Remembered::default()
         });
-        let places = remembered.members.iter();
-        places
-            .filter_map(|place| place.address.parse().ok())
-            .collect()
+        let member = |place: Place| {
+            Some(Member {
+                name: place.name.parse().ok()?,
+                address: place.address,
+                generation: 0,
+                draining: false,
+            })
+        };
+        remembered.members.into_iter().filter_map(member).collect()
     }
 
     /// Remembers who is there now. Nobody is no news: they may all be away.
     pub(super) fn save(&self, members: &Members) {
-        let place = |member: vmthunder_swarm::membership::Member| Place {
+        let place = |member: Member| Place {
             name: member.name.to_string(),
             address: member.address,
         };
@@ -92,7 +97,7 @@ mod tests {
             ("{", 0),
             ("{\"members\": [{\"name\": 1}]}", 0),
             (
-                "{\"members\": [{\"name\": \"a\", \"address\": \"nowhere\"}, {\"name\": \"b\", \"address\": \"10.0.0.1:3260\"}]}",
+                "{\"members\": [{\"name\": \"a a\", \"address\": \"10.0.0.1:3260\"}, {\"name\": \"b\", \"address\": \"10.0.0.1:3260\"}]}",
                 1,
             ),
         ] {

@@ -25,8 +25,19 @@ pub(crate) struct SwarmStatus {
     pub(crate) name_taken_at: Option<String>,
     /// Datagrams that were refused; none where there is no gossip.
     pub(crate) refused_datagrams: Option<u64>,
+    /// What etcd is good for; nothing where it is not asked.
+    pub(crate) etcd: Option<EtcdStatus>,
     /// The other nodes.
     pub(crate) members: Vec<MemberStatus>,
+}
+
+/// A node's dealings with etcd.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct EtcdStatus {
+    /// Whether it answers, and this node is written down there.
+    pub(crate) answers: bool,
+    /// Records that were not made with the swarm's key, as often as they were seen.
+    pub(crate) refused_records: u64,
 }
 
 /// Another node of the swarm, as `vmthunder swarm members --json` prints it.
@@ -107,6 +118,10 @@ impl SwarmStatus {
         let gossip = belonging.gossip.as_ref();
         Self {
             name_taken_at: members.taken_by().map(|holder| holder.address),
+            etcd: belonging.etcd.as_ref().map(|etcd| EtcdStatus {
+                answers: etcd.answers.load(Ordering::Relaxed),
+                refused_records: etcd.refused.load(Ordering::Relaxed),
+            }),
             refused_datagrams: gossip.map(|gossip| gossip.refused.load(Ordering::Relaxed)),
             members: members.all().into_iter().map(status).collect(),
         }
@@ -123,6 +138,7 @@ fn status(known: Known, name: String, service: Service) -> MemberStatus {
     let through = match known.through {
         Through::Configuration => "configuration",
         Through::Gossip => "gossip",
+        Through::Etcd => "etcd",
     };
     MemberStatus {
         name,
@@ -165,6 +181,9 @@ pub(crate) fn print_swarm(swarm: &SwarmStatus) -> Result<()> {
         line(format_args!(
             "NO MEMBER of the swarm: another node has this name and lives at {holder}"
         ))?;
+    }
+    if swarm.etcd.as_ref().is_some_and(|etcd| !etcd.answers) {
+        line("etcd DOES NOT ANSWER: these are the nodes that were known before")?;
     }
     let mut rows = table(&[
         "node",

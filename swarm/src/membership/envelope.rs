@@ -16,9 +16,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use zeroize::Zeroizing;
-
-use crate::membership::keys::{Keyring, Keys, SwarmKey};
+use crate::membership::keys::Keyring;
+use crate::membership::tags::Tags;
 
 /// The longest datagram: it fits into one Ethernet frame.
 pub(crate) const MOST_BYTES: usize = 1400;
@@ -59,28 +58,19 @@ pub enum Refused {
 /// Makes and checks datagrams.
 #[derive(Debug)]
 pub(crate) struct Envelope {
-    ring: Arc<Keyring>,
+    tags: Tags,
     sender: u64,
     last_stamp: u64,
-    /// The keys for datagrams, and what they were derived from.
-    derived: Option<Derived>,
     /// The latest stamp of each sender.
     seen: BTreeMap<u64, u64>,
 }
 
-/// Keys, and for each its epoch and what makes tags with it.
-type Derived = (Arc<Keys>, Vec<(u32, TagKey)>);
-
-#[derive(Clone)]
-struct TagKey(Zeroizing<[u8; 32]>);
-
 impl Envelope {
     pub(crate) fn new(ring: Arc<Keyring>, sender: u64) -> Self {
         Self {
-            ring,
+            tags: Tags::new(ring, b"gossip"),
             sender,
             last_stamp: 0,
-            derived: None,
             seen: BTreeMap::new(),
         }
     }
@@ -88,7 +78,7 @@ impl Envelope {
     /// Puts a payload into a datagram; `now` in microseconds since 1970.
     pub(crate) fn seal(&mut self, now: u64, payload: &[u8]) -> Vec<u8> {
         self.last_stamp = now.max(self.last_stamp.saturating_add(1));
-        let Some((epoch, key)) = self.keys().first().cloned() else {
+        let Some((epoch, key)) = self.tags.in_use() else {
             return Vec::new();
         };
         let mut datagram = Vec::with_capacity(payload.len().saturating_add(OVERHEAD));
@@ -97,7 +87,7 @@ impl Envelope {
         datagram.extend_from_slice(&self.sender.to_be_bytes());
         datagram.extend_from_slice(&self.last_stamp.to_be_bytes());
         datagram.extend_from_slice(payload);
-        let tag = blake3::keyed_hash(&key.0, &datagram);
+        let tag = key.tag(&datagram);
         datagram.extend_from_slice(tag.as_bytes());
         datagram
     }
@@ -114,11 +104,9 @@ impl Envelope {
         let (sender, rest) = rest.split_first_chunk().ok_or(Refused::Form)?;
         let (stamp, payload) = rest.split_first_chunk().ok_or(Refused::Form)?;
         let epoch = u32::from_be_bytes(*epoch);
-        let keys = self.keys();
-        let key = keys.iter().find(|(number, _)| *number == epoch);
-        let (_, key) = key.ok_or(Refused::Epoch)?;
-        // Compared in the same time wherever they differ.
-        if payload.is_empty() || blake3::keyed_hash(&key.0, signed) != *tag {
+        let key = self.tags.of(epoch).ok_or(Refused::Epoch)?;
+        // The array is compared as a hash: in the same time wherever they differ.
+        if payload.is_empty() || key.tag(signed) != *tag {
             return Err(Refused::Tag);
         }
         let (sender, stamp) = (u64::from_be_bytes(*sender), u64::from_be_bytes(*stamp));
@@ -150,23 +138,6 @@ impl Envelope {
         }
         self.seen.insert(sender, stamp);
         Ok(())
-    }
-
-    fn keys(&mut self) -> &[(u32, TagKey)] {
-        let now = self.ring.now();
-        let stale = |(keys, _): &Derived| !Arc::ptr_eq(keys, &now);
-        if self.derived.as_ref().is_none_or(stale) {
-            let tag = |key: &SwarmKey| (key.epoch(), TagKey(key.derive(&[b"gossip"])));
-            let derived = now.all().iter().map(tag).collect();
-            self.derived = Some((now, derived));
-        }
-        self.derived.as_ref().map_or(&[], |(_, derived)| derived)
-    }
-}
-
-impl std::fmt::Debug for TagKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("TagKey")
     }
 }
 

@@ -1,16 +1,19 @@
 //! Who else is in the swarm.
 //!
 //! However a node learns of the others, it is told of changes through one trait, [`Membership`], and keeps what it knows
-//! in one [`Roll`]: a configured list ([`Listed`]), or gossip between the nodes ([`gossip`], driven over UDP by [`udp`]).
+//! in one [`Roll`]: a configured list ([`Listed`]), gossip between the nodes ([`gossip`], driven over UDP by [`udp`]), or
+//! what they write down in [`etcd`].
 //! Who is in the roll may be asked for extents; what a node asks of whom never depends on anything else, so that
 //! views may differ (see [`crate::forest`]). Everything that arrives is authenticated by a key that follows from the
 //! swarm's ([`keys`]), and nothing here panics on it or grows beyond [`MOST_MEMBERS`].
 
 mod codec;
 mod envelope;
+pub mod etcd;
 pub mod gossip;
 pub mod keys;
 mod roll;
+mod tags;
 pub mod udp;
 
 use std::collections::VecDeque;
@@ -44,6 +47,8 @@ pub enum Through {
     Configuration,
     /// The nodes tell each other.
     Gossip,
+    /// They write themselves down in etcd.
+    Etcd,
 }
 
 /// What changes among the members.

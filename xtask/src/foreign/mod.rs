@@ -1,7 +1,9 @@
-//! Step `foreign`: other people's initiators against this target, and this initiator against another people's target.
+//! Step `foreign`: other people's initiators against this target, and this initiator against another people's target, and
+//! etcd under our nodes.
 
 mod bench;
 mod demo;
+mod etcd;
 mod libiscsi;
 mod node;
 mod qemu;
@@ -24,7 +26,7 @@ pub(crate) use crate::foreign::qemu::compare_with as compare;
 
 pub(crate) const STEP: Step = Step {
     name: "foreign",
-    question: "do QEMU, libiscsi and tgt agree with us?",
+    question: "do QEMU, libiscsi, tgt and etcd agree with us?",
     run: |repo| run(repo, &[]),
 };
 
@@ -41,6 +43,7 @@ const CHECKS: &[&[Check]] = &[
     tgt::CHECKS,
     demo::CHECKS,
     node::CHECKS,
+    etcd::CHECKS,
 ];
 
 /// Runs the checks whose name begins with one of `wanted`, or all.

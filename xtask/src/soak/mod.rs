@@ -4,7 +4,7 @@ mod crash;
 mod fault;
 mod load;
 mod members;
-mod proxy;
+pub(crate) mod proxy;
 mod rounds;
 mod victim;
 
