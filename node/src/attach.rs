@@ -15,13 +15,15 @@ use vmthunder_swarm::{Swarm, SwarmOptions, Verify};
 use vmthunder_volume::{Access, BlockSize, Class, Extent, RawFile, Volume};
 
 use crate::config::{Outage, Source, beside};
-use crate::export::{Base, Cached, Fetched};
+use crate::export::{Base, Fetched};
 use crate::known::{Identity, Known};
+use crate::local::Local;
 use crate::login::with_secret;
 use crate::members::{Members, keep_view};
 use crate::names;
 use crate::observe::causes;
 use crate::origin::{Late, LateVolume, Miss, Origin, Reach};
+use crate::switch::{Sources, Switch};
 
 /// How long a start waits for the origins of its images before it serves what it has without them.
 const FIRST_PATIENCE: Duration = Duration::from_secs(3);
@@ -66,11 +68,19 @@ pub(crate) enum Attempt {
 }
 
 impl Attached {
-    /// The image for an instance: with its own patience in an outage.
-    pub(crate) fn for_instance(&self, outage: Option<Outage>) -> Base {
-        match &self.image {
-            Base::Cached(cached) => patient(cached.below().clone(), outage.unwrap_or(self.outage)),
-            file @ Base::File(_) => file.clone(),
+    /// The image for an instance: with its own patience in an outage, and a copy here if it has one.
+    pub(crate) fn for_instance(&self, outage: Option<Outage>, local: Option<Arc<Local>>) -> Base {
+        match self.image.cache() {
+            Some(fetched) => {
+                let geometry = fetched.geometry();
+                let sources = Sources {
+                    local,
+                    fetched: Some(fetched),
+                };
+                let patience = outage.unwrap_or(self.outage).patience();
+                Base::switched(Switch::new(geometry, sources), patience)
+            }
+            None => self.image.clone(),
         }
     }
 }
@@ -208,11 +218,6 @@ pub(crate) fn open(path: &Path) -> Result<RawFile> {
         .with_context(|| format!("cannot open {}", path.display()))
 }
 
-/// Lets guests wait for what is fetched.
-fn patient(fetched: Fetched, outage: Outage) -> Base {
-    Base::Cached(Arc::new(Cached::new(fetched, outage.patience())))
-}
-
 impl Surroundings {
     /// An image of an origin: as that says, or, while it is away, as it said before.
     async fn attach_origin(
@@ -290,7 +295,7 @@ impl Surroundings {
             key,
             root,
             outage: image.outage,
-            image: patient(cache, image.outage),
+            image: Base::fetched(cache, image.outage.patience()),
             manifest,
             origin: Some(Arc::clone(&late)),
         };
@@ -321,7 +326,7 @@ impl Surroundings {
                 let pages = Hashes::<Fetched>::DEFAULT_PAGES;
                 let hashes = Hashes::new(Arc::clone(&header), cache.clone(), pages);
                 let verify = Verify::Extents(Arc::new(hashes));
-                (verify, patient(cache, image.outage))
+                (verify, Base::fetched(cache, image.outage.patience()))
             }
         };
         let cache = Cache::new(Arc::clone(store), key, self.swarm(image, below, hashes));

@@ -54,8 +54,7 @@ impl Attached {
         };
         let (mut silent, mut wrong) = (None, 0);
         for base in std::iter::once(&self.image).chain(&self.manifest) {
-            let Base::Cached(cache) = base else { continue };
-            let cache = cache.below();
+            let Some(cache) = base.cache() else { continue };
             status.from_cache += cache.stats().hit_bytes;
             let swarm = cache.below().stats();
             silent = silent.max(swarm.origin_silent);

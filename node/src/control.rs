@@ -93,6 +93,11 @@ impl Progress {
         self.done.fetch_add(done, Ordering::Relaxed);
     }
 
+    /// So much is done.
+    pub(crate) fn at(&self, done: u64) {
+        self.done.store(done, Ordering::Relaxed);
+    }
+
     /// True once whoever asked has gone.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.abandoned.load(Ordering::Relaxed)

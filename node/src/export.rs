@@ -1,6 +1,7 @@
 //! What this program serves over iSCSI: files, images through the cache, and instances over either.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use vmthunder_cache::Cache;
@@ -10,12 +11,14 @@ use vmthunder_swarm::{Patient, Swarm};
 use vmthunder_volume::{Allocation, Class, Geometry, RawFile, Result, Span, Volume};
 
 use crate::origin::LateVolume;
+use crate::switch::{Sources, Switch};
 
 /// An image, or the manifest of one, fetched from peers and the origin and kept in the cache.
 pub(crate) type Fetched = Cache<Swarm<LateVolume, PeerVolume>>;
 
-/// The same for whoever may have to wait: a guest waits above the flights, so that it holds up no peer.
-pub(crate) type Cached = Patient<Fetched>;
+/// The same, or a copy of it here, for whoever may have to wait: a guest waits above the flights, so that it holds up no
+/// peer, and above the switch, so that it need not wait any more once the copy is there.
+pub(crate) type Cached = Patient<Switch>;
 
 /// What an instance is laid over: read, never written.
 #[derive(Clone)]
@@ -24,6 +27,31 @@ pub(crate) enum Base {
     File(Arc<RawFile>),
     /// An image of an origin.
     Cached(Arc<Cached>),
+}
+
+impl Base {
+    /// What is fetched, for whoever may wait so long for it.
+    pub(crate) fn fetched(fetched: Fetched, patience: Option<Duration>) -> Self {
+        let geometry = fetched.geometry();
+        let sources = Sources {
+            fetched: Some(fetched),
+            local: None,
+        };
+        Self::switched(Switch::new(geometry, sources), patience)
+    }
+
+    /// What comes from here or there, for whoever may wait so long for it.
+    pub(crate) fn switched(switch: Switch, patience: Option<Duration>) -> Self {
+        Self::Cached(Arc::new(Cached::new(switch, patience)))
+    }
+
+    /// The cache and the swarm that it comes from, unless it is a file.
+    pub(crate) fn cache(&self) -> Option<Fetched> {
+        match self {
+            Self::Cached(cached) => cached.below().sources().fetched,
+            Self::File(_) => None,
+        }
+    }
 }
 
 /// A volume that a target of this program serves.

@@ -18,6 +18,7 @@ mod images;
 mod instances;
 mod iscsi;
 mod known;
+mod local;
 mod login;
 mod lun;
 mod members;
@@ -29,6 +30,7 @@ mod portals;
 mod secrets;
 mod serve;
 mod status;
+mod switch;
 
 use std::process::ExitCode;
 

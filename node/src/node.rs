@@ -22,6 +22,7 @@ use crate::files::Files;
 use crate::images::Images;
 use crate::instances::{Guests, Instances};
 use crate::known::Known;
+use crate::local::Locals;
 use crate::members::{Belonging, KeyFile, SwarmStatus, keep_sessions};
 use crate::names;
 use crate::portals::announce;
@@ -44,6 +45,8 @@ pub(crate) struct Node {
     pub(crate) around: Arc<Surroundings>,
     pub(crate) images: Images,
     pub(crate) guests: Guests,
+    /// Images on this node's own disk; a mere gateway has none.
+    pub(crate) locals: Option<Locals>,
     files: Files,
     /// Who may use images and instances.
     pub(crate) access: AccessRules,
@@ -102,6 +105,10 @@ impl Node {
             around,
             images: Images::default(),
             guests: Guests::new(folder.map(Instances::open).transpose()?),
+            locals: config
+                .data
+                .as_ref()
+                .map(|data| Locals::open(data.join("local"))),
             files: prepared.files,
             access: prepared.access,
             keys: prepared.keys,

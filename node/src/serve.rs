@@ -65,8 +65,10 @@ pub(crate) async fn run(config: Config, until_stdin_closes: bool) -> Result<()> 
     node.announce_all();
     let images = Arc::clone(&node).await_images(config.images);
     let images = tokio::spawn(images);
+    let copies = tokio::spawn(Arc::clone(&node).fill_copies());
     ended.await?;
     images.abort();
+    copies.abort();
     node.leave().await;
     stop.cancel();
     tracker.close();

@@ -199,8 +199,64 @@ pub(crate) struct InstanceStatus {
     pub(crate) state: InstanceState,
     /// Why it is not.
     pub(crate) cause: Option<String>,
+    /// How far it is turned off; none if it reads from the cache and the swarm, or from a file.
+    #[serde(default)]
+    pub(crate) local: Option<LocalStatus>,
+    /// Why it could not be turned off, when that was tried last.
+    #[serde(default)]
+    pub(crate) turn_off_failure: Option<String>,
     /// Where it can be attached.
     pub(crate) urls: Vec<String>,
+}
+
+/// The copy of an image on the node's own disk.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LocalStatus {
+    pub(crate) state: LocalState,
+    /// So much of the image is there and right; zeros do not count. Begins again with each state.
+    pub(crate) done_bytes: u64,
+    /// So much there will be.
+    pub(crate) total_bytes: u64,
+    /// So much was fetched since the node began.
+    pub(crate) fetched_bytes: u64,
+    /// How long that takes still.
+    pub(crate) eta_seconds: Option<u64>,
+    /// Why it does not go on at the moment.
+    pub(crate) trouble: Option<String>,
+    /// How often an extent of it was found rotten, and fetched again.
+    pub(crate) rotten_extents: u64,
+}
+
+/// How far a copy is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LocalState {
+    /// It is fetched; the instance reads from the cache and the swarm as before.
+    Filling,
+    /// It is read again from the disk and compared.
+    Verifying,
+    /// The instance reads from it and needs nobody.
+    Complete,
+}
+
+impl fmt::Display for LocalStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let part = |done: u64| done.saturating_mul(100) / self.total_bytes.max(1);
+        match self.state {
+            LocalState::Complete => f.write_str("off")?,
+            LocalState::Filling => write!(f, "{} % here", part(self.done_bytes))?,
+            LocalState::Verifying => write!(f, "{} % verified", part(self.done_bytes))?,
+        }
+        if let Some(trouble) = &self.trouble {
+            write!(f, ", {trouble}")?;
+        } else if let Some(seconds) = self.eta_seconds {
+            write!(f, ", {seconds} s left")?;
+        }
+        match self.rotten_extents {
+            0 => Ok(()),
+            rotten => write!(f, ", {rotten} extents were ROTTEN"),
+        }
+    }
 }
 
 /// Whether an instance is served.
@@ -409,7 +465,10 @@ pub(crate) fn print_instances(instances: &[InstanceStatus]) -> Result<()> {
             instance.bytes.map_or_else(String::new, size),
             instance.stored_bytes.map_or_else(String::new, size),
             instance.sessions.to_string(),
-            instance.state.to_string(),
+            match &instance.local {
+                Some(local) => format!("{}, {local}", instance.state),
+                None => instance.state.to_string(),
+            },
             instance.urls.join("\n"),
         ]);
     }

@@ -80,6 +80,21 @@ pub(crate) enum InstanceCommand {
     /// Write an instance to a file, or a snapshot of it, while its guest goes on.
     #[command(after_help = EXPORT_HELP)]
     Export(ExportArgs),
+    /// Bring all that an instance can still need to this node's disk, and read it from there while its guest goes on:
+    /// from then on it needs neither origin nor peers nor the cache.
+    #[command(after_help = TURN_OFF_HELP)]
+    TurnOff(TurnOffArgs),
+    /// Go back to the cache and the swarm, while the guest goes on.
+    #[command(after_help = TURN_ON_HELP)]
+    TurnOn {
+        /// Its name.
+        name: String,
+        /// Print a JSON object instead of a line.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
     /// Change the settings of an instance while its guest goes on.
     Change {
         /// Its name.
@@ -143,6 +158,23 @@ pub(crate) struct ExportArgs {
     pub(crate) node: NodeArgs,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct TurnOffArgs {
+    /// Its name.
+    pub(crate) name: String,
+    /// How much is brought in a second, for example 100MiB; without it 64 MiB. It can be given again while that lasts.
+    #[arg(long, value_name = "SIZE", value_parser = byte_size)]
+    pub(crate) rate: Option<ByteSize>,
+    /// Come back as soon as it has begun; `instance show` tells how far it is.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// Print a JSON object instead of a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
 /// A quota as it is written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum QuotaArg {
@@ -173,6 +205,22 @@ fn own_outage(text: &str) -> Result<OutageArg, String> {
 const EXPORT_HELP: &str = "\
 The file is the whole disk, image included, with holes for zeros: it needs nothing else. It appears when it is complete, \
 on the disk, and was read back. An export whose command is ended is given up.";
+
+const TURN_OFF_HELP: &str = "\
+The image is fetched from cache, peers and origin behind everything that guests ask for, compared with its manifest, \
+brought to the disk, read again from there and compared once more; then the instance reads it there. All instances of an \
+image share one copy. It goes on when this command is ended, and after a restart of the node or its death, without \
+fetching anything twice; `instance turn-on` ends it. What does not fit is refused: 512 MiB are left to what guests write.
+
+It can be said again at any time: it waits until it is done, and takes another --rate.
+
+Exit codes: 0 it is turned off (with --no-wait: it is, or will be), 2 it is not; everything is as it was.";
+
+const TURN_ON_HELP: &str = "\
+The copy on this node's disk is removed when no other instance uses it. It can be said again at any time, and ends a \
+turning off that is under way.
+
+Exit codes: 0 it is turned on, 2 it is not; everything is as it was.";
 
 const SNAPSHOT_HELP: &str = "\
 The snapshot is what the disk would hold if the guest lost power at this moment: everything that the guest was told to \

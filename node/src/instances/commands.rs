@@ -8,6 +8,7 @@ use iscsi_target::{Unit, UnitIdentity};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tracing::{error, info};
+use vmthunder_cache::ImageKey;
 use vmthunder_cache::overlay::{Overlay, OverlayOptions};
 
 use super::copies::same_size;
@@ -15,7 +16,6 @@ use super::export::Exportation;
 use super::guest::{Guest, Now};
 use super::trouble::{Unserved, lines};
 use super::{Description, check_new};
-use crate::attach::Attached;
 use crate::config::{Outage, check_name};
 use crate::control::Progress;
 use crate::export::{Base, Export};
@@ -51,6 +51,15 @@ pub(crate) enum InstanceRequest {
         quota: Option<Setting<u64>>,
         outage: Option<Setting<Outage>>,
     },
+    /// Bring its image to this node's disk and read it from there: answered with a [`crate::status::InstanceStatus`],
+    /// when that is done or, if nobody waits, when it has begun.
+    TurnOff {
+        name: String,
+        rate: Option<u64>,
+        wait: bool,
+    },
+    /// Read its image from the cache and the swarm again: answered with a [`crate::status::InstanceStatus`].
+    TurnOn { name: String },
 }
 
 /// A setting that is given or taken away.
@@ -157,6 +166,14 @@ impl Node {
                 let guest = self.change(&name, quota, outage).await?;
                 Ok(serde_json::to_value(self.summary(&guest))?)
             }
+            Is::TurnOff { name, rate, wait } => {
+                let guest = self.turn_off(&name, rate, wait, progress).await?;
+                Ok(serde_json::to_value(self.summary(&guest))?)
+            }
+            Is::TurnOn { name } => {
+                let guest = self.turn_on(&name).await?;
+                Ok(serde_json::to_value(self.summary(&guest))?)
+            }
         }
     }
 
@@ -183,6 +200,7 @@ impl Node {
             self.guests.add(&name, now);
         }
         say(&unserved);
+        self.take_up_copies().await;
         self.serve_waiting().await;
         Ok(())
     }
@@ -193,10 +211,11 @@ impl Node {
         for guest in self.guests.all() {
             let _turn = guest.turn.lock().await;
             let Now::Waiting { description } = guest.now() else {
+                self.reach_again(&guest);
                 continue;
             };
-            let image = match self.image(&description.image) {
-                Ok(image) => image,
+            let below = match self.below(&description) {
+                Ok(below) => below,
                 Err(_) if self.is_awaited(&description.image) => continue,
                 Err(_) => {
                     let known = self.images.names();
@@ -205,7 +224,7 @@ impl Node {
                     continue;
                 }
             };
-            match self.open_guest(&guest, &description, &image).await {
+            match self.open_guest(&guest, &description, below).await {
                 Ok(()) => served.push(Arc::clone(&guest)),
                 Err(error) => {
                     let why = Unserved::by(&guest.name, Some(&description.image), &error);
@@ -221,13 +240,10 @@ impl Node {
         &self,
         guest: &Guest,
         description: &Description,
-        image: &Attached,
+        (key, base): (ImageKey, Base),
     ) -> Result<()> {
-        let base = image.for_instance(description.outage);
         let folder = self.guests.folder()?;
-        let overlay = folder
-            .overlay(&guest.name, description, image.key, base)
-            .await?;
+        let overlay = folder.overlay(&guest.name, description, key, base).await?;
         self.export_guest(guest, description.clone(), overlay)
     }
 
@@ -253,7 +269,7 @@ impl Node {
         Ok(())
     }
 
-    fn guest(&self, name: &str) -> Result<Arc<Guest>> {
+    pub(super) fn guest(&self, name: &str) -> Result<Arc<Guest>> {
         check_name("instance", name)?;
         self.guests.get(name)
     }
@@ -272,20 +288,22 @@ impl Node {
             quota: creation.quota,
             outage: creation.outage,
             generation: 0,
+            off: None,
         };
         let options = OverlayOptions {
             base: image.key,
             bytes: creation.size,
         };
         let begin = |name: &String| {
-            let (name, description, base) = (name.clone(), &description, image.for_instance(None));
+            let (name, description, base) =
+                (name.clone(), &description, image.for_instance(None, None));
             async move { folder.begin(&name, description, options, base).await }
         };
         let begun: Vec<_> = wanted.iter().map(begin).collect();
         let begun = futures::stream::iter(begun).buffer_unordered(AT_ONCE);
         let begun = begun.try_collect::<()>().await;
         let made = match begun.and_then(|()| folder.finish(&wanted)) {
-            Ok(()) => self.serve_created(&wanted, &description, &image).await,
+            Ok(()) => self.serve_created(&wanted, &description).await,
             Err(error) => {
                 folder.abandon(&wanted);
                 Err(error)
@@ -305,19 +323,18 @@ impl Node {
     }
 
     /// Offers new ones to their guests: all or none.
-    async fn serve_created(
-        &self,
-        names: &[String],
-        description: &Description,
-        image: &Attached,
-    ) -> Result<()> {
+    async fn serve_created(&self, names: &[String], description: &Description) -> Result<()> {
         for name in names {
             let description = description.clone();
             let now = Now::Waiting {
                 description: description.clone(),
             };
             let guest = self.guests.add(name, now);
-            let Err(error) = self.open_guest(&guest, &description, image).await else {
+            let opened = async {
+                let below = self.below(&description)?;
+                self.open_guest(&guest, &description, below).await
+            };
+            let Err(error) = opened.await else {
                 continue;
             };
             for name in names {
@@ -343,6 +360,8 @@ impl Node {
         self.guests.remove(name);
         folder.remove(name)?;
         info!(instance = name, "removed");
+        drop(_turn);
+        self.drop_unused_copies().await;
         Ok(())
     }
 
@@ -370,22 +389,23 @@ impl Node {
         let _turn = guest.turn.lock().await;
         let (before, overlay) = guest.served()?;
         self.check_unused(name, force)?;
-        let (image, folder) = (self.image(&before.image)?, self.guests.folder()?);
-        let base = || image.for_instance(before.outage);
+        let folder = self.guests.folder()?;
+        let (key, base) = self.below(&before)?;
+        let base = || base.clone();
         let from = match snapshot {
             Some(snapshot) => {
-                let opened = folder.open_snapshot(name, snapshot, image.key, base());
+                let opened = folder.open_snapshot(name, snapshot, key, base());
                 Some(opened.await?)
             }
             None => None,
         };
-        let options = same_size(&overlay, image.key);
+        let options = same_size(&overlay, key);
         let next = folder
             .next_overlay(name, &before, from.as_ref(), options, base())
             .await?;
         let restored = async {
             self.check_unused(name, force)?;
-            let overlay = folder.overlay(name, &next, image.key, base()).await?;
+            let overlay = folder.overlay(name, &next, key, base()).await?;
             self.target.withdraw(&names::instance(name));
             folder.describe(name, &next)?;
             anyhow::Ok(overlay)
@@ -420,7 +440,6 @@ impl Node {
         let guest = self.guest(name)?;
         let _turn = guest.turn.lock().await;
         let (mut description, overlay) = guest.served()?;
-        let image = self.image(&description.image)?;
         if let Some(quota) = quota {
             description.quota = quota.value();
         }
@@ -430,7 +449,11 @@ impl Node {
         self.guests.folder()?.describe(name, &description)?;
         overlay.set_quota(description.quota);
         if let Base::Cached(cached) = overlay.base() {
-            let outage = description.outage.unwrap_or(image.outage);
+            let image = self.image(&description.image).map(|image| image.outage);
+            let outage = description
+                .outage
+                .or_else(|| image.ok())
+                .unwrap_or_default();
             cached.set_deadline(outage.patience());
         }
         guest.set(Now::Served {

@@ -13,13 +13,13 @@ use anyhow::{Context, Result, bail, ensure};
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
+use vmthunder_cache::ImageKey;
 use vmthunder_cache::overlay::Overlay;
 use vmthunder_volume::{Allocation, Class, Span, Volume};
 
 use super::guest::Guest;
 use super::qcow2::{Format, Sink, Written};
-use super::{Description, Instances, OVERLAY, UNFINISHED, folders, remove_all, sync_folder};
-use crate::attach::Attached;
+use super::{Instances, OVERLAY, UNFINISHED, folders, remove_all, sync_folder};
 use crate::control::Progress;
 use crate::export::Base;
 use crate::node::Node;
@@ -71,9 +71,8 @@ impl Node {
         let source = {
             let _turn = guest.turn.lock().await;
             let (description, overlay) = guest.served()?;
-            let image = self.image(&description.image)?;
-            self.source(wanted, &description, &overlay, &image, &passing)
-                .await?
+            let below = self.below(&description)?;
+            self.source(wanted, &overlay, below, &passing).await?
         };
         let bytes = source.geometry().bytes();
         let sink = Sink::new(begun.as_file().try_clone()?, wanted.format, bytes)?;
@@ -96,16 +95,14 @@ impl Node {
     async fn source(
         &self,
         wanted: &Exportation,
-        description: &Description,
         overlay: &Overlay<Base>,
-        image: &Attached,
+        (key, base): (ImageKey, Base),
         passing: &Passing,
     ) -> Result<Arc<Overlay<Base>>> {
         let name = &wanted.name;
-        let base = image.for_instance(description.outage);
         if let Some(snapshot) = &wanted.snapshot {
             let folder = self.guests.folder()?;
-            let overlay = folder.open_snapshot(name, snapshot, image.key, base);
+            let overlay = folder.open_snapshot(name, snapshot, key, base);
             return Ok(Arc::new(overlay.await?));
         }
         let path = passing.0.join(OVERLAY);
@@ -113,7 +110,7 @@ impl Node {
             .copy_to(&path)
             .await
             .with_context(|| format!("cannot make a copy of `{name}`"))?;
-        Ok(Arc::new(Overlay::open(&path, image.key, base).await?))
+        Ok(Arc::new(Overlay::open(&path, key, base).await?))
     }
 }
 

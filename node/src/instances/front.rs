@@ -12,7 +12,8 @@ use crate::control::{Request, ask, ask_and_watch};
 use crate::image::bar;
 use crate::observe::{causes, line};
 use crate::status::{
-    InstanceDetail, InstanceState, InstanceStatus, Status, print_instances, print_json, size, table,
+    InstanceDetail, InstanceState, InstanceStatus, LocalState, Status, print_instances, print_json,
+    size, table,
 };
 
 /// Carries a subcommand out.
@@ -54,6 +55,17 @@ pub(crate) async fn run(command: InstanceCommand) -> Result<()> {
         } => restore(name, Some(snapshot), force, &node).await,
         InstanceCommand::Reset { name, force, node } => restore(name, None, force, &node).await,
         InstanceCommand::Export(args) => export(args).await,
+        InstanceCommand::TurnOff(args) => {
+            let wanted = InstanceRequest::TurnOff {
+                name: args.name,
+                rate: args.rate.map(|rate| rate.as_u64()),
+                wait: !args.no_wait,
+            };
+            turn(wanted, args.json, &args.node).await
+        }
+        InstanceCommand::TurnOn { name, json, node } => {
+            turn(InstanceRequest::TurnOn { name }, json, &node).await
+        }
         InstanceCommand::Change {
             name,
             quota,
@@ -133,6 +145,39 @@ async fn restore(
     request(node, wanted).await
 }
 
+async fn turn(wanted: InstanceRequest, json: bool, node: &NodeArgs) -> Result<()> {
+    let bar = bar(0);
+    let watch = |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    };
+    let wanted = Request::Instance(wanted);
+    let now: Result<InstanceStatus> = ask_and_watch(&node.socket()?, &wanted, watch).await;
+    bar.finish_and_clear();
+    let now = now?;
+    if json {
+        return print_json(&now);
+    }
+    line(format_args!("{}: {}", now.name, reads(&now)))
+}
+
+/// Where an instance reads what its guest did not write.
+fn reads(instance: &InstanceStatus) -> String {
+    match &instance.local {
+        None => format!("reads the image `{}` as the node does", instance.image),
+        Some(local) if local.state == LocalState::Complete => format!(
+            "{local}: {} of the image `{}` are on this disk, and nothing else is needed",
+            size(local.total_bytes),
+            instance.image
+        ),
+        Some(local) => format!(
+            "is turned off: {} of {}, {local}",
+            size(local.done_bytes),
+            size(local.total_bytes)
+        ),
+    }
+}
+
 async fn export(args: ExportArgs) -> Result<()> {
     let file = std::path::absolute(&args.file)
         .with_context(|| format!("{} is no file", args.file.display()))?;
@@ -193,6 +238,12 @@ fn show(shown: &InstanceDetail) -> Result<()> {
     }
     if let Some(outage) = &instance.outage {
         line(format_args!("in an outage: {outage}"))?;
+    }
+    if instance.local.is_some() {
+        line(reads(instance))?;
+    }
+    if let Some(cause) = &instance.turn_off_failure {
+        line(format_args!("was not turned off: {cause}"))?;
     }
     if !shown.snapshots.is_empty() {
         let mut rows = table(&["snapshot", "made", "on disk"]);

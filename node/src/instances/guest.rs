@@ -24,6 +24,8 @@ pub(crate) struct Guest {
     /// Held by whoever changes it: snapshots, rollbacks and the like come one after the other.
     pub(super) turn: tokio::sync::Mutex<()>,
     now: Mutex<Now>,
+    /// Why the last attempt to turn it off was given up.
+    failure: Mutex<Option<String>>,
 }
 
 /// What an instance is at the moment.
@@ -77,6 +79,7 @@ impl Guests {
             name: name.to_owned(),
             turn: tokio::sync::Mutex::default(),
             now: Mutex::new(now),
+            failure: Mutex::default(),
         });
         self.lock().insert(name.to_owned(), Arc::clone(&guest));
         guest
@@ -101,6 +104,16 @@ impl Guest {
 
     pub(super) fn set(&self, now: Now) {
         *self.now.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
+    /// Why the last attempt to turn it off was given up.
+    pub(super) fn failure(&self) -> Option<String> {
+        let failure = self.failure.lock();
+        failure.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_failure(&self, cause: Option<String>) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = cause;
     }
 
     /// What was written to it, if it is served.

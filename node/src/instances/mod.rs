@@ -21,6 +21,7 @@ mod guest;
 mod qcow2;
 mod show;
 mod trouble;
+mod turn;
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -32,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use tracing::{debug, info};
 use vmthunder_cache::ImageKey;
 use vmthunder_cache::overlay::{Overlay, OverlayOptions, is_in_use};
+use vmthunder_swarm::manifest::Root;
 use vmthunder_volume::Volume;
 
 use crate::config::{Outage, check_name};
@@ -79,6 +81,36 @@ pub(crate) struct Description {
     /// Which overlay counts: raised by each reset and rollback.
     #[serde(default)]
     pub(crate) generation: u64,
+    /// That it is to need nothing but this node's own disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) off: Option<Off>,
+}
+
+/// How an instance is turned off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Off {
+    /// The content that it was laid over: the copy that it reads.
+    #[serde(with = "root_as_text")]
+    pub(crate) root: Root,
+    /// How fast the copy is filled, in bytes per second.
+    pub(crate) rate: u64,
+}
+
+mod root_as_text {
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+    use vmthunder_swarm::manifest::Root;
+
+    pub(super) fn serialize<S: Serializer>(root: &Root, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(root)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Root, D::Error> {
+        let text = String::deserialize(from)?;
+        let hash = blake3::Hash::from_hex(text).map_err(D::Error::custom)?;
+        Ok(Root(*hash.as_bytes()))
+    }
 }
 
 /// A snapshot as it lies on disk.

@@ -84,6 +84,10 @@ impl Node {
             sessions,
             state: InstanceState::Waiting,
             cause: None,
+            local: description
+                .and_then(|description| self.locals.as_ref()?.get(description.off?.root))
+                .map(|local| local.status()),
+            turn_off_failure: guest.failure(),
             urls: Vec::new(),
         };
         match now {

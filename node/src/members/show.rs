@@ -14,7 +14,6 @@ use super::{Belonging, Members};
 use crate::args::SwarmCommand;
 use crate::attach::Attached;
 use crate::control::{Request, ask};
-use crate::export::Base;
 use crate::observe::line;
 use crate::status::{print_json, size, table};
 
@@ -159,8 +158,8 @@ fn services<'a>(images: impl Iterator<Item = &'a Attached>) -> BTreeMap<String, 
     let mut services: BTreeMap<String, Service> = BTreeMap::new();
     let bases = images.flat_map(|image| std::iter::once(&image.image).chain(&image.manifest));
     for base in bases {
-        let Base::Cached(cache) = base else { continue };
-        for source in cache.below().below().stats().sources {
+        let Some(cache) = base.cache() else { continue };
+        for source in cache.below().stats().sources {
             let Source::Peer(name) = source.source else {
                 continue;
             };

@@ -11,3 +11,4 @@ mod outages;
 mod snapshots;
 mod stage;
 mod troubles;
+mod turning;

@@ -122,11 +122,27 @@ impl Away {
 
     /// The same before the node was ever started.
     pub fn without_node(extents: usize, sealed: bool, more: &str) -> Self {
+        let image = |scene: &Scene| {
+            let image = scene.image("disk.raw", extents);
+            if sealed {
+                succeed(&["image", "import", &scene.arg("disk.raw")]);
+            }
+            image
+        };
+        Self::of(image, more)
+    }
+
+    /// An image that the test makes.
+    pub fn over(image: impl FnOnce(&Scene) -> Vec<u8>) -> Self {
+        let mut away = Self::of(image, "");
+        away.node = Some(away.serve());
+        away.node.as_ref().unwrap().url();
+        away
+    }
+
+    fn of(image: impl FnOnce(&Scene) -> Vec<u8>, more: &str) -> Self {
         let scene = Scene::new();
-        let image = scene.image("disk.raw", extents);
-        if sealed {
-            succeed(&["image", "import", &scene.arg("disk.raw")]);
-        }
+        let image = image(&scene);
         let rest = "[[image]]\nname = \"disk\"\nfile = \"disk.raw\"\n";
         let at: SocketAddr = free_address();
         let origin_config = scene.config("origin", at, rest).display().to_string();
