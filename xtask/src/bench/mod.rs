@@ -7,7 +7,7 @@ pub(crate) mod cpu;
 mod disk;
 mod drivers;
 mod images;
-mod page;
+pub(crate) mod page;
 pub(crate) mod plot;
 mod servers;
 pub(crate) mod statistics;

@@ -14,8 +14,8 @@ use crate::repo::Repo;
 const PAGE: &str = "docs/performance.md";
 const RATIOS: &str = "performance-ratios.svg";
 const COSTS: &str = "performance-cpu.svg";
-const BEGIN: &str = "<!-- begin notes -->\n";
-const END: &str = "<!-- end notes -->\n";
+pub(crate) const BEGIN: &str = "<!-- begin notes -->\n";
+pub(crate) const END: &str = "<!-- end notes -->\n";
 
 const HEAD: &str = "\
 # Performance
@@ -71,7 +71,7 @@ fn page(old: &str, conditions: &Conditions, outcomes: &[Outcome<'_>]) -> String 
 }
 
 /// What somebody wrote between the marks.
-fn notes(page: &str) -> &str {
+pub(crate) fn notes(page: &str) -> &str {
     let notes = page
         .split_once(BEGIN)
         .and_then(|(_, behind)| behind.split_once(END));

@@ -7,6 +7,7 @@ mod etcd;
 mod libiscsi;
 mod node;
 mod qemu;
+mod storm;
 mod suite;
 mod tgt;
 
@@ -82,6 +83,9 @@ pub(crate) fn run(repo: &Repo, wanted: &[String]) -> Result<Tally> {
                 report(&mut tally, check.name, started, outcome.is_ok());
             }
         }
+    }
+    if is_wanted(storm::NAME) {
+        storm::run(repo, &bench, &mut tally, &mut skipped);
     }
     tally += suite::run(&bench, is_wanted, &mut skipped)?;
     for line in &skipped {

@@ -10,7 +10,7 @@ mod instances;
 mod kernel;
 mod outage;
 mod site;
-mod storm;
+pub(crate) mod storm;
 mod suite;
 mod warm;
 

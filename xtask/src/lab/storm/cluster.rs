@@ -1,6 +1,7 @@
 //! The origin, the nodes and their guests: daemons and programs of their own on hosts of their own.
 
 use std::fs::{self, File};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -23,7 +24,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 const ACQUAINTED: Duration = Duration::from_secs(180);
 /// How often they are asked whether they do.
 const LOOK: Duration = Duration::from_secs(1);
-/// Nodes that the others begin with.
+/// Nodes that the others begin with, and the last one, which may be there before them.
 const SEEDS: u32 = 3;
 const PORT: u16 = 3260;
 const IMAGE: &str = "storm";
@@ -54,7 +55,8 @@ pub(super) struct Cluster<'a> {
     stage: &'a Stage<'a>,
     folder: PathBuf,
     origin: Option<Daemon>,
-    /// Nodes by the numbers of their hosts, without 0.
+    /// What the configurations of all nodes end with.
+    common: String,
     nodes: Vec<Node>,
 }
 
@@ -67,13 +69,14 @@ struct Node {
 }
 
 impl<'a> Cluster<'a> {
-    /// Starts all of them at once; answers when each serves its image and an instance, with cold caches.
-    pub(super) fn start(stage: &'a Stage<'a>, folder: PathBuf, shape: Shape) -> Result<Self> {
+    /// An origin that serves the image, and no node yet.
+    pub(super) fn new(stage: &'a Stage<'a>, folder: PathBuf, shape: Shape) -> Result<Self> {
         fs::create_dir(&folder)?;
         let mut cluster = Self {
             stage,
             folder,
             origin: None,
+            common: String::new(),
             nodes: Vec::new(),
         };
         let text = format!(
@@ -83,36 +86,36 @@ impl<'a> Cluster<'a> {
         cluster.configure("origin", 0, &text)?;
         let url = cluster.start_origin()?;
         let working_set = stage.boot.working_set();
-        let mut text = format!(
+        cluster.common = format!(
             "[cache]\nsize = \"{} B\"\n[[image]]\nname = \"{IMAGE}\"\norigin = \"{url}\"\n",
             working_set + working_set / 2 + (16 << 20)
         );
         if shape == Shape::Swarm {
-            text += &cluster.swarm()?;
+            cluster.common += &cluster.swarm()?;
         }
-        for host in 1..=stage.nodes {
-            let config = cluster.configure(&name(host), host, &text)?;
-            let daemon = cluster.launch(&name(host), host, &config)?;
-            cluster.nodes.push(Node {
+        Ok(cluster)
+    }
+
+    /// Starts nodes, all at once; answers when each serves its image and an instance of it, with a cold cache.
+    pub(super) fn start(&mut self, hosts: Range<u32>) -> Result<()> {
+        let from = self.nodes.len();
+        for host in hosts {
+            let config = self.configure(&name(host), host, &self.common)?;
+            let daemon = self.launch(&name(host), host, &config)?;
+            self.nodes.push(Node {
                 host,
                 config,
                 daemon: Some(daemon),
                 instance: String::new(),
             });
         }
-        for node in &mut cluster.nodes {
-            let daemon = node.daemon.as_mut().context("it was started")?;
+        let started = self.nodes.iter_mut().skip(from);
+        for daemon in started.filter_map(|node| node.daemon.as_mut()) {
             daemon.ready(1, LIMIT)?;
         }
-        cluster.create_instances()?;
-        Ok(cluster)
-    }
-
-    fn create_instances(&mut self) -> Result<()> {
-        let vmthunder = self.stage.vmthunder;
-        for node in &mut self.nodes {
+        for node in self.nodes.iter_mut().skip(from) {
             let create = ["instance", "create", INSTANCE, "--image", IMAGE];
-            ask(vmthunder, &node.config, &create)?;
+            ask(self.stage.vmthunder, &node.config, &create)?;
             let daemon = node.daemon.as_mut().context("it was started")?;
             node.instance = daemon.ready(1, LIMIT)?.remove(0);
         }
@@ -125,7 +128,8 @@ impl<'a> Cluster<'a> {
         let mut make = Command::new(self.stage.vmthunder);
         let made = bounded::succeed(make.args(["swarm", "key"]), LIMIT)?.text();
         private_file(&key, &made)?;
-        let seeds = (1..=SEEDS.min(self.stage.nodes)).map(portal);
+        let last = self.stage.nodes;
+        let seeds = (1..=SEEDS.min(last - 1)).chain([last]).map(portal);
         let seeds: Vec<String> = seeds.collect();
         Ok(format!("[swarm]\nkey-file = {key:?}\nseeds = {seeds:?}\n"))
     }
@@ -212,11 +216,11 @@ impl<'a> Cluster<'a> {
         Ok(serde_json::from_str(&said)?)
     }
 
-    /// What a node says about its image; nothing if it was killed.
-    pub(super) fn image(&self, host: u32) -> Result<Value> {
+    /// What a node says about itself; nothing if it was killed.
+    pub(super) fn said_by(&self, host: u32) -> Result<Value> {
         let node = self.node(host)?;
         match node.daemon {
-            Some(_) => Ok(self.status(node)?["images"][0].take()),
+            Some(_) => self.status(node),
             None => Ok(Value::Null),
         }
     }

@@ -19,7 +19,7 @@ pub(super) const FRAMING: f64 = (EXTENT + HEADER) / EXTENT * FRAME / SEGMENT;
 #[derive(Clone, Copy)]
 pub(super) struct Scale {
     /// Bytes that a boot reads, in whole extents.
-    pub(super) working_set: f64,
+    pub(super) working_set: u64,
     /// Seconds.
     pub(super) bound: f64,
 }
@@ -35,13 +35,15 @@ pub(super) struct Figures {
     pub(super) errors: u64,
     pub(super) first_trouble: Option<String>,
     pub(super) longest_stall: f64,
-    /// Wrong answers that nodes noticed.
+    /// Wrong answers that nodes noticed, and extents that a spoilt node fetched again.
     pub(super) noticed: u64,
+    /// When the slow node's guest was done, which is not among the others.
+    pub(super) slow: Option<f64>,
 }
 
 impl Figures {
     pub(super) fn of(turn: &Turn, scale: Scale) -> Self {
-        let on_link = scale.working_set * FRAMING;
+        let on_link = scale.working_set as f64 * FRAMING;
         let mut figures = Self {
             times: Vec::new(),
             copies: turn.origin.sent as f64 / on_link,
@@ -51,9 +53,22 @@ impl Figures {
             first_trouble: None,
             longest_stall: 0.0,
             noticed: 0,
+            slow: None,
         };
         for guest in &turn.guests {
             figures.add(guest, on_link);
+            if let Ending::Booted(told) = &guest.ending {
+                let seconds = told["seconds"].as_f64().unwrap_or(f64::NAN);
+                match turn.slow == Some(guest.host) {
+                    true => figures.slow = Some(seconds),
+                    false => figures.times.push(seconds),
+                }
+            }
+            if let Ending::Absent = guest.ending {
+                let bytes = |name: &str| guest.image[name].as_u64().unwrap_or(0);
+                let fetched = bytes("from_peers") + bytes("from_origin");
+                figures.noticed += fetched.saturating_sub(scale.working_set) / super::boot::EXTENT;
+            }
         }
         figures.times.sort_by(f64::total_cmp);
         figures
@@ -64,8 +79,6 @@ impl Figures {
         self.noticed += guest.image["corrupt"].as_u64().unwrap_or(0);
         let trouble = match &guest.ending {
             Ending::Booted(told) => {
-                self.times
-                    .push(told["seconds"].as_f64().unwrap_or(f64::NAN));
                 self.wrong_bytes += told["wrong_bytes"].as_u64().unwrap_or(u64::MAX);
                 self.errors += told["errors"].as_u64().unwrap_or(u64::MAX);
                 let longest = told["longest_ms"].as_f64().unwrap_or(f64::NAN) / 1000.0;
@@ -155,6 +168,7 @@ impl Row {
             "median_over_bound": spread(&|(_, figures)| figures.median() / scale.bound),
             "origin_copies": spread(&|(_, figures)| figures.copies),
             "max_upload_over_working_set": spread(&|(_, figures)| figures.most_upload),
+            "slow_node_seconds": self.slow(),
             "longest_stall_seconds": spread(&|(_, figures)| figures.longest_stall),
             "settled_seconds": self.settled(),
             "wrong_bytes": sum(|figures| figures.wrong_bytes),
@@ -170,6 +184,11 @@ impl Row {
     fn settled(&self) -> Option<f64> {
         let all = self.turns.iter().filter_map(|(turn, _)| turn.settled);
         Spread::of(all.map(|(seconds, _)| seconds).collect()).map(|spread| spread.median)
+    }
+
+    fn slow(&self) -> Option<f64> {
+        let slow = self.counted().filter_map(|(_, figures)| figures.slow);
+        Spread::of(slow.collect()).map(|spread| spread.median)
     }
 
     /// The run whose last node is the median.
@@ -213,6 +232,7 @@ fn node(guest: &Outcome) -> Value {
         "from_peers": bytes("from_peers"),
         "from_origin": bytes("from_origin"),
         "corrupt": bytes("corrupt"),
+        "peers": guest.peers,
     })
 }
 
@@ -223,7 +243,7 @@ mod tests {
     use crate::lab::storm::turn::Fault;
 
     const SCALE: Scale = Scale {
-        working_set: 1e6,
+        working_set: 1_000_000,
         bound: 2.0,
     };
 
@@ -239,10 +259,12 @@ mod tests {
                 received: 0,
             },
             image: json!({ "corrupt": 0 }),
+            peers: Value::Null,
         });
         let turn = Turn {
             kind,
             settled: None,
+            slow: None,
             busy,
             origin: Traffic {
                 sent: 2_092_698,
@@ -299,6 +321,14 @@ mod tests {
     }
 
     #[test]
+    fn a_slow_node_is_not_among_the_others() {
+        let mut slow = turn(Kind::Fault(Fault::Slow), 0.1, &[3.0, 2.0, 30.0]).0;
+        slow.slow = Some(3);
+        let figures = Figures::of(&slow, SCALE);
+        assert_eq!((figures.times, figures.slow), (vec![2.0, 3.0], Some(30.0)));
+    }
+
+    #[test]
     fn rot_that_nobody_noticed_shows_nothing() {
         let kind = Kind::Fault(Fault::Corrupt);
         let mut rotten = turn(kind, 0.1, &[1.0]).0;
@@ -309,5 +339,9 @@ mod tests {
         assert!(!told(turn(kind, 0.1, &[1.0]).0));
         rotten.guests[0].image = json!({ "corrupt": 1 });
         assert!(told(rotten));
+        let mut mended = turn(kind, 0.1, &[1.0]).0;
+        mended.guests[0].ending = Ending::Absent;
+        mended.guests[0].image = json!({ "corrupt": 0, "from_origin": 1_065_536 });
+        assert!(told(mended));
     }
 }

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::figures::{Figures, Scale};
-use super::median;
 use super::turn::Turn;
+use super::{median, predict};
 
 /// One storm, while there are more to come.
 pub(super) fn progress(turn: &Turn, figures: &Figures, scale: Scale) -> String {
@@ -53,6 +53,9 @@ pub(super) fn show(told: &Value) {
     );
     for storm in told["storms"].as_array().into_iter().flatten() {
         println!("{}", row(storm));
+    }
+    if let Some(line) = predict::line(told) {
+        println!("{line}");
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,8 @@ const TOO_BUSY: f64 = 0.9;
 /// How long an origin stays away, and how long a network stays apart.
 const AWAY: Duration = Duration::from_secs(5);
 const APART: Duration = Duration::from_secs(10);
+/// How often a cache that rots is spoilt anew.
+const ROT: Duration = Duration::from_millis(500);
 /// The slow node has this part of its link.
 const SLOWER: u32 = 10;
 /// Beside the time that a storm can take.
@@ -45,7 +48,7 @@ pub(crate) enum Fault {
     RestartOrigin,
     /// Half of the nodes are cut off from the origin and the others for ten seconds.
     Partition,
-    /// A node whose cache is full, and whose disk changes every extent in it behind its back.
+    /// A node whose cache is full, and whose disk changes every extent in it behind its back, again and again.
     Corrupt,
     /// A node with a tenth of the rate.
     Slow,
@@ -80,6 +83,8 @@ pub(super) struct Turn {
     pub(super) kind: Kind,
     /// How long the nodes took to know each other, and the sessions that they had then.
     pub(super) settled: Option<(f64, u64)>,
+    /// The host with a tenth of the rate.
+    pub(super) slow: Option<u32>,
     /// The part of all processors that was busy.
     pub(super) busy: f64,
     pub(super) origin: Traffic,
@@ -93,8 +98,9 @@ pub(super) struct Outcome {
     /// Seconds after the first when it began.
     pub(super) began: f64,
     pub(super) traffic: Traffic,
-    /// What the node says about its image.
+    /// What the node says about its image, and about the others.
     pub(super) image: Value,
+    pub(super) peers: Value,
 }
 
 /// What became of a guest.
@@ -123,39 +129,65 @@ impl Plan<'_> {
             Kind::Star | Kind::Alone => Shape::Star,
             Kind::Swarm | Kind::Fault(_) => Shape::Swarm,
         };
-        let mut cluster = Cluster::start(&self.stage, folder, shape)?;
+        let mut cluster = Cluster::new(&self.stage, folder, shape)?;
+        let odd = self.stage.nodes;
+        let hosts = match kind {
+            Kind::Alone => 1..2,
+            Kind::Fault(Fault::Corrupt) => {
+                // Before there are others: they are to get nothing of it but rot.
+                cluster.start(odd..odd + 1)?;
+                cluster.guest(odd, 0.0)?.boot(self.limit())?;
+                self.spoil(&cluster)?;
+                1..odd
+            }
+            _ => 1..odd + 1,
+        };
+        let nodes = match kind {
+            Kind::Alone => 1..odd + 1,
+            _ => hosts.clone(),
+        };
+        cluster.start(nodes)?;
         let settled = match shape {
             Shape::Swarm => Some(cluster.settle()?),
             Shape::Star => None,
         };
-        // The last node is not a seed, so that being known is nothing special about it.
-        let odd = self.stage.nodes;
-        let hosts: Vec<u32> = match kind {
-            Kind::Alone => vec![1],
-            Kind::Fault(Fault::Corrupt) => {
-                self.spoil(&cluster, odd)?;
-                (1..odd).collect()
-            }
-            _ => (1..=odd).collect(),
-        };
-        if kind == Kind::Fault(Fault::Slow) {
-            self.net.slow_down(odd, SLOWER)?;
+        let slow = (kind == Kind::Fault(Fault::Slow)).then_some(odd);
+        if let Some(host) = slow {
+            self.net.slow_down(host, SLOWER)?;
         }
         let mut guests = Vec::new();
-        for host in &hosts {
-            guests.push((*host, cluster.guest(*host, self.stage.pace)?));
+        for host in hosts {
+            guests.push((host, cluster.guest(host, self.stage.pace)?));
         }
         let before: Result<Vec<Traffic>> = (0..=odd).map(|host| self.net.traffic(host)).collect();
         let processors = Processors::begin()?;
         let mut guests = self.storm(&mut cluster, kind, &mut guests)?;
         let busy = processors.busy()?;
-        if kind == Kind::Fault(Fault::Slow) {
-            self.net.restore(odd)?;
+        if let Some(host) = slow {
+            self.net.restore(host)?;
         }
-        if hosts.last() != Some(&odd) && kind != Kind::Alone {
+        if kind == Kind::Fault(Fault::Corrupt) {
             guests.push(Outcome::new(odd, Ending::Absent, 0.0));
         }
-        let before = before?;
+        let origin = self.collect(&cluster, &before?, &mut guests)?;
+        cluster.stop()?;
+        Ok(Turn {
+            kind,
+            settled,
+            slow,
+            busy,
+            origin,
+            guests,
+        })
+    }
+
+    /// What has passed each link since, and what the nodes say; what the origin sent.
+    fn collect(
+        &self,
+        cluster: &Cluster<'_>,
+        before: &[Traffic],
+        guests: &mut [Outcome],
+    ) -> Result<Traffic> {
         let mut origin = Traffic::default();
         for (host, before) in (0..).zip(before) {
             let now = self.net.traffic(host)?;
@@ -166,26 +198,20 @@ impl Plan<'_> {
             match guests.iter_mut().find(|guest| guest.host == host) {
                 Some(guest) => {
                     guest.traffic = passed;
-                    guest.image = cluster.image(host)?;
+                    let mut said = cluster.said_by(host)?;
+                    guest.image = said["images"][0].take();
+                    guest.peers = said["swarm"]["members"].take();
                 }
                 None if host == 0 => origin = passed,
                 None => {}
             }
         }
-        cluster.stop()?;
-        Ok(Turn {
-            kind,
-            settled,
-            busy,
-            origin,
-            guests,
-        })
+        Ok(origin)
     }
 
-    /// Boots the guest of a node on its own, and changes what it has in its cache then.
-    fn spoil(&self, cluster: &Cluster<'_>, host: u32) -> Result<()> {
-        cluster.guest(host, 0.0)?.boot(self.limit())?;
-        let spoilt = self.stage.boot.spoil(&cluster.cache(host))?;
+    /// Changes everything that the last node has in its cache.
+    fn spoil(&self, cluster: &Cluster<'_>) -> Result<()> {
+        let spoilt = self.stage.boot.spoil(&cluster.cache(self.stage.nodes))?;
         let all = self.stage.boot.working_set() / super::boot::EXTENT;
         ensure!(
             spoilt as u64 * 2 > all,
@@ -206,28 +232,32 @@ impl Plan<'_> {
             .map(|(host, guest)| (*host, guest.pid()))
             .collect();
         let (limit, count) = (self.limit(), guests.len().max(1));
+        let booting = AtomicUsize::new(guests.len());
         let start = Instant::now();
         let (ended, killed) = thread::scope(|scope| {
-            let booting: Vec<_> = guests
+            let boots: Vec<_> = guests
                 .iter_mut()
                 .zip(0_u32..)
                 .map(|((host, guest), at)| {
                     let wait = self.spread.mul_f64(f64::from(at) / count as f64);
+                    let booting = &booting;
                     let boot = move || {
                         thread::sleep(wait.saturating_sub(start.elapsed()));
                         let began = start.elapsed().as_secs_f64();
-                        (began, guest.boot(limit))
+                        let ended = guest.boot(limit);
+                        booting.fetch_sub(1, Ordering::Relaxed);
+                        (began, ended)
                     };
                     (*host, scope.spawn(boot))
                 })
                 .collect();
             let killed = match kind {
-                Kind::Fault(fault) => self.strike(cluster, fault, &pids),
+                Kind::Fault(fault) => self.strike(cluster, fault, &pids, &booting),
                 _ => Ok(HashSet::new()),
             };
-            let ended: Vec<_> = booting
+            let ended: Vec<_> = boots
                 .into_iter()
-                .map(|(host, booting)| (host, booting.join()))
+                .map(|(host, boot)| (host, boot.join()))
                 .collect();
             (ended, killed)
         });
@@ -253,6 +283,7 @@ impl Plan<'_> {
         cluster: &mut Cluster<'_>,
         fault: Fault,
         pids: &[(u32, u32)],
+        booting: &AtomicUsize,
     ) -> Result<HashSet<u32>> {
         let mut killed = HashSet::new();
         match fault {
@@ -279,7 +310,15 @@ impl Plan<'_> {
                 thread::sleep(APART);
                 self.net.heal()?;
             }
-            Fault::Corrupt | Fault::Slow => {}
+            Fault::Corrupt => {
+                // What the node fetched again because it found the rot rots again.
+                let cache = cluster.cache(self.stage.nodes);
+                while booting.load(Ordering::Relaxed) > 0 {
+                    self.stage.boot.spoil(&cache)?;
+                    thread::sleep(ROT);
+                }
+            }
+            Fault::Slow => {}
         }
         Ok(killed)
     }
@@ -298,6 +337,7 @@ impl Outcome {
             began,
             traffic: Traffic::default(),
             image: Value::Null,
+            peers: Value::Null,
         }
     }
 }
