@@ -346,10 +346,24 @@ impl<V: Volume> Shared<V> {
         if bytes.len() != length as usize {
             return Err(Error::Corrupt);
         }
-        if let Some(key) = key {
+        if let Some(key) = key
+            && !self.is_known_zeros(extent, &bytes).await
+        {
             self.store.offer(key, bytes.clone());
         }
         Ok(bytes)
+    }
+
+    /// True for zeros that the volume below knows without asking anybody: a slot would be wasted on them.
+    async fn is_known_zeros(&self, extent: Extent, bytes: &Bytes) -> bool {
+        if bytes.iter().any(|byte| *byte != 0) {
+            return false;
+        }
+        let span = self.below.geometry().extent_span(extent);
+        matches!(
+            self.below.allocation(span).await,
+            Ok((Allocation::Hole, hole)) if hole == span
+        )
     }
 
     fn land(self: &Arc<Self>, extent: Extent, ticket: Ticket, result: &Result<Bytes>) {

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use vmthunder_volume::testing::{Fault, FaultyVolume, MemVolume};
 use vmthunder_volume::{
-    BlockSize, Class, EXTENT_BYTES, Error, Extent, Geometry, Result, Span, Volume,
+    Allocation, BlockSize, Class, EXTENT_BYTES, Error, Extent, Geometry, Result, Span, Volume,
 };
 
 use crate::disk::BootId;
@@ -359,4 +359,64 @@ proptest! {
             }
         });
     }
+}
+
+/// A volume that knows some of its extents to be zeros.
+struct Known {
+    below: MemVolume,
+    zeros: std::ops::Range<u64>,
+}
+
+impl Volume for Known {
+    fn geometry(&self) -> Geometry {
+        self.below.geometry()
+    }
+
+    async fn read(&self, span: Span, class: Class) -> Result<Bytes> {
+        self.below.read(span, class).await
+    }
+
+    async fn write(&self, _: u64, _: Bytes) -> Result<()> {
+        Err(Error::ReadOnly)
+    }
+
+    async fn flush(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn trim(&self, _: Span) -> Result<()> {
+        Err(Error::ReadOnly)
+    }
+
+    async fn allocation(&self, span: Span) -> Result<(Allocation, Span)> {
+        match self.zeros.contains(&(span.offset() / EXTENT_BYTES)) {
+            true => Ok((Allocation::Hole, span)),
+            false => Ok((Allocation::Mapped, span)),
+        }
+    }
+}
+
+#[tokio::test]
+async fn zeros_that_are_known_below_take_no_slot() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(&directory, 20).await;
+    // Ten extents: six known zeros, two zeros that nobody knows of, two others.
+    let mut bytes = vec![0; 10 << 16];
+    bytes[8 << 16..].fill(7);
+    let geometry = Geometry::of_bytes(BlockSize::B512, 10 * EXTENT_BYTES);
+    let below = Arc::new(Known {
+        below: MemVolume::new(geometry, bytes.clone()),
+        zeros: 0..6,
+    });
+    let cache = Cache::new(Arc::clone(&store), KEY, Arc::clone(&below));
+    for _ in 0..2 {
+        assert!(read(&cache, geometry.whole(), Class::Demand).await.unwrap() == bytes);
+        settle(&store, 4).await;
+    }
+    let stats = store.stats();
+    assert_eq!((stats.fills, stats.fill_drops), (4, 0));
+    let last = Span::new(6 * EXTENT_BYTES, 4 * EXTENT_BYTES);
+    let before = below.below.reads();
+    assert!(read(&cache, last, Class::Demand).await.unwrap() == bytes[6 << 16..]);
+    assert_eq!(below.below.reads(), before, "what takes a slot is held");
 }

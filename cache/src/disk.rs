@@ -93,6 +93,37 @@ impl FileDisk {
         Ok(Self::over(file, path))
     }
 
+    /// The same, but a file that is missing is made on this device only, where one is named; `None`: it would be on
+    /// another, as when the disk that is to hold it is not mounted.
+    pub(crate) fn open_or_create_on(path: &Path, device: Option<u64>) -> io::Result<Option<Self>> {
+        let Some(device) = device else {
+            return Self::open_or_create(path).map(Some);
+        };
+        match Self::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            opened => return opened.map(Some),
+        }
+        let place = place_of(path)?;
+        let folder = place
+            .parent()
+            .unwrap_or_else(|| Path::new("/"))
+            .metadata()?;
+        if folder.dev() != device {
+            return Ok(None);
+        }
+        Self::open_or_create(&place).map(|disk| {
+            Some(Self {
+                path: path.to_owned(),
+                ..disk
+            })
+        })
+    }
+
+    /// The device of the file system that it is on.
+    pub(crate) fn device(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.dev())
+    }
+
     /// Opens a file that exists.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
@@ -241,5 +272,19 @@ impl BootId {
     }
 }
 
+/// Where a path of links leads, though nothing need be there.
+fn place_of(path: &Path) -> io::Result<PathBuf> {
+    let mut place = std::path::absolute(path)?;
+    for _ in 0..MOST_LINKS {
+        match std::fs::read_link(&place) {
+            Ok(next) => place = place.parent().unwrap_or_else(|| Path::new("/")).join(next),
+            Err(_) => return Ok(place),
+        }
+    }
+    Err(Errno::LOOP.into())
+}
+
+/// Links that lead on to others, as the kernel follows them.
+const MOST_LINKS: usize = 40;
 /// Where and in what pieces every device can be read past the page cache.
 const BLOCK: usize = 4096;

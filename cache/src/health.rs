@@ -7,6 +7,8 @@ use std::time::SystemTime;
 
 use rustix::io::Errno;
 
+use crate::store::StoreError;
+
 /// Why the store does not use its disk, or not in full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -25,6 +27,14 @@ pub enum Cause {
     ReadOnly,
     /// The disk, or the store's file, is not there any more: out of use.
     Gone,
+    /// The file is gone, and its place is on another file system than it was: out of use.
+    Elsewhere,
+    /// Something else is where the file was: out of use.
+    Foreign,
+    /// Another program has the file open: out of use.
+    InUse,
+    /// The file was missing or cut off, and there is no room to make it anew: out of use.
+    NoRoom,
 }
 
 /// How well the store's disk does.
@@ -52,6 +62,12 @@ impl fmt::Display for Cause {
             Self::Sync => "a sync failed",
             Self::ReadOnly => "the file system is read-only",
             Self::Gone => "the file or its disk is gone",
+            Self::Elsewhere => {
+                "the file is gone, and its place is on another file system: mount the cache's disk again"
+            }
+            Self::Foreign => "there is something else in the place of the file: move it away",
+            Self::InUse => "another program has the file open",
+            Self::NoRoom => "there is no room to make the file anew",
         })
     }
 }
@@ -61,6 +77,15 @@ pub(crate) fn judge(error: &io::Error, failed: &AtomicU32) -> Option<Cause> {
     if is_full(error) {
         return None;
     }
+    if let Some(cause) = of_disk(error) {
+        return Some(cause);
+    }
+    let before = failed.fetch_add(1, Ordering::Relaxed);
+    (before >= FEW).then_some(Cause::Failing)
+}
+
+/// What an error says of the whole disk by itself.
+fn of_disk(error: &io::Error) -> Option<Cause> {
     match Errno::from_io_error(error) {
         Some(Errno::ROFS) => return Some(Cause::ReadOnly),
         Some(
@@ -75,11 +100,19 @@ pub(crate) fn judge(error: &io::Error, failed: &AtomicU32) -> Option<Cause> {
         _ => {}
     }
     // Somebody has cut the file off.
-    if error.kind() == io::ErrorKind::UnexpectedEof {
-        return Some(Cause::Gone);
+    (error.kind() == io::ErrorKind::UnexpectedEof).then_some(Cause::Gone)
+}
+
+/// Why a disk that is out of use stays so.
+pub(crate) fn still_out(error: &StoreError) -> Cause {
+    match error {
+        StoreError::Elsewhere => Cause::Elsewhere,
+        StoreError::NotAStore | StoreError::Version { .. } => Cause::Foreign,
+        StoreError::InUse => Cause::InUse,
+        StoreError::TooSmall => Cause::NoRoom,
+        StoreError::Io(error) if is_full(error) => Cause::NoRoom,
+        StoreError::Io(error) => of_disk(error).unwrap_or(Cause::Failing),
     }
-    let before = failed.fetch_add(1, Ordering::Relaxed);
-    (before >= FEW).then_some(Cause::Failing)
 }
 
 /// True if it is space that is missing.

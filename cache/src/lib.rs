@@ -10,6 +10,8 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::big_endian_bytes, clippy::host_endian_bytes)]
 
+#[cfg(test)]
+mod alarm_tests;
 mod body;
 mod cache;
 #[cfg(test)]

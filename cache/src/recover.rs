@@ -28,10 +28,10 @@ pub(crate) fn open(disk: &dyn Disk, wanted: Layout, boot: BootId) -> Result<Open
             mark.vouches(boot)
         }
         Found::Store(layout) => {
-            tracing::info!(
+            tracing::warn!(
                 slots = wanted.slots,
                 before = layout.slots,
-                "cache store laid out anew: its size changed"
+                "cache store laid out anew and empty: another size was asked for"
             );
             lay_out(disk, wanted)?;
             false

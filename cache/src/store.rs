@@ -21,7 +21,7 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -31,7 +31,7 @@ use crate::disk::{BootId, Disk, FileDisk};
 use crate::fault::{self, Fault};
 use crate::fill::{FillQueue, Offer};
 use crate::format::{Layout, SLOT_BYTES};
-use crate::health::{Cause, StoreState, is_disk_trouble, is_full, judge};
+use crate::health::{Cause, StoreState, is_disk_trouble, is_full, judge, still_out};
 use crate::images::Images;
 use crate::map::Key;
 use crate::stats::StoreCounters;
@@ -75,6 +75,12 @@ pub enum StoreError {
     /// Another program has it open.
     #[error("the store is in use by another program")]
     InUse,
+    /// The file is missing, and would be made on another file system than it was on.
+    #[error(
+        "the file is gone, and its place is on another file system than it was: mount the cache's disk there, or start \
+        the program again to begin a cache in that place"
+    )]
+    Elsewhere,
     /// The disk.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -126,11 +132,16 @@ impl Store {
         let rate = options.scrub_bytes_per_second;
         let store = blocking::unblock(move || {
             let path = options.path;
+            let home = OnceLock::new();
             let opener = move || -> Result<Arc<dyn Disk>, StoreError> {
-                let disk = FileDisk::open_or_create(&path)?;
+                let Some(disk) = FileDisk::open_or_create_on(&path, home.get().copied())? else {
+                    return Err(StoreError::Elsewhere);
+                };
                 if !disk.lock()? {
                     return Err(StoreError::InUse);
                 }
+                // A cache that is found on another disk than before has moved; one that is missing has not.
+                let _ = home.set(disk.device()?);
                 Ok(Arc::new(disk))
             };
             Self::open_with(opener, options.bytes, BootId::current())
@@ -315,13 +326,27 @@ impl Store {
             Ok(body) => {
                 self.set(InUse::Disk(Arc::new(body)));
                 *lock(&self.refusing) = None;
-                tracing::info!("cache disk is back: what it holds is hashed before it is served");
+                tracing::warn!("cache disk is back: what it holds is hashed before it is served");
                 true
             }
             Err(error) => {
-                tracing::debug!(%error, "cache disk is not back");
+                self.stays_out(&error);
                 false
             }
+        }
+    }
+
+    /// Why a disk is out of use may change: what is said of it is the cause now.
+    fn stays_out(&self, error: &StoreError) {
+        let mut disk = self.disk.write().unwrap_or_else(PoisonError::into_inner);
+        let InUse::None { cause, .. } = &mut *disk else {
+            return;
+        };
+        let now = still_out(error);
+        if std::mem::replace(cause, now) == now {
+            tracing::debug!(%error, "cache disk is not back");
+        } else {
+            tracing::warn!("cache still out of use: {error}");
         }
     }
 
@@ -413,7 +438,7 @@ impl Store {
             self.queue.done(key);
         }
         if self.lagging.swap(false, Ordering::Relaxed) {
-            tracing::info!("cache disk has caught up");
+            tracing::warn!("cache disk has caught up");
         }
     }
 
@@ -429,7 +454,7 @@ impl Store {
             Filled::Written => {
                 self.counters.fills.fetch_add(1, Ordering::Relaxed);
                 if lock(&self.refusing).take().is_some() {
-                    tracing::info!("cache disk takes extents again");
+                    tracing::warn!("cache disk takes extents again");
                 }
             }
             Filled::Failed(error) => {

@@ -73,7 +73,7 @@ impl Late {
         let mut since = lock(&self.since);
         if self.overdue.fetch_sub(1, Ordering::AcqRel) == 1 {
             *since = None;
-            tracing::info!("cache disk answers again");
+            tracing::warn!("cache disk answers again");
         }
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -218,10 +218,19 @@ async fn answer(node: Option<&Arc<Node>>, mut stream: UnixStream) -> Result<()> 
             let seen = Arc::clone(&progress);
             // What was begun ends, whether or not somebody waits for it, if it does not ask.
             let mut work = tokio::spawn(async move { node.answer(request, &progress).await });
+            let (mut more, mut watched) = ([0], true);
             let done = loop {
-                match tokio::time::timeout(SIGN_INTERVAL, &mut work).await {
-                    Ok(done) => break done?,
-                    Err(_) => {
+                tokio::select! {
+                    done = &mut work => break done?,
+                    read = from.read(&mut more), if watched => {
+                        watched = false;
+                        // Whoever only says that this was all still waits.
+                        let ended = !matches!(read, Ok(1..));
+                        if ended && to.ready(Interest::WRITABLE).await?.is_write_closed() {
+                            seen.abandoned.store(true, Ordering::Relaxed);
+                        }
+                    }
+                    () = tokio::time::sleep(SIGN_INTERVAL) => {
                         if let Err(error) = send(&mut to, &seen.reply()).await {
                             seen.abandoned.store(true, Ordering::Relaxed);
                             return Err(error);

@@ -1,6 +1,7 @@
 //! A node at work: origin → swarm → cache → overlay → target, and the commands that reach it while it runs.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,7 +28,7 @@ use crate::members::{Belonging, KeyFile, SwarmStatus, keep_sessions};
 use crate::names;
 use crate::portals::announce;
 use crate::serve::Prepared;
-use crate::status::{CacheStatus, InitiatorStatus, Status};
+use crate::status::{CacheStatus, InitiatorStatus, SpaceStatus, Status};
 
 /// How long a peer may take to answer a request or a login.
 const PEER_PATIENCE: Duration = Duration::from_secs(5);
@@ -47,6 +48,8 @@ pub(crate) struct Node {
     pub(crate) guests: Guests,
     /// Images on this node's own disk; a mere gateway has none.
     pub(crate) locals: Option<Locals>,
+    /// What instances and reservations are kept in.
+    data: Option<PathBuf>,
     files: Files,
     /// Who may use images and instances.
     pub(crate) access: AccessRules,
@@ -104,6 +107,7 @@ impl Node {
             target: Target::new(prepared.options),
             around,
             images: Images::default(),
+            data: config.data.clone(),
             guests: Guests::new(folder.map(Instances::open).transpose()?),
             locals: config
                 .data
@@ -206,6 +210,7 @@ impl Node {
                     capacity_bytes: stats.slots * EXTENT_BYTES,
                     resident_bytes: stats.resident * EXTENT_BYTES,
                     fill_errors: stats.fill_errors,
+                    fill_drops: stats.fill_drops,
                     trouble: match stats.state {
                         StoreState::Ok => None,
                         StoreState::Degraded { cause, .. } => Some(cause.to_string()),
@@ -220,6 +225,7 @@ impl Node {
                 .collect(),
             awaited: self.images.awaited(),
             swarm: self.swarm_status(),
+            data: self.data.as_deref().and_then(SpaceStatus::of),
             instances: self.summaries(),
             targets: self.files.status(&self.hosts),
             initiators: sessions.into_iter().map(InitiatorStatus::from).collect(),
@@ -246,8 +252,7 @@ impl Node {
 }
 
 async fn open_store(config: &Config) -> Result<Arc<Store>> {
-    let data = config.data.as_ref().context("no folder for the cache")?;
-    let path = data.join("cache");
+    let path = config.cache_file.clone().context("no file for the cache")?;
     let options = StoreOptions {
         path: path.clone(),
         bytes: config.cache.as_u64(),
@@ -255,9 +260,9 @@ async fn open_store(config: &Config) -> Result<Arc<Store>> {
     };
     Store::open(options).await.with_context(|| {
         format!(
-            "cannot open the cache {} of `cache.size` {}",
-            path.display(),
-            config.cache
+            "cannot open the cache of `cache.size` {}, {}: `cache.file` names another place",
+            config.cache,
+            path.display()
         )
     })
 }

@@ -1,12 +1,13 @@
 //! What a node tells about itself.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use bytesize::ByteSize;
 use comfy_table::{Table, presets};
 use iscsi_target::SessionSummary;
+use rustix::fs::statvfs;
 use serde::{Deserialize, Serialize};
 
 use crate::members::{SwarmStatus, print_swarm};
@@ -37,6 +38,9 @@ pub(crate) struct Status {
     /// The other nodes of the swarm.
     #[serde(default)]
     pub(crate) swarm: Option<SwarmStatus>,
+    /// The space where instances are kept; none for a mere gateway.
+    #[serde(default)]
+    pub(crate) data: Option<SpaceStatus>,
     /// The instances.
     pub(crate) instances: Vec<InstanceStatus>,
     /// The files that are served as they are.
@@ -45,6 +49,29 @@ pub(crate) struct Status {
     /// Who is logged in.
     #[serde(default)]
     pub(crate) initiators: Vec<InitiatorStatus>,
+}
+
+/// The file system that a folder is on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SpaceStatus {
+    /// The folder.
+    pub(crate) folder: PathBuf,
+    /// Its size.
+    pub(crate) bytes: u64,
+    /// What can still be written.
+    pub(crate) free_bytes: u64,
+}
+
+impl SpaceStatus {
+    /// Of this folder, if the system tells.
+    pub(crate) fn of(folder: &Path) -> Option<Self> {
+        let found = statvfs(folder).ok()?;
+        Some(Self {
+            folder: folder.to_owned(),
+            bytes: found.f_blocks.saturating_mul(found.f_frsize),
+            free_bytes: found.f_bavail.saturating_mul(found.f_frsize),
+        })
+    }
 }
 
 /// An image that is not served yet.
@@ -122,6 +149,9 @@ pub(crate) struct CacheStatus {
     pub(crate) resident_bytes: u64,
     /// Fills that failed; what they held is fetched again.
     pub(crate) fill_errors: u64,
+    /// Fills that were left out, because more was fetched than its disk takes; what they held is fetched again.
+    #[serde(default)]
+    pub(crate) fill_drops: u64,
     /// Why it is not used, or not in full.
     #[serde(default)]
     pub(crate) trouble: Option<String>,
@@ -197,7 +227,7 @@ pub(crate) struct InstanceStatus {
     pub(crate) sessions: usize,
     /// Whether it is served.
     pub(crate) state: InstanceState,
-    /// Why it is not.
+    /// Why it is not, or not in full.
     pub(crate) cause: Option<String>,
     /// How far it is turned off; none if it reads from the cache and the swarm, or from a file.
     #[serde(default)]
@@ -265,6 +295,8 @@ impl fmt::Display for LocalStatus {
 pub(crate) enum InstanceState {
     /// It is.
     Served,
+    /// It is, but the last write that needed space was refused.
+    Full,
     /// Not before its image is.
     Waiting,
     /// Something is wrong with it.
@@ -275,6 +307,7 @@ impl fmt::Display for InstanceState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Served => "served",
+            Self::Full => "FULL",
             Self::Waiting => "waiting",
             Self::Broken => "BROKEN",
         })
@@ -338,12 +371,25 @@ pub(crate) fn print(status: &Status) -> Result<()> {
             0 => String::new(),
             errors => format!(", {errors} fills FAILED"),
         };
+        let drops = match cache.fill_drops {
+            0 => String::new(),
+            drops => format!(", {drops} fills left out"),
+        };
         let trouble = cache.trouble.as_ref();
         let trouble = trouble.map_or_else(String::new, |why| format!(", DEGRADED: {why}"));
         line(format_args!(
-            "cache: {} of {}{errors}{trouble}",
+            "cache: {} of {}{errors}{drops}{trouble}",
             size(cache.resident_bytes),
             size(cache.capacity_bytes)
+        ))?;
+    }
+    if let Some(data) = &status.data {
+        let full = if data.free_bytes == 0 { ", FULL" } else { "" };
+        line(format_args!(
+            "data: {} free of {} in {}{full}",
+            size(data.free_bytes),
+            size(data.bytes),
+            data.folder.display()
         ))?;
     }
     if !status.images.is_empty() {
@@ -454,6 +500,7 @@ pub(crate) fn print_instances(instances: &[InstanceStatus]) -> Result<()> {
         "image",
         "size",
         "written",
+        "quota",
         "logged in",
         "state",
         "attach as",
@@ -464,6 +511,7 @@ pub(crate) fn print_instances(instances: &[InstanceStatus]) -> Result<()> {
             instance.image.clone(),
             instance.bytes.map_or_else(String::new, size),
             instance.stored_bytes.map_or_else(String::new, size),
+            instance.quota_bytes.map_or_else(String::new, size),
             instance.sessions.to_string(),
             match &instance.local {
                 Some(local) => format!("{}, {local}", instance.state),

@@ -30,13 +30,16 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 use tracing::{error, warn};
-use vmthunder_volume::{Class, EXTENT_BYTES, Error, Extent, Geometry, Result, Span, Volume};
+use vmthunder_volume::{
+    Allocation, Class, EXTENT_BYTES, Error, Extent, Geometry, Result, Span, Volume,
+};
 
 use crate::fetch::{Action, End, Fetch, FetchOptions, HedgeBudget, Source, View};
 use crate::forest::{Forest, NodeName};
 use crate::health::{Health, HealthOptions};
 use crate::queue::Queue;
 use crate::stats::{Counters, SourceCounters};
+use crate::verify::Expected;
 use crate::wrong::{Change, Wrong};
 
 pub use patient::{Backoff, Patient};
@@ -324,6 +327,26 @@ impl<O: Volume, P: Volume> Volume for Swarm<O, P> {
     async fn trim(&self, _span: Span) -> Result<()> {
         Err(Error::ReadOnly)
     }
+
+    /// What the manifest says to be zeros is a hole; where nobody can tell now, nothing is.
+    async fn allocation(&self, span: Span) -> Result<(Allocation, Span)> {
+        self.geometry.check(span)?;
+        let mut kind = None;
+        let mut end = span.offset();
+        for (extent, part) in span.by_extent().take(ALLOCATION_EXTENTS) {
+            let expected = self.verify.expected(extent, Class::Fill).await;
+            let this = match expected {
+                Ok(Expected::Zero) => Allocation::Hole,
+                _ => Allocation::Mapped,
+            };
+            if *kind.get_or_insert(this) != this {
+                break;
+            }
+            end = part.end();
+        }
+        let run = Span::new(span.offset(), end - span.offset());
+        Ok((kind.unwrap_or(Allocation::Mapped), run))
+    }
 }
 
 /// A source that failed longer ago, and was not asked since, may be well.
@@ -338,3 +361,6 @@ fn cut(extent: &Bytes, part: Span) -> Result<Bytes> {
     }
     Ok(extent.slice(from..to))
 }
+
+/// The longest run whose kind is told at once, 64 MiB: whoever asks for more asks again.
+const ALLOCATION_EXTENTS: usize = 1024;

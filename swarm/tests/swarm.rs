@@ -12,7 +12,9 @@ use vmthunder_swarm::forest::{Forest, NodeName, Parent, Tree};
 use vmthunder_swarm::manifest::{Hashes, Header, build, manifest_geometry};
 use vmthunder_swarm::{Patient, Swarm, SwarmOptions, SwarmStats, Verify};
 use vmthunder_volume::testing::{Fault, FaultyVolume, MemVolume};
-use vmthunder_volume::{BlockSize, Class, EXTENT_BYTES, Error, Extent, Geometry, Span, Volume};
+use vmthunder_volume::{
+    Allocation, BlockSize, Class, EXTENT_BYTES, Error, Extent, Geometry, Span, Volume,
+};
 
 type Peer = Arc<Mortal>;
 
@@ -470,4 +472,30 @@ async fn a_manifest_is_a_swarm_of_its_own() {
     // Who is the parent in one tree of a pair is the child in the other.
     let given = peer.below().reads();
     assert!((60..70).contains(&given), "{given}");
+}
+
+/// Extent 3 is zeros, which the manifest knows.
+#[tokio::test(start_paused = true)]
+async fn zeros_of_the_manifest_are_holes_and_nobody_is_asked() {
+    let lab = lab().await;
+    let extents = |from: u64, to: u64| Span::new(from * EXTENT_BYTES, (to - from) * EXTENT_BYTES);
+    for (asked, kind, run) in [
+        (extents(0, EXTENTS), Allocation::Mapped, extents(0, 3)),
+        (extents(3, EXTENTS), Allocation::Hole, extents(3, 4)),
+        (extents(4, EXTENTS), Allocation::Mapped, extents(4, EXTENTS)),
+        (
+            Span::new(3 * EXTENT_BYTES + 512, 512),
+            Allocation::Hole,
+            Span::new(3 * EXTENT_BYTES + 512, 512),
+        ),
+    ] {
+        assert_eq!(lab.swarm.allocation(asked).await.unwrap(), (kind, run));
+    }
+    assert_eq!(lab.origin.below().reads(), 0);
+    let blind = lab_with(SwarmOptions::default(), Verify::Nothing).await;
+    let whole = extents(0, EXTENTS);
+    assert_eq!(
+        blind.swarm.allocation(whole).await.unwrap(),
+        (Allocation::Mapped, whole)
+    );
 }

@@ -178,7 +178,7 @@ impl<V: Volume> Exports<V> {
         let mut served = Units::new();
         for unit in units {
             let number = unit.number;
-            if served.insert(number, logical(unit)?).is_some() {
+            if served.insert(number, logical(&name, unit)?).is_some() {
                 return Err(ExportError::NumberTaken);
             }
         }
@@ -237,7 +237,7 @@ impl<V: Volume> Exports<V> {
         let served = self.get(name).ok_or(ExportError::NoExport)?;
         let number = unit.number;
         // This reads files, so it is done before anybody has to wait for it.
-        let unit = logical(unit)?;
+        let unit = logical(name, unit)?;
         served.change(|units| {
             if units.contains_key(&number) {
                 return Err(ExportError::NumberTaken);
@@ -274,12 +274,15 @@ impl<V: Volume> Exports<V> {
     }
 }
 
-fn logical<V: Volume>(unit: Unit<V>) -> Result<Arc<LogicalUnit<V>>, ExportError> {
+fn logical<V: Volume>(
+    target: &IscsiName,
+    unit: Unit<V>,
+) -> Result<Arc<LogicalUnit<V>>, ExportError> {
     if unit.volume.geometry().blocks() == 0 {
         return Err(ExportError::EmptyVolume);
     }
     let number = unit.number;
-    let unit = LogicalUnit::new(unit).map_err(|error| ExportError::Unreadable {
+    let unit = LogicalUnit::new(target, unit).map_err(|error| ExportError::Unreadable {
         unit: number,
         error,
     })?;

@@ -34,7 +34,7 @@ impl Failure {
             (Error::Unsupported, _) => Sense::INVALID_OPERATION_CODE,
             (Error::Unavailable, _) => Sense::BECOMING_READY,
             (Error::Corrupt, _) => Sense::UNRECOVERED_READ_ERROR,
-            (Error::NoSpace, _) => Sense::SPACE_ALLOCATION_FAILED,
+            (Error::NoSpace | Error::Quota, _) => Sense::SPACE_ALLOCATION_FAILED,
             (Error::Device { key, asc, ascq }, _) => Sense::new(*key, *asc, *ascq),
             (_, Access::Reading) => Sense::INTERNAL_TARGET_FAILURE,
             (_, Access::Writing) => Sense::WRITE_ERROR,
@@ -94,6 +94,7 @@ mod tests {
             (Error::Unavailable, [2, 0x04, 0x01], [2, 0x04, 0x01]),
             (Error::Corrupt, [3, 0x11, 0x00], [3, 0x11, 0x00]),
             (Error::NoSpace, [7, 0x27, 0x07], [7, 0x27, 0x07]),
+            (Error::Quota, [7, 0x27, 0x07], [7, 0x27, 0x07]),
             (Error::Fenced, [4, 0x44, 0x00], [3, 0x0c, 0x00]),
             (io, [4, 0x44, 0x00], [3, 0x0c, 0x00]),
             (

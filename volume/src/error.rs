@@ -28,6 +28,9 @@ pub enum Error {
     /// The disk: no space is left.
     #[error("no space is left")]
     NoSpace,
+    /// The operator: what is stored may not take more space.
+    #[error("the quota is reached")]
+    Quota,
     /// The disk: an earlier flush failed, so nothing more is promised until it is opened again.
     #[error("fenced after a failed flush")]
     Fenced,

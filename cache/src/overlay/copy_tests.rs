@@ -8,7 +8,7 @@ use bytes::Bytes;
 use vmthunder_volume::testing::MemVolume;
 use vmthunder_volume::{BlockSize, Class, Error, Geometry, Span, Volume};
 
-use super::{Overlay, OverlayOptions};
+use super::{Lack, Overlay, OverlayOptions};
 use crate::ImageKey;
 
 const KEY: ImageKey = ImageKey([3; 32]);
@@ -113,11 +113,13 @@ async fn a_quota_refuses_what_takes_more_and_lets_go_when_there_is_room() {
     overlay.write(0, vec![1; 64 << 10].into()).await.unwrap();
     overlay.flush().await.unwrap();
     let refused = overlay.write(1 << 20, vec![1; 512].into()).await;
-    assert!(matches!(refused, Err(Error::NoSpace)), "{refused:?}");
+    assert!(matches!(refused, Err(Error::Quota)), "{refused:?}");
+    assert_eq!(overlay.lacks(), Some(Lack::Quota));
     assert_eq!(read(&overlay, 1 << 20, 512).await, vec![9; 512]);
     overlay.write(4096, vec![2; 8192].into()).await.unwrap();
     overlay.trim(Span::new(0, 32 << 10)).await.unwrap();
     overlay.write(1 << 20, vec![3; 512].into()).await.unwrap();
+    assert_eq!(overlay.lacks(), None);
     overlay
         .write(2 << 20, vec![3; 32 << 10].into())
         .await

@@ -38,6 +38,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -95,6 +96,24 @@ pub enum OverlayError {
     Io(#[from] std::io::Error),
 }
 
+/// What a write was refused for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// The file system has no room.
+    Disk,
+    /// The quota is reached.
+    Quota,
+}
+
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Disk => "the disk is full",
+            Self::Quota => "its quota is reached",
+        })
+    }
+}
+
 /// A writable volume over a read-only base.
 #[derive(Debug)]
 pub struct Overlay<V> {
@@ -148,10 +167,15 @@ impl<V: Volume> Overlay<V> {
     }
 
     /// Sets the most bytes that own blocks may take on disk, `None` for all that there are. A write that would take
-    /// more is refused with [`Error::NoSpace`], and works once there is room; blocks that have their space can always
+    /// more is refused with [`Error::Quota`], and works once there is room; blocks that have their space can always
     /// be written. Writes under way at one moment may pass the limit together.
     pub fn set_quota(&self, bytes: Option<u64>) {
         self.state.set_quota(bytes.unwrap_or(u64::MAX));
+    }
+
+    /// What the last write that needed space did not get, if it was refused.
+    pub fn lacks(&self) -> Option<Lack> {
+        self.state.lacks()
     }
 
     /// Makes another overlay in the directory `path`, with what this one holds at one moment between two writes: all

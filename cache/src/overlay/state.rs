@@ -2,18 +2,18 @@
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use vmthunder_volume::{BlockSize, Error, Geometry, Result, Span};
 use zerocopy::IntoBytes;
 
-use super::OverlayError;
 use super::files::Files;
 use super::format::{Change, Header, MAP_START, Record, SECTOR_BYTES, UNIT_BYTES};
 use super::log::{Log, Position};
 use super::masks::{Masks, PAGE_BYTES, RAW_PAGE_BYTES, RawPage, Source, blank_page};
+use super::{Lack, OverlayError};
 use crate::disk::{BootId, Disk};
 use crate::fault::{self, Fault};
 
@@ -30,6 +30,8 @@ pub(super) struct State {
     fenced: AtomicBool,
     /// The most bytes that `data` may take on disk; [`u64::MAX`] for all that there are.
     quota: AtomicU64,
+    /// What the last write that needed space did not get.
+    lack: AtomicU8,
 }
 
 /// Masks and log change together, under one lock: the log repeats the order in which the masks changed.
@@ -74,6 +76,7 @@ impl State {
             flushed: Arc::default(),
             fenced: AtomicBool::new(false),
             quota: AtomicU64::new(u64::MAX),
+            lack: AtomicU8::new(NOTHING),
         };
         Ok((state, header))
     }
@@ -95,6 +98,29 @@ impl State {
     /// Sets the most bytes that own blocks may take on disk.
     pub(super) fn set_quota(&self, bytes: u64) {
         self.quota.store(bytes, Ordering::Relaxed);
+        if self.stored() < bytes && self.lacks() == Some(Lack::Quota) {
+            self.lack.store(NOTHING, Ordering::Relaxed);
+        }
+    }
+
+    /// What the last write that needed space did not get.
+    pub(super) fn lacks(&self) -> Option<Lack> {
+        match self.lack.load(Ordering::Relaxed) {
+            DISK => Some(Lack::Disk),
+            QUOTA => Some(Lack::Quota),
+            _ => None,
+        }
+    }
+
+    /// Notes what became of a write. `fresh` if it needed space.
+    fn note_room(&self, fresh: bool, done: &Result<()>) {
+        let lack = match done {
+            Err(Error::NoSpace) => DISK,
+            Err(Error::Quota) => QUOTA,
+            Ok(()) if fresh => NOTHING,
+            _ => return,
+        };
+        self.lack.store(lack, Ordering::Relaxed);
     }
 
     /// What own blocks take on disk.
@@ -130,7 +156,7 @@ impl State {
             .stored()
             .saturating_add(taken.next_multiple_of(UNIT_BYTES));
         match taken > 0 && after > quota {
-            true => Err(Error::NoSpace),
+            true => Err(Error::Quota),
             false => Ok(()),
         }
     }
@@ -186,6 +212,7 @@ impl State {
         let noted = self.note(record, |log| log.append_now(record));
         if noted {
             self.changes.fetch_add(1, Ordering::AcqRel);
+            self.note_room(true, &Ok(()));
         }
         noted
     }
@@ -194,11 +221,18 @@ impl State {
     pub(super) fn write_wait(&self, offset: u64, bytes: &Bytes) -> Result<()> {
         self.check_fence()?;
         let span = Span::new(offset, bytes.len() as u64);
+        let fresh = self.first_run(span) != Some((Source::Own, span));
+        let done = self.write_span(span, bytes);
+        self.note_room(fresh, &done);
+        done
+    }
+
+    fn write_span(&self, span: Span, bytes: &Bytes) -> Result<()> {
         self.check_quota(span)?;
         if fault::made(Fault::RecordBeforeData) {
             self.change(span, Change::Own)?;
         }
-        if let Err(error) = self.files.data.write_at(offset, bytes) {
+        if let Err(error) = self.files.data.write_at(span.offset(), bytes) {
             self.count_failed();
             return Err(error.into());
         }
@@ -400,6 +434,9 @@ fn load(
     Ok(())
 }
 
+const NOTHING: u8 = 0;
+const DISK: u8 = 1;
+const QUOTA: u8 = 2;
 /// How much one record of the log covers at most: the lock is let go in between.
 const CHANGE_BYTES: u64 = 1 << 30;
 /// Bytes of records after which the overlay flushes by itself.

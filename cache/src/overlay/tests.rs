@@ -9,7 +9,7 @@ use vmthunder_volume::{Allocation, BlockSize, Class, Error, Geometry, Span, Volu
 
 use super::files::Files;
 use super::state::State;
-use super::{Overlay, OverlayError, OverlayOptions, base_reads, header};
+use super::{Lack, Overlay, OverlayError, OverlayOptions, base_reads, header};
 use crate::ImageKey;
 use crate::disk::BootId;
 use crate::overlay::masks::Source;
@@ -328,6 +328,7 @@ async fn a_full_disk_fails_that_write_and_nothing_else() {
     let overlay = node.overlay.as_ref().unwrap();
     let refused = overlay.write(32 * 512, Bytes::from(vec![1; 8192])).await;
     assert!(matches!(refused, Err(Error::NoSpace)), "{refused:?}");
+    assert_eq!(overlay.lacks(), Some(Lack::Disk));
     let before = overlay
         .read(Span::new(32 * 512, 8192), Class::Demand)
         .await
@@ -336,6 +337,7 @@ async fn a_full_disk_fails_that_write_and_nothing_else() {
     assert_eq!(before[13 * 512..], [0; 3 * 512]);
     // What has its space can be written.
     overlay.write(0, Bytes::from(vec![2; 8192])).await.unwrap();
+    assert_eq!(overlay.lacks(), Some(Lack::Disk), "it needed none");
     assert!(
         matches!(overlay.flush().await, Err(Error::NoSpace)),
         "the map has no space yet"
@@ -347,6 +349,7 @@ async fn a_full_disk_fails_that_write_and_nothing_else() {
         .write(32 * 512, Bytes::from(vec![1; 8192]))
         .await
         .unwrap();
+    assert_eq!(overlay.lacks(), None);
     node.may_hold.iter_mut().for_each(Vec::clear);
 }
 

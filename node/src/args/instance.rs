@@ -100,7 +100,7 @@ pub(crate) enum InstanceCommand {
         /// Its name.
         name: String,
         /// The most that what is written may take on disk, for example 10GiB, or `none`.
-        #[arg(long, value_name = "SIZE", value_parser = quota)]
+        #[arg(long, value_name = "SIZE", value_parser = quota, required_unless_present = "outage")]
         quota: Option<QuotaArg>,
         /// What its guest's reads do in an outage: `wait`, `fail`, the time after which they fail, for example 90s, or
         /// `image` for what the image's configuration says.
@@ -118,7 +118,8 @@ pub(crate) struct CreateArgs {
     /// The name of the image that it begins as.
     #[arg(long, value_name = "NAME")]
     pub(crate) image: String,
-    /// Its size, if larger than the image: bytes, or with a unit, for example 20GiB (GB and G are 1000³ bytes).
+    /// Its size, if larger than the image: bytes, or with a unit, for example 20GiB (GB and G are 1000³ bytes); rounded
+    /// up to whole blocks.
     #[arg(long, value_parser = byte_size)]
     pub(crate) size: Option<ByteSize>,
     /// Create so many, named NAME-1, NAME-2 and so on: all of them or none.
@@ -126,7 +127,7 @@ pub(crate) struct CreateArgs {
     pub(crate) count: Option<u32>,
     /// The most that what is written to it may take on disk. A write that would take more is refused, and works again
     /// once there is room.
-    #[arg(long, value_name = "SIZE", value_parser = byte_size)]
+    #[arg(long, value_name = "SIZE", value_parser = some_bytes)]
     pub(crate) quota: Option<ByteSize>,
     /// What its guest's reads do while neither cache nor peers nor origin answer: `wait`, `fail`, or the time after
     /// which they fail, for example 90s. Without it what the image's configuration says.
@@ -145,9 +146,9 @@ pub(crate) struct ExportArgs {
     pub(crate) name: String,
     /// The file: it must not be there yet, and the node must be able to write to its folder.
     pub(crate) file: PathBuf,
-    /// What it is written as.
-    #[arg(long, value_enum, default_value_t = Format::Raw)]
-    pub(crate) format: Format,
+    /// What it is written as; without it qcow2 if the file's name ends with .qcow2, else raw.
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<Format>,
     /// The snapshot; without it what the instance holds now.
     #[arg(long, value_name = "NAME")]
     pub(crate) snapshot: Option<String>,
@@ -188,7 +189,16 @@ pub(crate) type OutageArg = Option<Outage>;
 fn quota(text: &str) -> Result<QuotaArg, String> {
     match text {
         "none" => Ok(QuotaArg::None),
-        _ => byte_size(text).map(QuotaArg::Bytes),
+        _ => some_bytes(text).map(QuotaArg::Bytes),
+    }
+}
+
+fn some_bytes(text: &str) -> Result<ByteSize, String> {
+    match byte_size(text)? {
+        ByteSize(0) => {
+            Err("with a quota of 0 every write would be refused; for none leave it out, or say none where it is changed".to_owned())
+        }
+        bytes => Ok(bytes),
     }
 }
 
@@ -204,7 +214,11 @@ fn own_outage(text: &str) -> Result<OutageArg, String> {
 
 const EXPORT_HELP: &str = "\
 The file is the whole disk, image included, with holes for zeros: it needs nothing else. It appears when it is complete, \
-on the disk, and was read back. An export whose command is ended is given up.";
+on the disk, and was read back. An export whose command is ended is given up.
+
+What the instance holds now is copied first, so that its guest can go on. Where the file system of the data folder \
+shares blocks (XFS, btrfs) that takes no time and no space; elsewhere it takes as much space there as was written, for \
+as long as the export lasts. A snapshot that is exported is not copied.";
 
 const TURN_OFF_HELP: &str = "\
 The image is fetched from cache, peers and origin behind everything that guests ask for, compared with its manifest, \
@@ -225,4 +239,4 @@ Exit codes: 0 it is turned on, 2 it is not; everything is as it was.";
 const SNAPSHOT_HELP: &str = "\
 The snapshot is what the disk would hold if the guest lost power at this moment: everything that the guest was told to \
 be written is in it. Where the file system shares blocks (XFS, btrfs) it takes no time and no space; elsewhere what \
-was written is copied while the guest goes on.";
+was written is copied while the guest goes on, and takes its space a second time.";

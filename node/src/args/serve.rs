@@ -24,7 +24,8 @@ A configuration:
   listen = [\"0.0.0.0:3260\"]
 
   [cache]
-  size = \"8 GiB\"                   # the default; taken from the disk at the first start
+  size = \"8 GiB\"                   # the default; taken from the disk at the first start; another size empties it
+  # file = \"/ssd/vmthunder.cache\"  # without it the file `cache` in the data folder
 
   [[image]]                        # an image kept here: this node is its origin
   name = \"debian\"

@@ -54,16 +54,18 @@ struct File {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 struct CacheSection {
     #[serde(deserialize_with = "written::byte_size")]
     size: ByteSize,
+    file: Option<PathBuf>,
 }
 
 impl Default for CacheSection {
     fn default() -> Self {
         Self {
             size: ByteSize::gib(8),
+            file: None,
         }
     }
 }
@@ -83,6 +85,8 @@ pub(crate) struct Config {
     pub(crate) listen: Vec<String>,
     /// How large the cache may become.
     pub(crate) cache: ByteSize,
+    /// The file, or block device, that holds it; a mere gateway has none.
+    pub(crate) cache_file: Option<PathBuf>,
     /// The images that this node offers.
     pub(crate) images: Vec<Image>,
     /// The swarm that this node is in.
@@ -124,6 +128,7 @@ impl Config {
             state: gateway.state,
             listen: gateway.listen,
             cache: CacheSection::default().size,
+            cache_file: None,
             images: Vec::new(),
             swarm: None,
             targets,
@@ -170,10 +175,12 @@ impl File {
         }
         target::check_all(&targets)?;
         let data = folder.join(self.data);
+        let cache_file = self.cache.file.map(|file| folder.join(file));
         Ok(Config {
             name: self.name.parse()?,
             control: Some(data.join("control.sock")),
             state: Some(data.clone()),
+            cache_file: Some(cache_file.unwrap_or_else(|| data.join("cache"))),
             data: Some(data),
             listen: self.listen,
             cache: self.cache.size,

@@ -19,6 +19,8 @@ fn a_whole_configuration_is_read() {
     ))
     .unwrap();
     assert_eq!(config.cache.as_u64(), 1 << 30);
+    let cache = config.cache_file.unwrap();
+    assert_eq!(cache, Path::new("/var/lib/vmthunder/cache"));
     let swarm = config.swarm.unwrap();
     assert_eq!(swarm.key_file, Path::new("/etc/vmthunder/key"));
     let MemberSource::Listed(list) = swarm.source else {
@@ -56,6 +58,17 @@ fn etcd_is_a_way_to_know_the_members() {
     let at = |name: &str| Path::new("/etc/vmthunder").join(name);
     assert_eq!(etcd.login, Some(("u".into(), at("p"))));
     assert_eq!(etcd.tls, Some((at("ca"), Some((at("c"), "/k".into())))));
+}
+
+#[test]
+fn the_cache_has_a_place_of_its_own_and_its_size_by_default() {
+    let config = parse(&format!("{HEAD}[cache]\nfile = \"/ssd/vmthunder.cache\"\n")).unwrap();
+    assert_eq!(config.cache.as_u64(), 8 << 30);
+    let cache = config.cache_file.unwrap();
+    assert_eq!(cache, Path::new("/ssd/vmthunder.cache"));
+    let config = parse(&format!("{HEAD}[cache]\nfile = \"here\"\n")).unwrap();
+    let cache = config.cache_file.unwrap();
+    assert_eq!(cache, Path::new("/etc/vmthunder/here"), "as all paths");
 }
 
 #[test]

@@ -79,6 +79,7 @@ impl Node {
         let written = copy(source, sink, progress)
             .await
             .with_context(|| format!("cannot export `{}`", wanted.name))?;
+        ensure!(!progress.is_abandoned(), ABANDONED);
         begun
             .persist_noclobber(file)
             .with_context(|| format!("cannot write {}", file.display()))?;
@@ -206,7 +207,7 @@ async fn copy(overlay: Arc<Overlay<Base>>, sink: Sink, progress: &Progress) -> R
     let mut sink = sink;
     while let Some((span, piece)) = pieces.try_next().await? {
         if progress.is_abandoned() {
-            bail!("nobody waits for it any more");
+            bail!(ABANDONED);
         }
         if let Some(piece) = piece {
             let put = move || sink.put(span.offset(), &piece).map(|()| sink);
@@ -217,6 +218,7 @@ async fn copy(overlay: Arc<Overlay<Base>>, sink: Sink, progress: &Progress) -> R
     Ok(tokio::task::spawn_blocking(move || sink.finish()).await??)
 }
 
+const ABANDONED: &str = "nobody waits for it any more";
 /// What is read at a time.
 const PIECE_BYTES: u64 = 1 << 20;
 /// Pieces that are read at once.

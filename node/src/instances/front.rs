@@ -2,10 +2,11 @@
 
 use anyhow::{Context, Result, ensure};
 use chrono::DateTime;
+use tracing::warn;
 
 use super::commands::Setting;
 use super::export::{Exportation, Exported};
-use super::{Creation, InstanceRequest};
+use super::{Creation, Format, InstanceRequest};
 use crate::args::{CreateArgs, ExportArgs, InstanceCommand, NodeArgs, OutageArg, QuotaArg};
 use crate::config::Outage;
 use crate::control::{Request, ask, ask_and_watch};
@@ -77,7 +78,17 @@ pub(crate) async fn run(command: InstanceCommand) -> Result<()> {
                 quota: quota.map(of_quota),
                 outage: outage.map(of_outage),
             };
-            let _now: InstanceStatus = request(&node, wanted).await?;
+            let now: InstanceStatus = request(&node, wanted).await?;
+            if let (Some(quota), Some(stored)) = (now.quota_bytes, now.stored_bytes)
+                && stored > quota
+            {
+                warn!(
+                    "`{}` has written {} already, more than its quota of {}: writes that need space are refused",
+                    now.name,
+                    size(stored),
+                    size(quota)
+                );
+            }
             Ok(())
         }
     }
@@ -185,7 +196,7 @@ async fn export(args: ExportArgs) -> Result<()> {
         name: args.name,
         snapshot: args.snapshot,
         file,
-        format: args.format,
+        format: args.format.unwrap_or_else(|| Format::of(&args.file)),
     };
     let wanted = Request::Instance(InstanceRequest::Export(wanted));
     let bar = bar(0);
@@ -219,13 +230,13 @@ fn show(shown: &InstanceDetail) -> Result<()> {
     // Nothing is known of the image of one that is not served.
     let root = match (&shown.root, instance.state) {
         (Some(root), _) => format!(" ({root})"),
-        (None, InstanceState::Served) => " (no manifest)".to_owned(),
+        (None, InstanceState::Served | InstanceState::Full) => " (no manifest)".to_owned(),
         (None, _) => String::new(),
     };
     if !instance.image.is_empty() {
         line(format_args!("image: {}{root}", instance.image))?;
     }
-    if instance.state == InstanceState::Served {
+    if instance.bytes.is_some() {
         let quota = match instance.quota_bytes {
             Some(quota) => format!("at most {}", size(quota)),
             None => "no quota".to_owned(),

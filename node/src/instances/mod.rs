@@ -234,18 +234,20 @@ impl Instances {
         description.write(&begun)
     }
 
-    async fn make_overlay(&self, path: &Path, options: OverlayOptions, base: Base) -> Result<()> {
+    async fn make_overlay(
+        &self,
+        path: &Path,
+        mut options: OverlayOptions,
+        base: Base,
+    ) -> Result<()> {
         let least = base.geometry().bytes();
-        if let Some(bytes) = options.bytes {
+        if let Some(bytes) = &mut options.bytes {
             ensure!(
-                bytes >= least,
+                *bytes >= least,
                 "{bytes} bytes are less than the image's {least}"
             );
             let block = u64::from(base.geometry().block_size().bytes());
-            ensure!(
-                bytes.is_multiple_of(block),
-                "{bytes} bytes are not a whole number of blocks of {block} bytes"
-            );
+            *bytes = bytes.checked_next_multiple_of(block).unwrap_or(u64::MAX);
         }
         let folder = self.folder.display();
         let made = Overlay::create(path, options, base).await;

@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::{self, Error, ErrorKind};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use rustix::fs::{Advice, fadvise};
 
@@ -23,6 +24,17 @@ pub(crate) enum Format {
     Raw,
     /// QEMU's format, version 3.
     Qcow2,
+}
+
+impl Format {
+    /// What a file of this name is taken for.
+    pub(super) fn of(file: &Path) -> Self {
+        let ending = file.extension().unwrap_or_default();
+        match ending.eq_ignore_ascii_case("qcow2") {
+            true => Self::Qcow2,
+            false => Self::Raw,
+        }
+    }
 }
 
 /// A file under way.

@@ -92,7 +92,13 @@ impl Node {
         };
         match now {
             Now::Served { overlay, .. } => {
-                status.state = InstanceState::Served;
+                (status.state, status.cause) = match overlay.lacks() {
+                    None => (InstanceState::Served, None),
+                    Some(lack) => (
+                        InstanceState::Full,
+                        Some(format!("{lack}: writes that need space are refused")),
+                    ),
+                };
                 status.bytes = Some(overlay.geometry().bytes());
                 status.stored_bytes = Some(overlay.stored_bytes());
                 status.urls = urls(&self.hosts, &names::instance(&guest.name), 0);

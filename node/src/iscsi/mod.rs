@@ -69,6 +69,7 @@ fn is_answer(error: &anyhow::Error) -> bool {
                     | VolumeError::Unsupported
                     | VolumeError::Corrupt
                     | VolumeError::NoSpace
+                    | VolumeError::Quota
                     | VolumeError::Fenced
                     | VolumeError::Device { .. }
             )

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
+use rustix::process::Signal;
+
 use vmthunder_volume::Volume;
 
 use crate::harness::{EXTENT, PATIENCE, attach};
@@ -94,6 +96,35 @@ fn a_node_that_is_killed_while_it_creates_many_has_none_or_all_of_them() {
             all += again.as_array().unwrap().len();
         }
     }
+}
+
+/// However little of it is left: the node hears at once that its command is gone.
+#[test]
+fn an_export_whose_command_was_ended_is_not_carried_out_after_all() {
+    let away = Away::new(4, true, "");
+    away.create("vm", &[]);
+    let (instances, file) = (
+        away.scene.path("node.data/instances"),
+        away.scene.arg("vm.raw"),
+    );
+    let origin = away.origin.as_ref().unwrap();
+    origin.signal(Signal::STOP);
+    let config = away.config.clone();
+    let mut export = Background::start(&["instance", "export", "vm", &file, "--config", &config]);
+    let started = Instant::now();
+    let is_under_way = || !unfinished(&instances).is_empty();
+    while !is_under_way() {
+        assert!(!export.is_over() && started.elapsed() < PATIENCE);
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    drop(export);
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    origin.signal(Signal::CONT);
+    while is_under_way() {
+        assert!(started.elapsed() < PATIENCE, "it does not end");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert!(!Path::new(&file).exists());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

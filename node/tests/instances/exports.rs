@@ -44,7 +44,10 @@ async fn an_instance_becomes_a_raw_or_qcow2_file_that_says_the_same() {
     // Four of the image's five extents, and the last cluster.
     assert_eq!(exported["written_bytes"], 5 * EXTENT);
     assert_eq!(exported["bytes"], size);
-    stage.instance(&["export", "vm", &qcow2, "--format", "qcow2"]);
+    stage.instance(&["export", "vm", &qcow2]);
+    let odd = stage.scene.arg("raw-all-the-same.qcow2");
+    stage.instance(&["export", "vm", &odd, "--format", "raw"]);
+    assert_eq!(fs::metadata(&odd).unwrap().len(), size as u64);
     let found = fs::metadata(&raw).unwrap();
     assert_eq!(found.len(), size as u64);
     assert!(found.blocks() * 512 < 1 << 20, "{} blocks", found.blocks());
@@ -58,6 +61,7 @@ async fn an_instance_becomes_a_raw_or_qcow2_file_that_says_the_same() {
         assert!(bytes[from..from + length] == read, "from {from}");
     }
     assert!(bytes[6 * EXTENT..size - 4096].iter().all(|byte| *byte == 0));
+    assert!(fs::read(&qcow2).unwrap().starts_with(b"QFI\xfb"));
     if qemu_img(&["check", "-f", "qcow2", &qcow2]) {
         qemu_img(&["compare", "-f", "raw", "-F", "qcow2", &raw, &qcow2]);
         let info = Command::new("qemu-img")

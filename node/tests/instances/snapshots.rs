@@ -30,6 +30,10 @@ async fn many_are_made_at_once_or_none() {
     write(&first, 0, vec![1; 4096]).await.unwrap();
     assert_eq!(read(&last, 0, 4096).await.unwrap(), stage.image[..4096]);
 
+    // 751,619,276.8 bytes.
+    stage.instance(&["create", "odd", "--image", "disk", "--size", "0.7GiB"]);
+    assert_eq!(stage.json(&["show", "odd"])["bytes"], 751_619_584);
+    stage.instance(&["remove", "odd"]);
     let said = stage.refused(&["create", "vm", "--image", "disk", "--count", "30"]);
     assert!(said.contains("`vm-1` already; none was created"), "{said}");
     let said = stage.refused(&[

@@ -58,6 +58,15 @@ impl Stage {
         self.node = Some(node);
     }
 
+    /// The same; what it says until it is ready, and then goes on saying in `node.log`.
+    pub fn start_and_listen(&mut self) -> String {
+        let log = self.scene.path("node.log");
+        let node = Running::logged(&["serve", "--config", &self.config], &log);
+        node.url();
+        self.node = Some(node);
+        std::fs::read_to_string(log).unwrap()
+    }
+
     /// `vmthunder instance ...`, which must work; what it prints.
     pub fn instance(&self, args: &[&str]) -> String {
         succeed(&self.command(args))

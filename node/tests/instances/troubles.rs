@@ -7,19 +7,10 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::harness::{PATIENCE, Running, Scene, free_address, refuse, succeed};
-use crate::stage::{Stage, read, write};
-
-impl Stage {
-    /// Starts it again; what it says until it is ready.
-    fn start_and_listen(&mut self) -> String {
-        let log = self.scene.path("node.log");
-        let node = Running::logged(&["serve", "--config", &self.config], &log);
-        node.url();
-        self.node = Some(node);
-        fs::read_to_string(log).unwrap()
-    }
-}
+use crate::harness::{
+    EXTENT, PATIENCE, Running, Scene, attach, free_address, refuse, run, succeed,
+};
+use crate::stage::{Away, Stage, read, write};
 
 /// Whatever became of the control socket: it is a way to ask a node, not what keeps another one out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -151,4 +142,82 @@ fn a_control_socket_without_files_says_so_once() {
     let lines = said().matches("cannot accept").count();
     assert_eq!(lines, 1, "{}", said());
     assert!(said().contains("LimitNOFILE="), "{}", said());
+}
+
+/// The cache on an SSD of its own, and what the status tells of space.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_cache_is_where_the_configuration_says() {
+    let mut away = Away::without_node(2, true, "");
+    let config = fs::read_to_string(&away.config).unwrap();
+    let elsewhere = config.replace("[cache]\n", "[cache]\nfile = \"an-ssd\"\n");
+    fs::write(&away.config, elsewhere).unwrap();
+    let node = away.serve();
+    let url = node.url();
+    away.node = Some(node);
+    let disk = attach(&url).await;
+    assert!(read(&disk, 0, EXTENT).await.unwrap() == away.image[..EXTENT]);
+    let cache = fs::metadata(away.scene.path("an-ssd")).unwrap();
+    assert_eq!(cache.len().div_ceil(1 << 20), 64);
+    assert!(!away.scene.path("node.data/cache").exists());
+    let status = away.status();
+    assert_eq!(status["cache"]["fill_drops"], 0);
+    let data = &status["data"];
+    assert!(
+        data["folder"].as_str().unwrap().ends_with("node.data"),
+        "{data}"
+    );
+    let (free, all) = (data["free_bytes"].as_u64(), data["bytes"].as_u64());
+    assert!(free.unwrap() <= all.unwrap() && all.unwrap() > 0, "{data}");
+
+    // Somebody else's file in its place is left alone, and the key is named.
+    away.node.take().unwrap().stop();
+    fs::write(away.scene.path("an-ssd"), vec![1; 9000]).unwrap();
+    let said = refuse(&["serve", "--config", &away.config]);
+    assert!(
+        said.contains("`cache.file`") && said.contains("not a cache store"),
+        "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_instance_is_named_by_log_and_list_and_quotas_of_no_use_are_refused() {
+    let mut stage = Stage::new(4);
+    stage.node.take().unwrap().stop();
+    stage.start_and_listen();
+    let more = ["--size", "8MiB", "--quota", "1MiB"];
+    let disk = stage.create("vm", &more).await;
+    write(&disk, 0, vec![1; 1 << 20]).await.unwrap();
+    write(&disk, 4 << 20, vec![2; EXTENT]).await.unwrap_err();
+    let shown = stage.json(&["show", "vm"]);
+    assert_eq!(shown["state"], "full");
+    let cause = "its quota is reached: writes that need space are refused";
+    assert_eq!(shown["cause"], cause);
+    let listed = stage.instance(&["list"]);
+    assert!(
+        listed.contains("quota") && listed.contains("FULL"),
+        "{listed}"
+    );
+    let log = fs::read_to_string(stage.scene.path("node.log")).unwrap();
+    let line = log.lines().find(|line| line.contains("the volume fails"));
+    let line = line.unwrap_or_else(|| panic!("{log}"));
+    assert!(
+        line.contains("target=iqn.2026-11.org.vmthunder:instance.vm unit=0")
+            && line.contains("the quota is reached"),
+        "{line}"
+    );
+    stage.instance(&["change", "vm", "--quota", "2MiB"]);
+    assert_eq!(stage.json(&["show", "vm"])["state"], "served");
+    write(&disk, 4 << 20, vec![2; EXTENT]).await.unwrap();
+
+    let less = ["instance", "change", "vm", "--quota", "1MiB", "--config"];
+    let less = run(&[&less[..], &[&stage.config]].concat());
+    let said = String::from_utf8_lossy(&less.stderr);
+    assert!(
+        less.status.success() && said.contains("more than its quota of 1.0 MiB"),
+        "{said}"
+    );
+    let said = stage.refused(&["change", "vm", "--quota", "0"]);
+    assert!(said.contains("quota of 0"), "{said}");
+    let said = stage.refused(&["change", "vm"]);
+    assert!(said.contains("--quota"), "{said}");
 }

@@ -23,11 +23,12 @@ use crate::unit::{LogicalUnit, MAX_TRANSFER_BYTES};
 /// descriptor block that is understood is written as it was read, and what is read is what the volume holds.
 pub fn command(input: &[u8]) {
     let mut source = Source::new(input);
+    let askers = [asker(1), asker(2)];
+    let target = &askers[0].export.port.target;
     let units: Vec<_> = units()
         .into_iter()
-        .map(|unit| LogicalUnit::new(unit).expect("a unit without files"))
+        .map(|unit| LogicalUnit::new(target, unit).expect("a unit without files"))
         .collect();
-    let askers = [asker(1), asker(2)];
     runtime().block_on(async {
         while !source.is_empty() {
             let choice = usize::from(source.byte());

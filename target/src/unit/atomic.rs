@@ -259,8 +259,8 @@ impl<V: Volume> LogicalUnit<V> {
         if inside && record.fits(&self.read_span(span, Class::Demand).await?) {
             self.put_safely(span, record.data.clone()).await?;
         } else {
-            let (unit, serial) = (self.unit.number, &self.unit.identity.serial);
-            warn!(unit, serial, %span, "an atomic write that was interrupted is left out: its blocks have other content");
+            let (target, unit) = (&self.target, self.unit.number);
+            warn!(%target, unit, %span, "an atomic write that was interrupted is left out: its blocks have other content");
         }
         let struck = atomic.journal.strike().await;
         struck.map_err(|error| self.journal_failed(&error))
@@ -268,8 +268,8 @@ impl<V: Volume> LogicalUnit<V> {
 
     fn journal_failed(&self, error: &io::Error) -> Failure {
         if let Some(unsaid) = COMPLAINTS.may_say(Instant::now()) {
-            let (unit, serial) = (self.unit.number, &self.unit.identity.serial);
-            error!(unit, serial, %error, unsaid, "the journal of atomic writes fails");
+            let (target, unit) = (&self.target, self.unit.number);
+            error!(%target, unit, %error, unsaid, "the journal of atomic writes fails");
         }
         Sense::WRITE_ERROR.into()
     }

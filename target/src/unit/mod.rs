@@ -28,6 +28,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use bytes::Bytes;
+use iscsi_proto::name::IscsiName;
 use iscsi_proto::scsi::mode::ModeQuery;
 use iscsi_proto::scsi::{Command, Sense, SenseData};
 use iscsi_proto::session::Response;
@@ -73,6 +74,8 @@ pub(crate) fn must_end(command: &Command) -> bool {
 /// A unit that is being served, with what its initiators have made of it.
 #[derive(Debug)]
 pub(crate) struct LogicalUnit<V> {
+    /// The target that it was exported by: with the number what operators know it by.
+    target: IscsiName,
     pub(crate) unit: Unit<V>,
     pub(crate) reservations: Reservations,
     ranges: Ranges,
@@ -121,13 +124,14 @@ impl<V> LogicalUnit<V> {
 }
 
 impl<V: Volume> LogicalUnit<V> {
-    pub(crate) fn new(unit: Unit<V>) -> io::Result<Self> {
+    pub(crate) fn new(target: &IscsiName, unit: Unit<V>) -> io::Result<Self> {
         let reservations = match unit.reservable {
             true => Reservations::open(unit.reservations_file.as_deref())?,
             false => Reservations::default(),
         };
         let journal = unit.atomic_file.as_deref().filter(|_| !unit.read_only);
         Ok(Self {
+            target: target.clone(),
             reservations,
             atomic: journal.map(Atomic::open).transpose()?,
             modes: ModeSwitches::new(unit.read_only),
@@ -337,8 +341,8 @@ impl<V: Volume> LogicalUnit<V> {
         if failure::is_fault(error)
             && let Some(unsaid) = COMPLAINTS.may_say(Instant::now())
         {
-            let (unit, serial) = (self.unit.number, &self.unit.identity.serial);
-            warn!(unit, serial, %error, ?access, unsaid, "the volume fails");
+            let (target, unit) = (&self.target, self.unit.number);
+            warn!(%target, unit, %error, ?access, unsaid, "the volume fails");
         }
         Failure::of(error, access)
     }

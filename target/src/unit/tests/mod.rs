@@ -56,11 +56,16 @@ impl Bench {
     }
 
     pub(super) fn of(units: Vec<Unit<Disk>>) -> Self {
+        let target: iscsi_proto::name::IscsiName = "iqn.2001-04.com.example:disk".parse().unwrap();
         let units: BTreeMap<_, _> = units
             .into_iter()
-            .map(|unit| (unit.number, Arc::new(LogicalUnit::new(unit).unwrap())))
+            .map(|unit| {
+                (
+                    unit.number,
+                    Arc::new(LogicalUnit::new(&target, unit).unwrap()),
+                )
+            })
             .collect();
-        let target: iscsi_proto::name::IscsiName = "iqn.2001-04.com.example:disk".parse().unwrap();
         let port = Port {
             target: target.clone(),
             portal_group_tag: 7,
