@@ -64,6 +64,16 @@ impl Files {
         })
     }
 
+    /// Gives the space of an overlay back but for its header, which it returns.
+    pub(super) fn give_up(directory: &Path) -> Result<Header, OverlayError> {
+        let map = FileDisk::open(&directory.join("map"))?;
+        let header = read_header(&map)?;
+        FileDisk::open_or_create(&directory.join("data"))?.set_size(0)?;
+        FileDisk::open_or_create(&directory.join("recent"))?.set_size(0)?;
+        map.set_size(MAP_START)?;
+        Ok(header)
+    }
+
     /// True while somebody keeps others out of the directory.
     pub(super) fn are_open(directory: &Path) -> io::Result<bool> {
         match FileDisk::open(&directory.join("map")) {
@@ -99,12 +109,7 @@ impl Files {
 
     /// What the overlay in these files is.
     pub(super) fn header(&self) -> Result<Header, OverlayError> {
-        if self.map.size()? < MAP_START {
-            return Err(OverlayError::Damaged);
-        }
-        let mut raw = RawHeader::new_zeroed();
-        self.map.read_at(0, raw.as_mut_bytes())?;
-        let header = raw.parse()?;
+        let header = read_header(self.map.as_ref())?;
         let pages = header.bytes.div_ceil(PAGE_BYTES);
         if self.data.size()? < header.bytes || self.map.size()? < MAP_START + pages * RAW_PAGE_BYTES
         {
@@ -112,4 +117,13 @@ impl Files {
         }
         Ok(header)
     }
+}
+
+fn read_header(map: &dyn Disk) -> Result<Header, OverlayError> {
+    if map.size()? < MAP_START {
+        return Err(OverlayError::Damaged);
+    }
+    let mut raw = RawHeader::new_zeroed();
+    map.read_at(0, raw.as_mut_bytes())?;
+    raw.parse()
 }

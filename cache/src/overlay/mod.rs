@@ -337,6 +337,17 @@ impl<V: Volume> Volume for Overlay<V> {
     }
 }
 
+/// Puts an empty overlay in the directory `to`, of the same size and over the same image as that in `from`, for which
+/// nothing but the space of the old one need be left: what is in `from` is lost first. Done again after it was cut short
+/// it goes on. Waits for the disk.
+pub fn renew(from: &Path, to: &Path) -> std::result::Result<(), OverlayError> {
+    let header = Files::give_up(from)?;
+    match Files::create(to, &header) {
+        Ok(_) | Err(OverlayError::Exists) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// True while a program has the overlay in the directory `path` open, this one included. False where there is none.
 pub fn is_in_use(path: &Path) -> std::io::Result<bool> {
     Files::are_open(path)

@@ -11,7 +11,7 @@ use tracing::{error, info};
 use vmthunder_cache::ImageKey;
 use vmthunder_cache::overlay::{Overlay, OverlayOptions};
 
-use super::copies::same_size;
+use super::copies::{is_full, same_size};
 use super::export::Exportation;
 use super::guest::{Guest, Now};
 use super::trouble::{Unserved, lines};
@@ -400,9 +400,15 @@ impl Node {
             None => None,
         };
         let options = same_size(&overlay, key);
-        let next = folder
-            .next_overlay(name, &before, from.as_ref(), options, base())
-            .await?;
+        let made = folder.next_overlay(name, &before, from.as_ref(), options, base());
+        let next = match made.await {
+            // A reset needs nothing of what is there, but its space.
+            Err(error) if from.is_none() && is_full(&error) => {
+                drop(overlay);
+                return self.reset_in_place(&guest, before, key, base()).await;
+            }
+            made => made?,
+        };
         let restored = async {
             self.check_unused(name, force)?;
             let overlay = folder.overlay(name, &next, key, base()).await?;
@@ -429,6 +435,32 @@ impl Node {
         }
         info!(instance = name, snapshot, "restored");
         folder.drop_overlay(name, &goes)
+    }
+
+    /// A reset on a disk that has no space for another overlay, however small.
+    async fn reset_in_place(
+        &self,
+        guest: &Guest,
+        before: Description,
+        key: ImageKey,
+        base: Base,
+    ) -> Result<()> {
+        let (name, folder) = (&guest.name, self.guests.folder()?);
+        self.target.withdraw(&names::instance(name));
+        guest.set(Now::Waiting {
+            description: before.clone(),
+        });
+        let reset = async {
+            let next = folder.renew(name, &before)?;
+            self.open_guest(guest, &next, (key, base)).await
+        };
+        if let Err(error) = reset.await {
+            let why = Unserved::by(name, Some(&before.image), &error);
+            say(&[give_up(guest, before, why)]);
+            return Err(error);
+        }
+        info!(instance = name, "reset in the space that it had");
+        Ok(())
     }
 
     async fn change(

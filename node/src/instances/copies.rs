@@ -1,16 +1,17 @@
 //! Snapshots on disk, and the overlays that resets and rollbacks put in the place of others.
 
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, Result, bail, ensure};
 use vmthunder_cache::ImageKey;
-use vmthunder_cache::overlay::{Overlay, OverlayOptions};
+use vmthunder_cache::overlay::{Overlay, OverlayError, OverlayOptions, renew};
 use vmthunder_volume::Volume;
 
 use super::{
-    Description, Instances, SNAPSHOTS, Snapshot, UNFINISHED, check_new, folders, remove_all,
+    Description, Instances, RESET, SNAPSHOTS, Snapshot, UNFINISHED, check_new, folders, remove_all,
     sync_folder,
 };
 use crate::config::check_name;
@@ -110,13 +111,7 @@ impl Instances {
         options: OverlayOptions,
         base: Base,
     ) -> Result<Description> {
-        let next = Description {
-            generation: description
-                .generation
-                .checked_add(1)
-                .context("an instance cannot be reset more often")?,
-            ..description.clone()
-        };
+        let next = description.next()?;
         let path = self.place(name).join(next.overlay());
         remove_all(&path)?;
         let made = match from {
@@ -131,9 +126,46 @@ impl Instances {
         Ok(next)
     }
 
+    /// Puts an empty overlay in the place and the space of the one that counts, which is lost: for a reset where there
+    /// is no space for both. What it is to be described as, and is.
+    pub(crate) fn renew(&self, name: &str, description: &Description) -> Result<Description> {
+        let place = self.place(name);
+        let counts = place.join(description.overlay());
+        let going = self.reset_place(name, description);
+        std::fs::rename(&counts, &going)
+            .with_context(|| format!("cannot rename {}", counts.display()))?;
+        // From here on it can only be ended, now or by the next start.
+        sync_folder(&place)?;
+        self.end_reset(name, description.clone())
+    }
+
+    /// Ends what [`Self::renew`] began, if it did; what the instance is then.
+    pub(super) fn end_reset(&self, name: &str, description: Description) -> Result<Description> {
+        let place = self.place(name);
+        let going = self.reset_place(name, &description);
+        if !going.is_dir() || place.join(description.overlay()).exists() {
+            return Ok(description);
+        }
+        let next = description.next()?;
+        let ended = renew(&going, &place.join(next.overlay()))
+            .map_err(anyhow::Error::from)
+            .and_then(|()| sync_folder(&place))
+            .and_then(|()| next.write(&place));
+        ended.with_context(|| {
+            format!("cannot end the reset of `{name}`: when that is mended, start the node again")
+        })?;
+        remove_all(&going)?;
+        Ok(next)
+    }
+
     /// Removes an overlay that does not count, or no longer.
     pub(crate) fn drop_overlay(&self, name: &str, description: &Description) -> Result<()> {
         remove_all(&self.place(name).join(description.overlay()))
+    }
+
+    pub(super) fn reset_place(&self, name: &str, description: &Description) -> PathBuf {
+        let going = format!("{}{RESET}", description.overlay());
+        self.place(name).join(going)
     }
 
     fn existing(&self, name: &str, snapshot: &str) -> Result<PathBuf> {
@@ -165,10 +197,137 @@ impl Instances {
     }
 }
 
+/// True if it is space that was missing.
+pub(super) fn is_full(error: &anyhow::Error) -> bool {
+    matches!(
+        error.downcast_ref(),
+        Some(OverlayError::Io(error)) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+    )
+}
+
 /// The same size again, over the same image.
 pub(super) fn same_size(overlay: &Overlay<Base>, key: ImageKey) -> OverlayOptions {
     OverlayOptions {
         base: key,
         bytes: Some(overlay.geometry().bytes()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use anyhow::anyhow;
+    use vmthunder_cache::ImageKey;
+    use vmthunder_cache::overlay::{OverlayError, OverlayOptions, renew};
+    use vmthunder_volume::{BlockSize, Class, RawFile, Space, Span, Volume};
+
+    use super::is_full;
+    use crate::export::Base;
+    use crate::instances::{Description, Instances};
+
+    const KEY: ImageKey = ImageKey([1; 32]);
+    const BYTES: u64 = 1 << 20;
+
+    fn base(folder: &Path) -> Base {
+        let image = folder.join("image");
+        let made = match image.exists() {
+            true => RawFile::open(&image, vmthunder_volume::Access::ReadOnly, BlockSize::B512),
+            false => RawFile::create(&image, BYTES / 2, BlockSize::B512, Space::Sparse),
+        };
+        Base::File(Arc::new(made.unwrap()))
+    }
+
+    /// A node's folder with an instance of a mebibyte that has ones in it.
+    async fn written(folder: &Path) -> (Instances, Description) {
+        let instances = Instances::open(folder.join("instances")).unwrap();
+        let description = Description {
+            image: "image".to_owned(),
+            quota: None,
+            outage: None,
+            generation: 0,
+            off: None,
+        };
+        let options = OverlayOptions {
+            base: KEY,
+            bytes: Some(BYTES),
+        };
+        let begun = instances.begin("vm", &description, options, base(folder));
+        begun.await.unwrap();
+        instances.finish(&["vm".to_owned()]).unwrap();
+        let opened = instances.overlay("vm", &description, KEY, base(folder));
+        let overlay = opened.await.unwrap();
+        overlay.write(0, vec![1; 65536].into()).await.unwrap();
+        overlay.flush().await.unwrap();
+        (instances, description)
+    }
+
+    /// Its first byte, size and generation after the node started again, and how much it takes.
+    async fn after_a_start(folder: &Path) -> (u8, u64, u64, u64) {
+        let instances = Instances::open(folder.join("instances")).unwrap();
+        let (_, description) = instances.list().unwrap().remove(0);
+        let description = description.unwrap();
+        let opened = instances.overlay("vm", &description, KEY, base(folder));
+        let overlay = opened.await.unwrap();
+        let read = overlay.read(Span::new(0, 512), Class::Demand);
+        let first = read.await.unwrap()[0];
+        let inside = fs::read_dir(folder.join("instances/vm")).unwrap();
+        assert_eq!(inside.count(), 2, "the description and one overlay");
+        (
+            first,
+            overlay.geometry().bytes(),
+            description.generation,
+            overlay.stored_bytes(),
+        )
+    }
+
+    #[tokio::test]
+    async fn a_reset_in_its_own_space_is_done_or_not_whenever_the_node_dies() {
+        for step in 0..6 {
+            let folder = tempfile::tempdir().unwrap();
+            let folder = folder.path();
+            let (instances, before) = written(folder).await;
+            let place = folder.join("instances/vm");
+            let (old, going, new) = (
+                place.join("overlay"),
+                place.join("overlay.reset"),
+                place.join("overlay.1"),
+            );
+            if step > 0 {
+                fs::rename(&old, &going).unwrap();
+            }
+            match step {
+                // Some of its space is free already.
+                2 => fs::write(going.join("data"), "").unwrap(),
+                3 => {
+                    fs::create_dir(&new).unwrap();
+                    fs::write(new.join("map.new"), "half of it").unwrap();
+                }
+                4 => renew(&going, &new).unwrap(),
+                5 => {
+                    fs::rename(&going, &old).unwrap();
+                    assert_eq!(instances.renew("vm", &before).unwrap().generation, 1);
+                }
+                _ => {}
+            }
+            let found = after_a_start(folder).await;
+            match step {
+                0 => assert_eq!((found.0, found.1, found.2), (1, BYTES, 0)),
+                _ => assert_eq!(found, (0, BYTES, 1, 0), "step {step}"),
+            }
+        }
+    }
+
+    #[test]
+    fn only_missing_space_makes_a_reset_give_up_what_it_has() {
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        assert!(is_full(
+            &anyhow!(OverlayError::from(full)).context("cannot make it")
+        ));
+        let broken = std::io::Error::from(std::io::ErrorKind::Other);
+        assert!(!is_full(&anyhow!(OverlayError::from(broken))));
+        assert!(!is_full(&anyhow!(OverlayError::Damaged)));
     }
 }

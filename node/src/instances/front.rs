@@ -78,18 +78,7 @@ pub(crate) async fn run(command: InstanceCommand) -> Result<()> {
                 quota: quota.map(of_quota),
                 outage: outage.map(of_outage),
             };
-            let now: InstanceStatus = request(&node, wanted).await?;
-            if let (Some(quota), Some(stored)) = (now.quota_bytes, now.stored_bytes)
-                && stored > quota
-            {
-                warn!(
-                    "`{}` has written {} already, more than its quota of {}: writes that need space are refused",
-                    now.name,
-                    size(stored),
-                    size(quota)
-                );
-            }
-            Ok(())
+            change(wanted, &node).await
         }
     }
 }
@@ -129,6 +118,22 @@ async fn create(args: CreateArgs) -> Result<()> {
     made.into_iter()
         .flat_map(|made| made.urls)
         .try_for_each(line)
+}
+
+/// Changes settings, and warns of one that is of no use as things are.
+async fn change(wanted: InstanceRequest, node: &NodeArgs) -> Result<()> {
+    let now: InstanceStatus = request(node, wanted).await?;
+    if let (Some(quota), Some(stored)) = (now.quota_bytes, now.stored_bytes)
+        && stored > quota
+    {
+        warn!(
+            "`{}` has written {} already, more than its quota of {}: writes that need space are refused",
+            now.name,
+            size(stored),
+            size(quota)
+        );
+    }
+    Ok(())
 }
 
 /// Removes what can be removed, and says what could not.

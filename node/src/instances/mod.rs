@@ -3,6 +3,7 @@
 //! ```text
 //! NAME/instance.toml        what it is; names the overlay that counts
 //! NAME/overlay[.N]/         what was written
+//! NAME/overlay[.N].reset/   what is being given up for an empty one in its space
 //! NAME/snapshots/SNAP/      an overlay as it was
 //! .not-created              names of instances that are not to be
 //! .export-N.unfinished/     what an export under way needs, and the file that it writes
@@ -30,7 +31,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
-use tracing::{debug, info};
+use tracing::{debug, error, info};
 use vmthunder_cache::ImageKey;
 use vmthunder_cache::overlay::{Overlay, OverlayOptions, is_in_use};
 use vmthunder_swarm::manifest::Root;
@@ -38,6 +39,7 @@ use vmthunder_volume::Volume;
 
 use crate::config::{Outage, check_name};
 use crate::export::Base;
+use crate::observe::causes;
 
 pub(crate) use self::commands::{Creation, InstanceRequest};
 pub(crate) use self::front::run;
@@ -56,6 +58,9 @@ const UNFINISHED: &str = ".unfinished";
 
 /// The folder of the first overlay; later ones have their number behind it.
 const OVERLAY: &str = "overlay";
+
+/// What an overlay is called from when it is given up for an empty one in its space until that counts.
+const RESET: &str = ".reset";
 
 /// The folder of an instance's snapshots.
 const SNAPSHOTS: &str = "snapshots";
@@ -159,6 +164,15 @@ impl Description {
         sync_folder(place)
     }
 
+    /// What it is after another reset or rollback.
+    fn next(&self) -> Result<Self> {
+        let generation = self.generation.checked_add(1);
+        Ok(Self {
+            generation: generation.context("an instance cannot be reset more often")?,
+            ..self.clone()
+        })
+    }
+
     /// The name of the folder of the overlay that counts.
     fn overlay(&self) -> String {
         match self.generation {
@@ -181,6 +195,13 @@ impl Instances {
             // Of one that nobody can tell anything about nothing is thrown away.
             let Ok(description) = description else {
                 continue;
+            };
+            let description = match instances.end_reset(&name, description) {
+                Ok(description) => description,
+                Err(error) => {
+                    error!("{}", causes(&error));
+                    continue;
+                }
             };
             let (place, counts) = (instances.place(&name), description.overlay());
             let goes = |found: &str| {
@@ -267,6 +288,10 @@ impl Instances {
         base: Base,
     ) -> Result<Arc<Overlay<Base>>> {
         let path = self.place(name).join(description.overlay());
+        ensure!(
+            path.exists() || !self.reset_place(name, description).exists(),
+            "its reset was begun and could not be ended, for lack of space as a rule"
+        );
         let overlay = Overlay::open(&path, key, base).await;
         let overlay = overlay.with_context(|| format!("cannot open {}", path.display()))?;
         overlay.set_quota(description.quota);
