@@ -22,6 +22,7 @@ mod local;
 mod login;
 mod lun;
 mod members;
+mod mode;
 mod names;
 mod node;
 mod observe;
@@ -31,6 +32,7 @@ mod secrets;
 mod serve;
 mod status;
 mod switch;
+mod ties;
 
 use std::process::ExitCode;
 

@@ -73,6 +73,16 @@ impl LocalCopy {
         self.file.read(span, Class::Demand).await
     }
 
+    /// Reads a span of the manifest, which was compared with the image's root when it was opened.
+    pub(crate) async fn read_manifest(&self, span: Span) -> Result<Bytes> {
+        self.hashes.manifest().read(span, Class::Demand).await
+    }
+
+    /// What the manifest begins with.
+    pub(crate) fn header(&self) -> &Arc<Header> {
+        self.hashes.header()
+    }
+
     /// Reads an extent and compares it with its hash: [`Error::Corrupt`] if it differs. What has to be zeros and is
     /// not needs nobody to be put right.
     pub(crate) async fn check(&self, extent: Extent) -> Result<()> {
