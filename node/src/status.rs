@@ -302,8 +302,8 @@ pub(crate) struct LocalStatus {
     pub(crate) eta_seconds: Option<u64>,
     /// Why it does not go on at the moment.
     pub(crate) trouble: Option<String>,
-    /// How often an extent of it was found rotten, and fetched again.
-    pub(crate) rotten_extents: u64,
+    /// Extents of it that readers found rotten, whether or not they were fetched again.
+    pub(crate) rotten_extents: usize,
 }
 
 /// How far a copy is.
