@@ -137,8 +137,10 @@ fn section(one: &Value) -> String {
         let _ = writeln!(text, "{}", row(storm));
     }
     text.push('\n');
-    for storm in storms {
-        text += &remarks(storm);
+    let remarks: String = storms.iter().map(remarks).collect();
+    if !remarks.is_empty() {
+        text += &remarks;
+        text.push('\n');
     }
     if let Some(swarm) = kind(one, "swarm") {
         let goals = GOALS.map(|(what, name, goal)| {
@@ -158,9 +160,9 @@ fn row(storm: &Value) -> String {
     let ranged = |name: &str| {
         let [median, least, most] =
             ["median", "least", "most"].map(|part| storm[name][part].as_f64().unwrap_or(f64::NAN));
-        match storm["runs"].as_u64() {
-            Some(0 | 1) | None => format!("{median:.2}"),
-            _ => format!("{median:.2} ({least:.2} - {most:.2})"),
+        match least < most {
+            true => format!("{median:.2} ({least:.2} - {most:.2})"),
+            false => format!("{median:.2}"),
         }
     };
     format!(
@@ -202,9 +204,6 @@ fn remarks(storm: &Value) -> String {
     }
     if let Some(noticed @ 1..) = storm["wrong_answers_noticed"].as_u64() {
         let _ = writeln!(text, "* {name}: rot was noticed {noticed} times.");
-    }
-    if !text.is_empty() {
-        text.push('\n');
     }
     text
 }

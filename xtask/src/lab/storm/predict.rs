@@ -72,7 +72,7 @@ pub(super) fn line(told: &Value) -> Option<String> {
     let (last, median) = longer(told)?;
     let simulated = |name: &str| told["simulated"][name].as_f64().unwrap_or(f64::NAN);
     Some(format!(
-        "Simulated: last node {:.2} s, median {:.2} s, {:.3} copies; the lab's took {:+.0} % and {:+.0} % longer.",
+        "Simulated: last node {:.2} s, median node {:.2} s, {:.3} copies. Lab against simulation: {:+.0} % and {:+.0} %.",
         simulated("last_node_seconds"),
         simulated("median_node_seconds"),
         simulated("origin_copies"),
@@ -96,7 +96,7 @@ mod tests {
             "simulated": { "last_node_seconds": 10.0, "median_node_seconds": 10.0, "origin_copies": 1.0 },
         });
         let said = line(&told).unwrap();
-        assert!(said.ends_with("took +20 % and -10 % longer."), "{said}");
+        assert!(said.ends_with("simulation: +20 % and -10 %."), "{said}");
         assert_eq!(line(&json!({ "storms": [], "simulated": null })), None);
     }
 }
