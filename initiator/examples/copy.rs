@@ -5,9 +5,7 @@ use std::collections::VecDeque;
 use std::error::Error;
 use std::io::Write;
 
-use iscsi_initiator::{
-    Allocation, Bytes, Class, IscsiUrl, Lun, Options, Remote, Session, Span, Volume,
-};
+use iscsi_initiator::{Allocation, Bytes, IscsiUrl, Lun, Options, Remote, Session};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -20,15 +18,15 @@ pub(crate) async fn run(url: &IscsiUrl, out: &mut impl Write) -> Result<(), Box<
     let options = Options::new("iqn.2025-01.io.vmthunder:example".parse()?);
     let session = Session::connect(url, options).await?;
     let unit = Remote::attach(session.clone(), Lun::from_number(url.lun().unwrap_or(0))).await?;
-    let end = unit.geometry().bytes();
+    let end = unit.size_in_bytes();
     let mut at = 0;
     let mut flying = VecDeque::new();
     while at < end || !flying.is_empty() {
         while at < end && flying.len() < IN_FLIGHT {
-            let piece = Span::new(at, PIECE_BYTES.min(end - at));
+            let length = PIECE_BYTES.min(end - at);
             // A task of its own: it makes way while an earlier piece is written.
-            flying.push_back(tokio::spawn(read(unit.clone(), piece)));
-            at = piece.end();
+            flying.push_back(tokio::spawn(read(unit.clone(), at, length)));
+            at += length;
         }
         if let Some(piece) = flying.pop_front() {
             out.write_all(&piece.await??)?;
@@ -38,13 +36,12 @@ pub(crate) async fn run(url: &IscsiUrl, out: &mut impl Write) -> Result<(), Box<
     Ok(())
 }
 
-async fn read(unit: Remote, piece: Span) -> Result<Bytes, iscsi_initiator::VolumeError> {
-    let (kind, run) = unit.allocation(piece).await?;
-    if kind == Allocation::Hole && run == piece {
-        let length = usize::try_from(piece.length()).unwrap_or(usize::MAX);
+async fn read(unit: Remote, at: u64, length: u64) -> Result<Bytes, iscsi_initiator::Error> {
+    if unit.allocation_at(at, length).await? == (Allocation::Hole, length) {
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
         return Ok(vec![0; length].into());
     }
-    unit.read(piece, Class::Demand).await
+    unit.read_at(at, length).await
 }
 
 const IN_FLIGHT: usize = 8;

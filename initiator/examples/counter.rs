@@ -3,7 +3,7 @@
 
 use std::error::Error;
 
-use iscsi_initiator::{Class, Comparison, IscsiUrl, Lun, Options, Remote, Session, Span, Volume};
+use iscsi_initiator::{Comparison, IscsiUrl, Lun, Options, Remote, Session};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -20,9 +20,8 @@ pub(crate) async fn run(url: &IscsiUrl) -> Result<u64, Box<dyn Error>> {
     let options = Options::new("iqn.2025-01.io.vmthunder:example".parse()?);
     let session = Session::connect(url, options).await?;
     let unit = Remote::attach(session.clone(), Lun::from_number(url.lun().unwrap_or(0))).await?;
-    let block = Span::new(0, unit.geometry().block_size().bytes().into());
     let count = loop {
-        let found = unit.read(block, Class::Demand).await?;
+        let found = unit.read_at(0, unit.block_bytes().into()).await?;
         let count = found
             .first_chunk()
             .map_or(0, |count| u64::from_le_bytes(*count));

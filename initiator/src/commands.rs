@@ -95,7 +95,7 @@ impl Remote {
     /// unit that does not know the command gets zeros written.
     ///
     /// The span is not changed at once: after an error, a part of it may be zeros. Like a write it survives the loss of
-    /// power after a [`flush`](Volume::flush). [`Error::OutOfRange`] and [`Error::ReadOnly`] are found before anything is
+    /// power after [`synchronize`](Self::synchronize). [`Error::OutOfRange`] and [`Error::ReadOnly`] are found before anything is
     /// sent.
     pub async fn write_zeroes(&self, span: Span) -> Result<(), Error> {
         self.check_change(span)?;
@@ -183,14 +183,6 @@ impl Remote {
                 good(self.execute(&flush, Transfer::None).await?).map(drop)
             }
             result => result,
-        }
-    }
-
-    fn check_change(&self, span: Span) -> Result<(), Error> {
-        self.geometry().check(span).map_err(|_| Error::OutOfRange)?;
-        match self.is_read_only() {
-            true => Err(Error::ReadOnly),
-            false => Ok(()),
         }
     }
 

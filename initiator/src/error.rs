@@ -105,7 +105,7 @@ pub enum Error {
     #[error("discovery failed: {0}")]
     Discover(#[from] DiscoverError),
     /// The unit: the command ended with a status other than GOOD.
-    #[error("the unit answered {status}{}", .sense.map(|sense| format!(": {sense}")).unwrap_or_default())]
+    #[error("the unit answered {status}{}", explained(*.status, *.sense))]
     Status {
         /// The status.
         status: Status,
@@ -114,7 +114,9 @@ pub enum Error {
     },
     /// The unit: it was reset or switched on before this flush, and its cache is volatile: what it acknowledged since the
     /// flush before may be gone. Only with [`CacheLoss::FailFlush`](crate::CacheLoss::FailFlush), and once.
-    #[error("the unit may have lost what it acknowledged before this flush")]
+    #[error(
+        "the unit was reset or switched on before this flush: what it acknowledged since the last one may be lost, and has to be written again"
+    )]
     CacheLost,
     /// The unit: its answer cannot be understood, or is too short.
     #[error("the unit's answer is malformed")]
@@ -122,9 +124,18 @@ pub enum Error {
     /// The unit: its blocks are neither 512 nor 4096 bytes long.
     #[error("blocks of {0} bytes are not supported")]
     BlockSize(u32),
-    /// The unit: it is another one than before, or has another size.
-    #[error("the unit is not the one that it was")]
+    /// The unit: it is another one than before, or has another size and [`Resize::Fence`](crate::Resize::Fence) is said.
+    #[error("the unit is not the one that it was: its size or its designators differ")]
     Changed,
+}
+
+/// What a status says beyond its name.
+fn explained(status: Status, sense: Option<Sense>) -> String {
+    match (status, sense) {
+        (_, Some(sense)) => format!(": {sense}"),
+        (Status::RESERVATION_CONFLICT, None) => ": another initiator has reserved it".to_owned(),
+        (_, None) => String::new(),
+    }
 }
 
 impl From<Error> for volume::Error {
@@ -136,6 +147,7 @@ impl From<Error> for volume::Error {
             Error::BlockSize(_) | Error::Unsupported => Self::Unsupported,
             Error::OutOfRange => Self::OutOfRange,
             Error::ReadOnly => Self::ReadOnly,
+            Error::CacheLost => Self::Lost,
             _ => Self::Unavailable,
         }
     }

@@ -3,9 +3,11 @@
 //! - [`discover()`] asks an address what targets it has.
 //! - A [`Session`] is a handle on one target. It may be cloned and shared, reconnects by itself, repeats what can be
 //!   repeated without harm, and follows redirections.
-//! - A [`Remote`] is one logical unit of a session. It is a [`Volume`]: `read`, `write`, `flush`, `trim`, `allocation`;
-//!   beyond that it can [`write_zeroes`](Remote::write_zeroes), [`compare_and_write`](Remote::compare_and_write) and
-//!   [`write_through`](Remote::write_through).
+//! - A [`Remote`] is one logical unit of a session: [`read_at`](Remote::read_at), [`write_at`](Remote::write_at),
+//!   [`synchronize`](Remote::synchronize), [`deallocate`](Remote::deallocate), [`allocation_at`](Remote::allocation_at),
+//!   [`write_zeroes`](Remote::write_zeroes), [`compare_and_write`](Remote::compare_and_write) and
+//!   [`write_through`](Remote::write_through), which end with this crate's [`Error`]. Those who stack volumes find the same
+//!   as the trait [`Volume`], whose errors say less.
 //! - [`Remote::connect`] takes all the URLs that lead to a unit, through several portals or targets, and gives one volume:
 //!   multipath with ALUA, where a lost path costs no error and no write is lost or doubled. [`find_portals`] asks a target
 //!   for its portals, and [`Remote::paths`] tells how the paths are.
@@ -14,7 +16,7 @@
 //!
 //! ```
 //! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doctest/target.in"));
-//! use iscsi_initiator::{Class, IscsiUrl, Lun, Options, Remote, Session, Span, Volume, discover};
+//! use iscsi_initiator::{IscsiUrl, Lun, Options, Remote, Session, discover};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -30,14 +32,13 @@
 //! let url: IscsiUrl = format!("iscsi://{address}/iqn.2025-01.org.example:disk/0").parse()?;
 //! let session = Session::connect(&url, options).await?;
 //! let disk = Remote::attach(session.clone(), Lun::from_number(0)).await?;
-//! assert_eq!(disk.geometry().bytes(), 8 << 20);
+//! assert_eq!(disk.size_in_bytes(), 8 << 20);
 //!
 //! // Offsets and lengths are in bytes, on block boundaries.
-//! let greeting = [b'x'; 512];
-//! disk.write(4096, greeting.to_vec().into()).await?;
-//! disk.flush().await?;
-//! let bytes = disk.read(Span::new(4096, 512), Class::Demand).await?;
-//! assert_eq!(bytes[..], greeting);
+//! disk.write_at(4096, vec![b'x'; 512]).await?;
+//! disk.synchronize().await?;
+//! let bytes = disk.read_at(4096, 512).await?;
+//! assert_eq!(bytes[..], [b'x'; 512]);
 //! session.close().await;
 //! # Ok(())
 //! # }
@@ -65,13 +66,43 @@
 //! # }
 //! ```
 //!
+//! What several initiators share is changed by COMPARE AND WRITE, and what this crate has no name for is sent as bytes:
+//!
+//! ```
+//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doctest/target.in"));
+//! use iscsi_initiator::{Class, Comparison, IscsiUrl, Options, RawCommand, Remote, Status, Transfer};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let address = serve_a_disk().await;
+//! let mut options = Options::new("iqn.2025-01.org.example:me".parse()?);
+//! options.queue_limit = 32;
+//! let url: IscsiUrl = format!("iscsi://{address}/iqn.2025-01.org.example:disk/0").parse()?;
+//! let disk = Remote::connect(&[url], options).await?;
+//!
+//! // Takes a lock that nobody holds, in one step that nobody can come between.
+//! let (free, mine) = ([0; 512], [7; 512]);
+//! assert_eq!(disk.compare_and_write(0, &free, &mine).await?, Comparison::Written);
+//! let again = disk.compare_and_write(0, &free, &mine).await?;
+//! assert_eq!(again, Comparison::Differs { at: Some(0) });
+//!
+//! // REPORT SUPPORTED OPERATION CODES (SPC-4 §6.34), at most 64 bytes of its answer.
+//! let command = RawCommand::new(&[0xa3, 0x0c, 0, 0, 0, 0, 0, 0, 0, 64, 0, 0])?.changes_nothing();
+//! let answer = disk.execute_raw(command, Transfer::Read(64), Class::Demand).await?;
+//! assert_eq!((answer.status, answer.data.len()), (Status::GOOD, 64));
+//! disk.close().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # What can be relied on
 //!
 //! - Futures may be dropped at any time: a command that was not sent never will be, one that was sent ends by itself,
 //!   without harm to the session. A write that was dropped may or may not have happened, as on any disk, wholly or in part;
 //!   a later write of the same blocks is carried out behind it. Methods for which there is more to say do so.
 //! - Memory is bounded: at most [`Options::queue_limit`] commands of a session are under way, more wait for a place, and
-//!   reads and writes are cut to what the unit takes at once. Bytes that were read are a buffer of their own, into which
+//!   reads and writes are cut to what the unit takes at once. A read that takes more than one command holds its bytes
+//!   twice for a moment, when its pieces become one. Bytes that were read are a buffer of their own, into which
 //!   they came from the socket: who keeps them keeps nothing else alive. A session under load keeps up to 8 MiB of such
 //!   buffers for reads to come, and gives them back when nothing comes any more.
 //! - When the connection is lost, [`Reconnect`] says how it is made again, and [`Outage`] how long commands wait for it.

@@ -10,7 +10,14 @@ use iscsi_proto::url::IscsiUrl;
 
 use crate::{Error, PathPolicy};
 
-/// How an initiator behaves.
+/// How an initiator behaves. Fields may come: begin with [`Options::new`], and set those that matter.
+///
+/// # How the times add up
+///
+/// A target that is silent is noticed when [`ping_interval`](Self::ping_interval) and [`ping_timeout`](Self::ping_timeout)
+/// are over; from that loss on [`Outage::Deadline`] counts, and an attempt to connect that is under way at its end goes on
+/// behind the backs of the commands that gave up. So a read of a target that fell silent fails after 5 + 5 + 120 seconds
+/// with what [`new`](Self::new) sets, and one whose connection was closed after 120.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Who the initiator is.

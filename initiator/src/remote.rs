@@ -109,6 +109,92 @@ impl Remote {
         self.paths.close().await;
     }
 
+    /// The size of the unit in bytes. It changes when the unit is resized and the session follows that
+    /// ([`Resize`](crate::Resize)).
+    pub fn size_in_bytes(&self) -> u64 {
+        self.geometry().bytes()
+    }
+
+    /// The length of a block in bytes: 512 or 4096. Offsets and lengths are whole blocks.
+    pub fn block_bytes(&self) -> u32 {
+        self.block_size.bytes()
+    }
+
+    /// Reads `length` bytes from byte `offset` on, both on block boundaries. All of them are in memory at once, for a
+    /// moment twice where they take more than one command: who reads more than some MiB asks piece by piece.
+    ///
+    /// [`Error::OutOfRange`] is found before anything is sent, as in all methods that take an offset.
+    pub async fn read_at(&self, offset: u64, length: u64) -> Result<Bytes, Error> {
+        self.read_span(Span::new(offset, length), Class::Demand)
+            .await
+    }
+
+    /// Writes `bytes` from byte `offset` on, both on block boundaries. They survive the loss of power after
+    /// [`synchronize`](Self::synchronize). After an error a part may be written.
+    ///
+    /// [`Error::ReadOnly`] for a unit that is write protected.
+    pub async fn write_at(&self, offset: u64, bytes: impl Into<Bytes>) -> Result<(), Error> {
+        let bytes = bytes.into();
+        self.check_change(Span::new(offset, bytes.len() as u64))?;
+        self.write_parts(offset, &bytes, Caching::default()).await
+    }
+
+    /// Makes everything that was acknowledged before survive the loss of power (SYNCHRONIZE CACHE, SBC-3 §5.22).
+    ///
+    /// [`Error::CacheLost`] if it may be gone already, with [`CacheLoss::FailFlush`](crate::CacheLoss::FailFlush) alone, and
+    /// once: write again what was written since the last time that this went well, and call it again.
+    pub async fn synchronize(&self) -> Result<(), Error> {
+        match self.read_only {
+            true => Ok(()),
+            false => self
+                .command(&Command::synchronize_cache(), Transfer::None)
+                .await
+                .map(drop),
+        }
+    }
+
+    /// Gives the space of `length` bytes from byte `offset` on back (UNMAP, SBC-3 §5.28), both on block boundaries; they
+    /// read as zeros from then on. Who wants zeros and need not give space back takes
+    /// [`write_zeroes`](Self::write_zeroes).
+    ///
+    /// [`Error::Unsupported`] for a unit that does not do it, or does not promise zeros; [`Error::ReadOnly`].
+    pub async fn deallocate(&self, offset: u64, length: u64) -> Result<(), Error> {
+        let span = Span::new(offset, length);
+        self.check_change(span)?;
+        self.unmap_parts(span, self.unmap.ok_or(Error::Unsupported)?)
+            .await
+    }
+
+    /// Whether the unit stores what it holds from byte `offset` on, and for how many of `length` bytes that is so; both on
+    /// block boundaries (GET LBA STATUS, SBC-3 §5.6). A unit that does not tell stores everything.
+    pub async fn allocation_at(
+        &self,
+        offset: u64,
+        length: u64,
+    ) -> Result<(Allocation, u64), Error> {
+        let span = Span::new(offset, length);
+        self.check(span)?;
+        let (kind, run) = match self.reports_allocation && !span.is_empty() {
+            true => self.first_run(span).await?,
+            false => (Allocation::Mapped, span),
+        };
+        Ok((kind, run.length()))
+    }
+
+    /// Finds out that a span is none before anything is sent.
+    pub(crate) fn check(&self, span: Span) -> Result<(), Error> {
+        self.geometry().check(span).map_err(|_| Error::OutOfRange)
+    }
+
+    /// The same of one that is to be changed.
+    pub(crate) fn check_change(&self, span: Span) -> Result<(), Error> {
+        self.check(span)?;
+        match self.read_only {
+            true => Err(Error::ReadOnly),
+            false => Ok(()),
+        }
+    }
+
     /// What further commands may say.
     pub(crate) fn allowed(&self) -> Allowed {
         self.allowed
@@ -137,7 +223,8 @@ impl Remote {
         Ok((pending, part))
     }
 
-    async fn read_parts(&self, span: Span, class: Class) -> Result<Bytes, Error> {
+    async fn read_span(&self, span: Span, class: Class) -> Result<Bytes, Error> {
+        self.check(span)?;
         let mut parts = self.parts(span);
         let mut flying = VecDeque::new();
         let mut done = Vec::new();
@@ -260,6 +347,7 @@ impl Remote {
     }
 }
 
+/// For those who stack volumes. The errors of [`Volume`] say less than those of [`read_at`](Remote::read_at) and its like.
 impl Volume for Remote {
     /// The size changes when the unit is resized and the session follows that ([`Resize`](crate::Resize)).
     fn geometry(&self) -> Geometry {
@@ -267,44 +355,24 @@ impl Volume for Remote {
     }
 
     async fn read(&self, span: Span, class: Class) -> volume::Result<Bytes> {
-        self.geometry().check(span)?;
-        Ok(self.read_parts(span, class).await?)
+        Ok(self.read_span(span, class).await?)
     }
 
     async fn write(&self, offset: u64, bytes: Bytes) -> volume::Result<()> {
-        self.geometry()
-            .check(Span::new(offset, bytes.len() as u64))?;
-        match self.read_only {
-            true => Err(volume::Error::ReadOnly),
-            false => Ok(self.write_parts(offset, &bytes, Caching::default()).await?),
-        }
+        Ok(self.write_at(offset, bytes).await?)
     }
 
     async fn flush(&self) -> volume::Result<()> {
-        match self.read_only {
-            true => Ok(()),
-            false => Ok(self
-                .command(&Command::synchronize_cache(), Transfer::None)
-                .await
-                .map(|_| ())?),
-        }
+        Ok(self.synchronize().await?)
     }
 
     async fn trim(&self, span: Span) -> volume::Result<()> {
-        self.geometry().check(span)?;
-        match (self.read_only, self.unmap) {
-            (true, _) => Err(volume::Error::ReadOnly),
-            (_, None) => Err(volume::Error::Unsupported),
-            (_, Some(limits)) => Ok(self.unmap_parts(span, limits).await?),
-        }
+        Ok(self.deallocate(span.offset(), span.length()).await?)
     }
 
     async fn allocation(&self, span: Span) -> volume::Result<(Allocation, Span)> {
-        self.geometry().check(span)?;
-        match self.reports_allocation && !span.is_empty() {
-            true => Ok(self.first_run(span).await?),
-            false => Ok((Allocation::Mapped, span)),
-        }
+        let (kind, length) = self.allocation_at(span.offset(), span.length()).await?;
+        Ok((kind, Span::new(span.offset(), length)))
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use iscsi_initiator::{Credentials, Options, discover};
-use iscsi_proto::login::{Account, LoginStatus};
+use iscsi_proto::login::LoginStatus;
 use iscsi_proto::name::IscsiName;
 use iscsi_proto::url::IscsiUrl;
 use tokio::time::timeout;
@@ -21,9 +21,23 @@ pub(crate) fn parse(text: &str) -> Result<IscsiUrl> {
         Some((_, open)) => format!("iscsi://...@{open}"),
         None => text.to_owned(),
     };
-    text.parse()
+    // A scheme is written in letters of either case (RFC 3986 §3.1).
+    let url = match text.split_at_checked(SCHEME.len()) {
+        Some((scheme, rest)) if is_url(text) => format!("{}{rest}", scheme.to_ascii_lowercase()),
+        _ => text.to_owned(),
+    };
+    url.parse()
         .with_context(|| format!("{open} is not an iSCSI URL"))
 }
+
+/// True if an argument is a URL, and not a path.
+pub(crate) fn is_url(text: &str) -> bool {
+    text.get(..SCHEME.len())
+        .is_some_and(|scheme| scheme.eq_ignore_ascii_case(SCHEME))
+}
+
+/// How a URL begins.
+const SCHEME: &str = "iscsi://";
 
 /// How a command logs in to where a URL points; `command` is part of its name as an initiator.
 pub(crate) fn of_command(url: &IscsiUrl, command: &str, login: &LoginArgs) -> Result<Options> {
@@ -36,7 +50,7 @@ pub(crate) fn of_command(url: &IscsiUrl, command: &str, login: &LoginArgs) -> Re
         let chap = chap.context(
             "the target proves itself only to an initiator that does so: name a user in the URL",
         )?;
-        chap.mutual = Some(account(user, file)?);
+        chap.mutual = Some(secrets::account(file, user)?);
     }
     Ok(options)
 }
@@ -56,7 +70,7 @@ pub(crate) fn with_secret(
             url.secret().is_none(),
             "the URL holds a secret already; name either that or the file"
         );
-        options.chap = Some(Credentials::new(account(user, file)?));
+        options.chap = Some(Credentials::new(secrets::account(file, user)?));
     }
     if url.user().is_some() && url.secret().is_none() && secret_file.is_none() {
         bail!(
@@ -122,10 +136,3 @@ pub(crate) async fn targets(
 
 /// The most targets that an error lists.
 const MOST_NAMED: usize = 10;
-
-fn account(user: &str, file: &Path) -> Result<Account> {
-    let mut accounts = secrets::accounts(file, Some(user))?;
-    accounts
-        .pop()
-        .with_context(|| format!("{} holds no secret", file.display()))
-}

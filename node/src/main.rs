@@ -22,7 +22,6 @@ mod local;
 mod login;
 mod lun;
 mod members;
-mod mode;
 mod names;
 mod node;
 mod observe;
@@ -32,7 +31,6 @@ mod secrets;
 mod serve;
 mod status;
 mod switch;
-mod ties;
 
 use std::process::ExitCode;
 

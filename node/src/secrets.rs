@@ -54,6 +54,19 @@ pub(crate) fn accounts(path: &Path, user: Option<&str>) -> Result<Vec<Account>> 
     Ok(accounts)
 }
 
+/// The account of a user: a file's one secret, or the line `USER:SECRET` of a file of several accounts.
+pub(crate) fn account(path: &Path, user: &str) -> Result<Account> {
+    let text = read(path)?;
+    let mut lines = text.lines().filter(|line| !line.is_empty());
+    let is_one = lines.clone().count() == 1;
+    let names = |line: &str| line.split_once(':').is_some_and(|(name, _)| name == user);
+    let form = (is_one && !lines.any(names)).then_some(user);
+    let found = accounts(path, form)?
+        .into_iter()
+        .find(|known| known.name == user);
+    found.with_context(|| format!("{} holds no secret of `{user}`", path.display()))
+}
+
 /// The one secret of a file, whatever its length.
 pub(crate) fn of_user(path: &Path, user: &str) -> Result<Vec<u8>> {
     let text = read(path)?;

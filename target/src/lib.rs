@@ -53,6 +53,7 @@ use crate::exports::{Exports, Served};
 use crate::lobby::Lobby;
 use crate::metrics::Counters;
 pub use crate::metrics::TargetStats;
+use crate::portal::Portals;
 pub use crate::sessions::SessionSummary;
 use crate::sessions::{Sessions, Whom};
 pub use crate::unit::{Unit, UnitIdentity};
@@ -126,6 +127,7 @@ pub struct Target<V> {
     options: TargetOptions,
     exports: Exports<V>,
     sessions: Arc<Sessions>,
+    portals: Portals,
     lobby: Arc<Lobby>,
     budget: Arc<Budget>,
     failures: LoginFailures,
@@ -144,6 +146,7 @@ impl<V: Volume> Target<V> {
             exports: Exports::new(&options.discovery),
             options,
             sessions: Arc::new(Sessions::new(limits, grace)),
+            portals: Portals::default(),
             lobby: Arc::new(Lobby::new(limits.logins)),
             budget: Arc::new(Budget::new(limits.bytes_in_flight)),
             failures: LoginFailures::default(),
@@ -223,13 +226,15 @@ impl<V: Volume> Target<V> {
         }
     }
 
-    /// The records of the exports that `wanted` chooses, all at the address that the initiator found us at.
+    /// The records of the exports that `wanted` chooses, all at every portal that the initiator can reach.
     fn records(
         &self,
         local: SocketAddr,
         wanted: impl Fn(&IscsiName, &Served<V>) -> bool,
     ) -> Vec<TargetRecord> {
-        let addresses = vec![(local.to_string(), self.options.portal_group_tag)];
+        let tag = self.options.portal_group_tag;
+        let portals = self.portals.reachable(local).into_iter();
+        let addresses: Vec<_> = portals.map(|portal| (portal.to_string(), tag)).collect();
         let exports = self.exports.all().into_iter();
         let chosen = exports.filter(|(name, export)| wanted(name, export));
         chosen

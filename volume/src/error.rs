@@ -19,10 +19,10 @@ pub enum Error {
     /// Nobody: too much is under way; ask again, or ask somebody else.
     #[error("too much is under way; ask again")]
     Busy,
-    /// The source: it does not answer, or there is none left.
-    #[error("no source answers")]
+    /// Whoever holds the content: it does not answer, or there is nobody left to ask.
+    #[error("nobody answers who has it")]
     Unavailable,
-    /// The source: it answers with other content than it should.
+    /// Whoever holds the content: it answers with other content than it should.
     #[error("the content is not what it should be")]
     Corrupt,
     /// The disk: no space is left.
@@ -31,6 +31,10 @@ pub enum Error {
     /// The operator: what is stored may not take more space.
     #[error("the quota is reached")]
     Quota,
+    /// The disk: what it acknowledged since the last flush may be lost. Said once, by the flush that follows the loss: who
+    /// can writes it again.
+    #[error("what was acknowledged since the last flush may be lost")]
+    Lost,
     /// The disk: an earlier flush failed, so nothing more is promised until it is opened again.
     #[error("fenced after a failed flush")]
     Fenced,

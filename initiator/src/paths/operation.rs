@@ -142,9 +142,10 @@ impl Operation {
         match &error {
             Error::Interrupted if repeat != Repeat::Always => {
                 trouble.in_doubt = true;
-                // It was sent on this login at the latest.
-                path.doubt();
-                tracing::warn!(address = path.address, "path lost with a change in doubt");
+                // It was sent on this login at the latest. One loss is said once.
+                if path.doubt() {
+                    tracing::warn!(address = path.address, "path lost with changes in doubt");
+                }
                 if repeat.is_never() {
                     return Next::Answer(Err(error));
                 }

@@ -47,7 +47,7 @@ struct Record {
 }
 
 /// One login of a session among all.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Login {
     number: u64,
     /// The nexus that it led into, counted.
@@ -237,10 +237,10 @@ impl Path {
             .or_else(|| record.failure.clone())
     }
 
-    /// A change that was sent here so far may still be carried out.
-    pub(crate) fn doubt(&self) {
+    /// A change that was sent here so far may still be carried out; true if that was not known of this login yet.
+    pub(crate) fn doubt(&self) -> bool {
         let login = self.login();
-        self.record().doubt = Some(login);
+        self.record().doubt.replace(login) != Some(login)
     }
 
     /// True if the target may still carry out a change that was sent here. A later login in the same nexus ended the

@@ -11,7 +11,8 @@ use iscsi_proto::name::IscsiName;
 pub(crate) struct LoginArgs {
     #[command(flatten)]
     pub(crate) secrets: SecretArgs,
-    /// The initiator's name. Without it one of this program's.
+    /// The initiator's name. Without it one of this program's, and never the one of this machine's kernel in
+    /// /etc/iscsi/initiatorname.iscsi, whose reservations would count as ours: who is let in by that names it here.
     #[arg(long, value_name = "IQN")]
     pub(crate) initiator: Option<IscsiName>,
 }
@@ -19,7 +20,7 @@ pub(crate) struct LoginArgs {
 /// What proves who logs in, and to whom.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct SecretArgs {
-    /// A file with the secret of the URL's user: one line. A secret in the URL itself is seen by whoever lists this
+    /// A file with the secret of the URL's user: one line, or a line `USER:SECRET` for each of several. A secret in the URL itself is seen by whoever lists this
     /// machine's processes.
     #[arg(long, value_name = "FILE")]
     pub(crate) chap_secret_file: Option<PathBuf>,

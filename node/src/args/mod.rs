@@ -21,11 +21,11 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use self::conformance::{ChoiceArgs, ConformanceArgs, InitiatorArgs, ReportArgs};
 pub(crate) use self::demo::DemoArgs;
 pub(crate) use self::disk::DiskArg;
-pub(crate) use self::image::{ImageCommand, ReleaseArgs};
+pub(crate) use self::image::ImageCommand;
 pub(crate) use self::instance::{CreateArgs, ExportArgs, InstanceCommand, OutageArg, QuotaArg};
 pub(crate) use self::iscsi::{
-    BenchArgs, CopyArgs, IscsiArgs, IscsiCommand, PathArgs, Pattern, ReadArgs, ReplayArgs,
-    TrimArgs, UnitArgs, WriteArgs,
+    BenchArgs, CopyArgs, IscsiArgs, IscsiCommand, PathArgs, PatienceArg, Pattern, ReadArgs,
+    ReplayArgs, TrimArgs, UnitArgs, WireArgs, WriteArgs,
 };
 pub(crate) use self::login::{LoginArgs, SecretArgs};
 pub(crate) use self::lun::LunCommand;
@@ -75,7 +75,7 @@ pub(crate) enum Command {
     /// Show what a running node or gateway does: who is logged in, images, instances, and where the bytes came from.
     Status(StatusArgs),
     /// Ask any iSCSI target: an initiator for scripts.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = iscsi::OUTCOMES)]
     Iscsi(IscsiCommand),
     // Its arguments say what it is.
     Conformance(Box<ConformanceArgs>),

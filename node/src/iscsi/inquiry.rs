@@ -21,7 +21,7 @@ pub(super) async fn show(url: &str, page: Option<u8>, common: &IscsiArgs) -> Res
     if let Some(page) = page {
         return show_page(url, page, common).await;
     }
-    with_unit(Place::of(url, &common.login)?, async |unit| {
+    with_unit(Place::of(url, common)?, async |unit| {
         let serial = serial(&unit.session, unit.lun).await?;
         let designators = unit.session.designators(unit.lun).await?;
         let names: Vec<String> = designators.iter().map(readable).collect();
@@ -53,7 +53,7 @@ pub(super) async fn show(url: &str, page: Option<u8>, common: &IscsiArgs) -> Res
 }
 
 async fn show_page(url: &str, code: u8, common: &IscsiArgs) -> Result<bool> {
-    let page = with_unit(Place::of(url, &common.login)?, async |unit| {
+    let page = with_unit(Place::of(url, common)?, async |unit| {
         Ok(unit.session.vital_page(unit.lun, code).await?)
     })
     .await?;
@@ -195,7 +195,7 @@ fn designator_kind(kind: u8) -> &'static str {
 
 /// Shows the size of a unit.
 pub(super) async fn capacity(url: &str, common: &IscsiArgs) -> Result<bool> {
-    let capacity = with_unit(Place::of(url, &common.login)?, async |unit| {
+    let capacity = with_unit(Place::of(url, common)?, async |unit| {
         let capacity = unit.session.read_capacity(unit.lun).await;
         capacity.context("the unit does not tell its size")
     })

@@ -40,7 +40,7 @@ struct Listed {
 
 /// Lists the units of a target.
 pub(super) async fn list(url: &str, common: &IscsiArgs) -> Result<bool> {
-    let listed: Vec<Listed> = with_session(url, &common.login, async |_, session| {
+    let listed: Vec<Listed> = with_session(url, common, async |_, session| {
         let luns = session.report_luns().await?;
         let asked = futures::stream::iter(luns).map(|lun| look(session, lun));
         Ok(asked.buffered(AT_ONCE).try_collect().await?)

@@ -4,6 +4,7 @@ mod bench;
 mod copy;
 mod inquiry;
 mod luns;
+mod outcome;
 mod paths;
 mod reach;
 mod replay;
@@ -16,13 +17,13 @@ mod unit;
 use std::fmt::Display;
 
 use anyhow::Result;
-use vmthunder_volume::Error as VolumeError;
 
 use crate::args::IscsiCommand;
-use crate::observe::{causes, line};
+use crate::observe::line;
 
 /// Carries out a subcommand; false if the unit refused it, or something differs.
 pub(crate) async fn run(command: IscsiCommand) -> Result<bool> {
+    let as_json = command.is_json();
     let done = match command {
         IscsiCommand::Discover { url, common } => targets::list(&url, &common).await,
         IscsiCommand::Luns { url, common } => luns::list(&url, &common).await,
@@ -37,44 +38,9 @@ pub(crate) async fn run(command: IscsiCommand) -> Result<bool> {
         IscsiCommand::Replay(args) => replay::run(&args).await,
     };
     match done {
-        // The command ran, and this is its outcome.
-        Err(error) if is_answer(&error) => {
-            eprintln!("error: {}", causes(&error));
-            Ok(false)
-        }
+        Err(error) => outcome::tell(error, as_json),
         done => done,
     }
-}
-
-/// True if an error is what a unit or a disk answered, and not that nobody could be asked.
-fn is_answer(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        let of_session = cause.downcast_ref::<iscsi_initiator::Error>();
-        let of_volume = cause.downcast_ref::<VolumeError>();
-        of_session.is_some_and(|cause| {
-            matches!(
-                cause,
-                iscsi_initiator::Error::Status { .. }
-                    | iscsi_initiator::Error::Rejected(_)
-                    | iscsi_initiator::Error::TargetFailure(_)
-                    | iscsi_initiator::Error::Malformed
-                    | iscsi_initiator::Error::ReadOnly
-                    | iscsi_initiator::Error::Unsupported
-                    | iscsi_initiator::Error::Changed
-            )
-        }) || of_volume.is_some_and(|cause| {
-            matches!(
-                cause,
-                VolumeError::ReadOnly
-                    | VolumeError::Unsupported
-                    | VolumeError::Corrupt
-                    | VolumeError::NoSpace
-                    | VolumeError::Quota
-                    | VolumeError::Fenced
-                    | VolumeError::Device { .. }
-            )
-        })
-    })
 }
 
 /// Prints a name and what belongs to it, in the form of all such lists of `vmthunder iscsi`.

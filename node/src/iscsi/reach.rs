@@ -2,19 +2,21 @@
 
 use std::fmt::Write as _;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, anyhow};
-use iscsi_initiator::{Error as SessionError, Options, Remote, Session};
-use iscsi_proto::login::LoginStatus;
+use iscsi_initiator::{CacheLoss, Error as SessionError, Options, Outage, Remote, Resize, Session};
+use iscsi_proto::login::{DigestChoice, LoginError, LoginStatus};
 use iscsi_proto::scsi::inquiry::StandardInquiry;
 use iscsi_proto::scsi::{Sense, Status};
 use iscsi_proto::session::SessionEnd;
 use iscsi_proto::url::IscsiUrl;
 use iscsi_proto::wire::lun::Lun;
+use tokio_util::task::AbortOnDropHandle;
 
-use crate::args::{LoginArgs, PathArgs};
+use crate::args::{IscsiArgs, LoginArgs, PathArgs, PatienceArg, WireArgs};
 use crate::consent::{self, Disk};
+use crate::iscsi::outcome::{Kind, Told};
 use crate::iscsi::unit::serial;
 use crate::login::{advice, of_command, parse, place_of_secret, targets};
 
@@ -26,6 +28,9 @@ const UNIT_FORM: &str = "iscsi://HOST[:PORT]/TARGET[/LUN]";
 
 /// How long an error waits for what discovery tells.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often is said that a target is waited for.
+const TICK: Duration = Duration::from_secs(5);
 
 /// The most units that an error lists.
 const MOST_NAMED: usize = 16;
@@ -50,13 +55,35 @@ pub(super) struct Reached {
     pub(super) inquiry: StandardInquiry,
     /// The unit as a volume, once it was asked for.
     remote: OnceLock<Remote>,
+    /// Tells people what is waited for.
+    _watch: AbortOnDropHandle<()>,
 }
 
 impl Place {
     /// Where a URL of the command line points.
-    pub(super) fn of(url: &str, login: &LoginArgs) -> Result<Self> {
+    pub(super) fn of(url: &str, common: &IscsiArgs) -> Result<Self> {
+        Self::new(url, &common.login, &common.wire)
+    }
+
+    /// The same, where not every unit has the same login.
+    pub(super) fn new(url: &str, login: &LoginArgs, wire: &WireArgs) -> Result<Self> {
         let url = parse(url)?;
-        let options = of_command(&url, NAME, login)?;
+        let mut options = of_command(&url, NAME, login)?;
+        // Who was told that bytes are safe believes it, and a tool can say otherwise.
+        options.cache_loss = CacheLoss::FailFlush;
+        // It is still the unit that was meant.
+        options.resize = Resize::Follow;
+        options.command_timeout = wire.timeout.unwrap_or(options.command_timeout);
+        options.reconnect.outage = match wire.outage {
+            None => options.reconnect.outage,
+            Some(PatienceArg::Wait) => Outage::Wait,
+            Some(PatienceArg::Fail) => Outage::Fail,
+            Some(PatienceArg::Seconds(most)) => Outage::Deadline(most),
+        };
+        if wire.digests {
+            options.header_digest = DigestChoice::Crc32c;
+            options.data_digest = DigestChoice::Crc32c;
+        }
         Ok(Self {
             secret: place_of_secret(&url, &login.secrets),
             others: Vec::new(),
@@ -94,9 +121,16 @@ impl Place {
             Ok(session) => Ok(session),
             Err(error) => {
                 let next = self.after(&error).await;
-                Err(anyhow!("cannot log in to {}: {error}{next}", self.url))
+                let text = format!("cannot log in to {}: {error}{next}", self.url);
+                Err(Told::new(Kind::of_session(&error), text).into())
             }
         }
+    }
+
+    /// True if the target has to prove who it is.
+    fn demands_proof(&self) -> bool {
+        let chap = self.options.chap.as_ref();
+        chap.is_some_and(|chap| chap.mutual.is_some())
     }
 
     /// What a discovery session finds, as the end of an error.
@@ -115,7 +149,19 @@ impl Place {
             }
             SessionError::Refused(status) => {
                 let initiator = self.options.initiator_name.as_str();
-                advice(*status, self.secret.clone(), initiator)
+                let mut next = advice(*status, self.secret.clone(), initiator);
+                if *status == LoginStatus::AUTHENTICATION_FAILURE && self.demands_proof() {
+                    next += "; or it proves itself to nobody, and --mutual-user demands that";
+                }
+                next
+            }
+            SessionError::Ended(SessionEnd::Login(LoginError::Unproven(_)))
+                if self.demands_proof() =>
+            {
+                "; is --mutual-user the target's name and --mutual-secret-file its secret? A target that proves nothing, or something else, may be another one".to_owned()
+            }
+            SessionError::Ended(SessionEnd::Protocol(_) | SessionEnd::Disconnected) => {
+                "; does an iSCSI target listen there, or something else, like a web server?".to_owned()
             }
             SessionError::Ended(SessionEnd::Login(_)) if self.options.chap.is_none() => {
                 advice(LoginStatus::AUTHENTICATION_FAILURE, None, "")
@@ -138,12 +184,14 @@ impl Reached {
                 return Err(Error::from(error).context(format!("cannot ask {}", place.url)));
             }
         };
+        let watch = tokio::spawn(tell_waiting(place.url.to_string(), session.clone()));
         Ok(Self {
             place,
             session,
             lun,
             inquiry,
             remote: OnceLock::new(),
+            _watch: AbortOnDropHandle::new(watch),
         })
     }
 
@@ -192,10 +240,10 @@ impl Reached {
 /// Logs in, does something, and logs out whatever became of it: the target need not find out that nobody is there.
 pub(super) async fn with_session<T>(
     url: &str,
-    login: &LoginArgs,
+    common: &IscsiArgs,
     job: impl AsyncFnOnce(&Place, &Session) -> Result<T>,
 ) -> Result<T> {
-    let place = Place::of(url, login)?;
+    let place = Place::of(url, common)?;
     let session = place.log_in().await?;
     let done = job(&place, &session).await;
     session.close().await;
@@ -228,7 +276,10 @@ async fn no_unit(place: &Place, session: &Session) -> Error {
     match session.report_luns().await {
         Ok(luns) if luns.is_empty() => said += ", nor any other that we may see",
         Ok(luns) => {
-            said += "; there are";
+            said += match luns.len() {
+                1 => "; the target has LUN",
+                _ => "; the target has LUNs",
+            };
             for (at, lun) in luns.iter().take(MOST_NAMED).enumerate() {
                 let _ = write!(said, "{} {lun}", if at == 0 { "" } else { "," });
             }
@@ -242,7 +293,26 @@ async fn no_unit(place: &Place, session: &Session) -> Error {
         }
     }
     session.close().await;
-    anyhow!(said)
+    Told::new(Kind::NoSuchUnit, said).into()
+}
+
+/// Says now and then that a session waits for its target, and why.
+async fn tell_waiting(url: String, session: Session) {
+    let mut lost_since = None;
+    loop {
+        tokio::time::sleep(TICK).await;
+        if session.is_connected() {
+            lost_since = None;
+            continue;
+        }
+        let since = *lost_since.get_or_insert_with(Instant::now);
+        let reason = session.last_failure();
+        let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+        eprintln!(
+            "note: waiting for {url} for {} s{reason}",
+            since.elapsed().as_secs() + TICK.as_secs()
+        );
+    }
 }
 
 /// LOGICAL UNIT NOT SUPPORTED.

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bytes::Bytes;
 use hdrhistogram::Histogram;
 use iscsi_initiator::Remote;
 use serde_json::json;
@@ -32,7 +31,7 @@ pub(super) async fn run(args: &ReplayArgs) -> Result<bool> {
     let trace = Trace::load(args.trace.as_deref())?;
     let image = args.image.as_deref().map(|path| image(path, &trace));
     let image = image.transpose()?;
-    let place = Place::of(&args.url, &args.unit.common.login)?.through(&args.unit.paths)?;
+    let place = Place::of(&args.url, &args.unit.common)?.through(&args.unit.paths)?;
     let writes: &[Write] = match args.destructive {
         true => &trace.writes,
         false => &[],
@@ -166,7 +165,9 @@ impl Guest {
             self.think(&mut due, &mut last_us, read.at_us, pace).await;
             let (from, answer) = (
                 Instant::now(),
-                self.disk.read(read.span, Class::Demand).await,
+                self.disk
+                    .read_at(read.span.offset(), read.span.length())
+                    .await,
             );
             self.count(began, from, &mut due, read.span, answer.as_ref().map(drop));
             if let Ok(bytes) = answer {
@@ -213,12 +214,12 @@ impl Guest {
         }
     }
 
-    async fn write(&mut self, number: usize, span: Span) -> Result<(), VolumeError> {
+    async fn write(&mut self, number: usize, span: Span) -> Result<(), iscsi_initiator::Error> {
         let mut bytes = Vec::new();
         for block in blocks(span) {
             bytes.extend(pattern(number, block));
         }
-        let written = self.disk.write(span.offset(), Bytes::from(bytes)).await;
+        let written = self.disk.write_at(span.offset(), bytes).await;
         if written.is_ok() {
             self.written
                 .extend(blocks(span).map(|block| (block, number)));

@@ -114,7 +114,7 @@ struct Reservation {
 
 /// Shows how things stand; false if the unit is not ready.
 pub(super) async fn show(url: &str, args: &UnitArgs) -> Result<bool> {
-    let place = Place::of(url, &args.common.login)?.through(&args.paths)?;
+    let place = Place::of(url, &args.common)?.through(&args.paths)?;
     let report = with_unit(place, look).await?;
     if args.common.json {
         print_json(&report)?;

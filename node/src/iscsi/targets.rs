@@ -1,22 +1,24 @@
 //! `vmthunder iscsi discover`.
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use iscsi_initiator::discover;
 use serde_json::json;
 
 use crate::args::IscsiArgs;
+use crate::iscsi::outcome::{Kind, Told};
 use crate::iscsi::reach::Place;
 use crate::observe::line;
 use crate::status::print_json;
 
 /// Lists the targets of a portal.
 pub(super) async fn list(url: &str, common: &IscsiArgs) -> Result<bool> {
-    let place = Place::of(url, &common.login)?;
+    let place = Place::of(url, common)?;
     let records = match discover(&place.url.address(), &place.options).await {
         Ok(records) => records,
         Err(error) => {
             let next = place.after(&error).await;
-            return Err(anyhow!("cannot discover {}: {error}{next}", place.url));
+            let text = format!("cannot discover {}: {error}{next}", place.url);
+            return Err(Told::new(Kind::of_session(&error), text).into());
         }
     };
     if common.json {

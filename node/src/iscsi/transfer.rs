@@ -12,12 +12,14 @@ use indicatif::ProgressBar;
 use iscsi_initiator::Remote;
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
-use vmthunder_volume::{Class, Error as VolumeError, Span, Volume};
+use vmthunder_volume::{Error as VolumeError, Span, Volume};
 
 use crate::args::{ReadArgs, WriteArgs};
 use crate::image::bar;
+use crate::iscsi::outcome::{Kind, Told};
 use crate::iscsi::reach::{Place, with_unit};
 use crate::observe::{NO_OUTPUT, line};
+use crate::serve::end;
 use crate::status::{print_json, size};
 
 /// Bytes of one read or write.
@@ -31,13 +33,26 @@ const MOST_NAMED: usize = 10;
 
 /// Reads blocks.
 pub(super) async fn read(args: &ReadArgs) -> Result<bool> {
+    if let Some(path) = &args.output {
+        let exists = path.try_exists();
+        let exists = exists.with_context(|| format!("cannot look at {}", path.display()))?;
+        ensure!(
+            args.force || !exists,
+            "{} is there already; --force overwrites it",
+            path.display()
+        );
+    }
+    ensure!(
+        args.output.is_some() || !args.common.json,
+        "--json: what is read goes to standard output; it needs --output FILE"
+    );
     let span = with_unit(
-        Place::of(&args.url, &args.login)?.through(&args.paths)?,
+        Place::of(&args.url, &args.common)?.through(&args.paths)?,
         async |unit| {
             let remote = unit.attach().await?;
-            let span = args.range.span(remote.geometry(), Some(1))?;
+            let span = args.range.span(remote.geometry())?;
             match &args.output {
-                Some(path) => read_to_file(&remote, span, path).await?,
+                Some(path) => read_to_file(&remote, span, path, args.force).await?,
                 None => {
                     // A bar would run into what is read.
                     let bar = match std::io::stdout().is_terminal() {
@@ -51,27 +66,38 @@ pub(super) async fn read(args: &ReadArgs) -> Result<bool> {
         },
     )
     .await?;
-    if args.json {
+    if args.common.json {
         print_json(&json!({"offset": span.offset(), "bytes": span.length()}))?;
     }
     Ok(true)
 }
 
-/// Reads into a new file: it is there whole, or not at all.
-async fn read_to_file(remote: &Remote, span: Span, path: &Path) -> Result<()> {
+/// Reads into a file: it is there whole, or not at all.
+async fn read_to_file(remote: &Remote, span: Span, path: &Path, force: bool) -> Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
     let mut begun: NamedTempFile = tempfile::Builder::new()
-        .permissions(std::fs::Permissions::from_mode(0o600))
+        // What the umask leaves of that.
+        .permissions(std::fs::Permissions::from_mode(0o666))
         .tempfile_in(folder)
         .with_context(|| format!("cannot write to {}", folder.display()))?;
     let broken = "cannot write the file";
-    pour_out(remote, span, &mut begun, broken, &bar(span.length())).await?;
-    let file = begun
-        .persist_noclobber(path)
-        .with_context(|| format!("cannot create {}", path.display()))?;
+    let bar = bar(span.length());
+    tokio::select! {
+        poured = pour_out(remote, span, &mut begun, broken, &bar) => poured?,
+        // Whoever begins a file takes it away.
+        ended = end(false) => {
+            ended.context("cannot wait for signals")?;
+            return Err(Told::new(Kind::Interrupted, "interrupted: nothing is kept").into());
+        }
+    }
+    let kept = match force {
+        true => begun.persist(path),
+        false => begun.persist_noclobber(path),
+    };
+    let file = kept.with_context(|| format!("cannot create {}", path.display()))?;
     file.sync_all()
         .with_context(|| format!("cannot flush {}", path.display()))
 }
@@ -84,7 +110,7 @@ async fn pour_out(
     bar: &ProgressBar,
 ) -> Result<()> {
     let mut parts = futures::stream::iter(chunks(span))
-        .map(|part| remote.read(part, Class::Demand))
+        .map(|part| remote.read_at(part.offset(), part.length()))
         .buffered(AT_ONCE);
     while let Some(bytes) = parts.try_next().await.context("cannot read")? {
         out.write_all(&bytes).context(broken)?;
@@ -97,7 +123,7 @@ async fn pour_out(
 /// Writes blocks.
 pub(super) async fn write(args: &WriteArgs) -> Result<bool> {
     let (span, differing) = with_unit(
-        Place::of(&args.url, &args.unit.common.login)?.through(&args.unit.paths)?,
+        Place::of(&args.url, &args.unit.common)?.through(&args.unit.paths)?,
         async |unit| {
             let remote = unit.attach().await?;
             let geometry = remote.geometry();
@@ -116,7 +142,7 @@ pub(super) async fn write(args: &WriteArgs) -> Result<bool> {
             let input = Input::open(args.input.as_deref(), limit.is_some())?;
             input.check(most, &remote)?;
             let written = pour_in(&remote, input, start, most).await?;
-            remote.flush().await.context("cannot flush")?;
+            remote.synchronize().await.context("cannot flush")?;
             let span = Span::new(start, written.iter().map(|(part, _)| part.length()).sum());
             let differing = match args.verify {
                 true => Some(compare(&remote, written).await?),
@@ -242,7 +268,7 @@ async fn pour_in(
             let span = Span::new(at, bytes.len() as u64);
             let hash = blake3::hash(&bytes);
             remote
-                .write(at, bytes)
+                .write_at(at, bytes)
                 .await
                 .with_context(|| format!("cannot write at byte {at}"))?;
             bar.inc(span.length());
@@ -291,7 +317,7 @@ async fn compare(remote: &Remote, written: Vec<(Span, blake3::Hash)>) -> Result<
     let look = |(span, hash): (Span, blake3::Hash)| {
         let bar = &bar;
         async move {
-            let bytes = remote.read(span, Class::Demand).await;
+            let bytes = remote.read_at(span.offset(), span.length()).await;
             let bytes = bytes.with_context(|| format!("cannot read back bytes {span}"))?;
             bar.inc(span.length());
             anyhow::Ok((blake3::hash(&bytes) != hash).then_some(span))

@@ -21,12 +21,12 @@ pub(super) async fn run(args: &TrimArgs) -> Result<bool> {
         "which blocks is not said: --lba NUMBER --blocks NUMBER, --offset BYTES --length BYTES, or --all"
     );
     let span = with_unit(
-        Place::of(&args.url, &args.unit.common.login)?.through(&args.unit.paths)?,
+        Place::of(&args.url, &args.unit.common)?.through(&args.unit.paths)?,
         async |unit| {
             let remote = unit.attach().await?;
             let span = match args.all {
                 true => remote.geometry().whole(),
-                false => args.range.span(remote.geometry(), None)?,
+                false => args.range.span(remote.geometry())?,
             };
             if remote.is_read_only() {
                 return Err(VolumeError::ReadOnly).context("the unit is write-protected");
@@ -44,12 +44,12 @@ pub(super) async fn run(args: &TrimArgs) -> Result<bool> {
             let mut at = span.offset();
             while at < span.end() {
                 let step = Span::new(at, STEP.min(span.end() - at));
-                let trimmed = remote.trim(step).await;
+                let trimmed = remote.deallocate(step.offset(), step.length()).await;
                 trimmed.with_context(|| format!("cannot give bytes {step} back"))?;
                 at = step.end();
                 bar.inc(step.length());
             }
-            remote.flush().await.context("cannot flush")?;
+            remote.synchronize().await.context("cannot flush")?;
             bar.finish_and_clear();
             Ok(span)
         },

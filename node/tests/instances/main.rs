@@ -7,7 +7,6 @@ mod deaths;
 mod exports;
 #[path = "../harness/mod.rs"]
 mod harness;
-mod modes;
 mod outages;
 mod snapshots;
 mod stage;

@@ -159,7 +159,7 @@ fn a_place_that_is_none_is_answered_with_those_that_are() {
     }
     let said = refuse(&["iscsi", "read", &format!("{target}/3")]);
     assert!(
-        said.contains("there is no LUN 3") && said.contains("there are 0, 5"),
+        said.contains("there is no LUN 3") && said.contains("the target has LUNs 0, 5"),
         "{said}"
     );
     let nobody = format!("iscsi://{}/{name}/0", free_address());

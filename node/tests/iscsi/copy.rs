@@ -291,8 +291,25 @@ fn a_copy_goes_on_through_another_portal() {
     let (code, told) = json(&copy);
     assert_eq!((code, &told["resumed_at"]), (Some(0), &value!(0)));
     assert!(std::fs::read(scene.path("two")).unwrap() == image);
-    let said = fails(2, &["copy", &url, &slow, "--portal", address]);
-    assert!(said.contains("of which of the two units"), "{said}");
+    // The portal of the destination is another one.
+    let said = fails(2, &["copy", &url, &scene.arg("no"), "--to-portal", address]);
+    assert!(said.contains("--to-portal"), "{said}");
+    let (_other, to) = {
+        scene.image("b.raw", 64 * MIB / EXTENT);
+        Running::target(&[&scene.arg("b.raw")])
+    };
+    let both = [
+        "copy",
+        &slow,
+        &to,
+        "--yes",
+        "--portal",
+        address,
+        "--to-portal",
+        &dead,
+    ];
+    assert_eq!(json(&both).0, Some(0));
+    assert!(std::fs::read(scene.path("b.raw")).unwrap() == image);
     fails(2, &["read", &url, "--portal", "[::1"]);
 }
 

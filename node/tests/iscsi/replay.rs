@@ -107,5 +107,8 @@ fn whoever_waits_logs_in_when_told_to() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("cannot log in"));
+    let failed = lines.next().unwrap().unwrap();
+    let failed: serde_json::Value = serde_json::from_str(&failed).unwrap();
+    assert_eq!(failed["kind"], "unreachable");
     assert!(lines.next().is_none());
 }

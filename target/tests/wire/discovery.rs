@@ -71,3 +71,19 @@ async fn a_connection_of_a_discovery_session_is_not_reinstated() {
     }
     assert!(first.send_targets("All").await.contains(DISK));
 }
+
+/// RFC 7143 §4.3, appendix C: SendTargets tells every portal of the group, with its tag, as long as it is open.
+#[tokio::test]
+async fn all_portals_of_the_group_are_told_at_each() {
+    let world = World::new(TargetOptions::default()).await;
+    let elsewhere = second_portal(&world).await;
+    for (here, other) in [(&world.address, &elsewhere), (&elsewhere, &world.address)] {
+        let mut session = discover(here, 1, &discovery()).await;
+        let told = session.send_targets("All").await;
+        let addresses: Vec<_> = told
+            .split('\0')
+            .filter_map(|key| key.strip_prefix("TargetAddress="))
+            .collect();
+        assert_eq!(addresses, [format!("{here},1"), format!("{other},1")]);
+    }
+}

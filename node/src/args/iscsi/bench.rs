@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 
-use super::{UnitArgs, help};
+use super::{UnitArgs, depth, help};
 use crate::args::byte_size;
 
 /// Measure a logical unit: I/O per second, throughput, CPU time, and a histogram of latencies.
@@ -26,7 +26,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "BYTES", default_value = "4KiB", value_parser = byte_size)]
     pub(crate) block: ByteSize,
     /// Reads and writes that one session keeps under way.
-    #[arg(long, value_name = "NUMBER", default_value = "32", value_parser = clap::value_parser!(NonZeroU16))]
+    #[arg(long, value_name = "NUMBER", default_value = "32", value_parser = depth)]
     pub(crate) depth: NonZeroU16,
     /// Sessions, each with a connection of its own.
     #[arg(long, value_name = "NUMBER", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=1024))]

@@ -2,9 +2,33 @@
 
 macro_rules! exit_codes {
     () => {
-        "Exit codes: 0 done, 1 the unit refused it or something differs, 2 the command could not run."
+        "\
+Exit codes: 0 done, 1 the unit answered no or something differs, 2 the unit could not be asked, the command was
+interrupted, or it is wrong. `vmthunder iscsi --help` has the whole table."
     };
 }
+
+/// The end of the help of `vmthunder iscsi`.
+pub(crate) const OUTCOMES: &str = "\
+Exit codes, and the kind that --json tells with the error, as {\"error\": ..., \"kind\": ...} on standard output:
+  0  done
+  1  something differs, or is wrong, or the unit answered no:
+       write-protected    it cannot be written
+       reserved           another initiator has reserved it
+       out-of-range       it ends before
+       no-space           it has no space left, or a file has not
+       unsupported        it does not know this
+       cache-lost         it was reset or switched on, and may have lost what it had acknowledged
+       changed            it is another unit than before, or has another size
+       refused            any other answer that is no
+  2  the unit could not be asked, or nobody knows what it did:
+       no-such-target     the portal has no target of that name for us
+       no-such-unit       the target has no unit of that number for us
+       login-refused      the target does not let us in, or does not prove itself
+       unreachable        there is no connection, or no answer in time (--outage, --timeout)
+       in-doubt           the answer was lost: the command may have been carried out
+       interrupted        by a signal
+       cannot             the command line, a file, this machine";
 
 /// The end of every short help.
 pub(super) const EXIT_CODES: &str = exit_codes!();
@@ -87,6 +111,8 @@ pub(super) const READ: &str = concat!(
 Examples:
   The partition table of a disk:
     vmthunder iscsi read URL --blocks 34 | fdisk -l /dev/stdin
+  All of it, into a file (`iscsi copy` leaves out zeros, and can go on after an interruption):
+    vmthunder iscsi read URL --output disk.raw
   A piece of it, into a file:
     vmthunder iscsi read URL --offset 1GiB --length 64MiB --output piece.raw
 
@@ -98,7 +124,7 @@ JSON (with --output): an object with offset and bytes
 
 pub(super) const WRITE: &str = concat!(
     "\
-The input has to be whole blocks; with --blocks or --length no more than that is taken of it.
+What the unit holds there is overwritten, and nobody is asked. The input has to be whole blocks; with --blocks or --length no more than that is taken of it.
 
 Examples:
   vmthunder iscsi write URL --input boot.img --verify
@@ -130,7 +156,7 @@ Examples:
     vmthunder iscsi copy URL disk.raw --resume
   A file onto a unit:
     vmthunder iscsi copy disk.raw URL
-  From unit to unit, with a secret for the one that asks for it:
+  From unit to unit, with a secret for the one that asks for it (for two users the file has two lines USER:SECRET):
     vmthunder iscsi copy iscsi://alice@192.0.2.7/iqn.2026-11.org.example:old/0 \\
       iscsi://192.0.2.8/iqn.2026-11.org.example:new/0 --chap-secret-file alice.secret --journal move.copying
 
@@ -140,6 +166,7 @@ JSON: an object
   source, destination, bytes
   resumed_at         how many bytes were copied before
   stored_bytes       what was written; zero_bytes: what was zeros
+  cache_losses       how often the destination may have lost what it had not flushed, and was written again
   seconds
   verified           true or false; null without --verify
   differing          an array of offset and bytes
@@ -169,7 +196,9 @@ JSON: an object
   seconds, ops, iops, mib_per_second
   cpu_seconds, cpu_seconds_per_100k  of this program, in the kernel and outside
   reads, writes                      each: ops, iops, mib_per_second, and latency_us: min, mean, p50, p90, p99, p99_9,
-                                     max; null where there were none
+                                     max, and buckets, an array of up_to (µs) and ops; null where there were none
+  errors, unfinished                 what failed, and what did not end within 3 s after the end: both make exit code 1 or 2
+  ended_by                           the kind of what ended it before its time, or null
   verified, wrong_reads, wrong_at    whether reads were checked, how many were wrong, and the first wrong bytes
 
 ",

@@ -5,15 +5,19 @@ mod copy;
 mod help;
 mod range;
 mod replay;
+mod wire;
 
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
 pub(crate) use self::bench::{BenchArgs, Pattern};
 pub(crate) use self::copy::CopyArgs;
+pub(crate) use self::help::OUTCOMES;
 use self::range::RangeArgs;
 pub(crate) use self::replay::ReplayArgs;
+pub(crate) use self::wire::{PatienceArg, WireArgs};
 use super::LoginArgs;
 
 #[derive(Debug, Subcommand)]
@@ -63,10 +67,11 @@ pub(crate) enum IscsiCommand {
         #[command(flatten)]
         unit: UnitArgs,
     },
-    /// Read blocks to standard output, or to a file.
+    /// Read blocks to standard output, or to a file; all of them if nothing is said about which.
     #[command(after_help = help::EXIT_CODES, after_long_help = help::READ)]
     Read(ReadArgs),
-    /// Write blocks from standard input, or from a file, and flush.
+    /// Write blocks from standard input, or from a file, over what the unit holds, and flush. It does not ask: see with
+    /// `iscsi inquiry` which unit it is.
     #[command(after_help = help::EXIT_CODES, after_long_help = help::WRITE)]
     Write(WriteArgs),
     /// Give the space of blocks back; they read as zeros from then on.
@@ -78,6 +83,25 @@ pub(crate) enum IscsiCommand {
     Replay(ReplayArgs),
 }
 
+impl IscsiCommand {
+    /// True if standard output holds one JSON value, whatever becomes of the command.
+    pub(crate) fn is_json(&self) -> bool {
+        match self {
+            Self::Discover { common, .. }
+            | Self::Luns { common, .. }
+            | Self::Inquiry { common, .. }
+            | Self::Capacity { common, .. } => common.json,
+            Self::Status { unit, .. } => unit.common.json,
+            Self::Read(args) => args.common.json,
+            Self::Write(args) => args.unit.common.json,
+            Self::Trim(args) => args.unit.common.json,
+            Self::Copy(args) => args.unit.common.json,
+            Self::Bench(args) => args.unit.common.json,
+            Self::Replay(args) => args.unit.common.json,
+        }
+    }
+}
+
 /// What all subcommands take.
 #[derive(Debug, Args)]
 pub(crate) struct IscsiArgs {
@@ -86,6 +110,8 @@ pub(crate) struct IscsiArgs {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) login: LoginArgs,
+    #[command(flatten)]
+    pub(crate) wire: WireArgs,
 }
 
 /// Other ways to the unit.
@@ -112,16 +138,16 @@ pub(crate) struct ReadArgs {
     pub(crate) url: String,
     #[command(flatten)]
     pub(crate) range: RangeArgs,
-    /// A new file to write to, instead of standard output.
+    /// A new file to write to, instead of standard output; `--json` needs it.
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// Print one JSON object about what was read; that needs `--output`.
+    /// Overwrite a file that is there already.
     #[arg(long, requires = "output")]
-    pub(crate) json: bool,
+    pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) paths: PathArgs,
     #[command(flatten)]
-    pub(crate) login: LoginArgs,
+    pub(crate) common: IscsiArgs,
 }
 
 #[derive(Debug, Args)]
@@ -154,6 +180,12 @@ pub(crate) struct TrimArgs {
     pub(crate) yes: bool,
     #[command(flatten)]
     pub(crate) unit: UnitArgs,
+}
+
+/// How many are under way at once.
+fn depth(text: &str) -> Result<NonZeroU16, String> {
+    text.parse()
+        .map_err(|_| format!("a number from 1 to {}", u16::MAX))
 }
 
 /// A page's number: hexadecimal, as everybody writes them, with or without 0x.

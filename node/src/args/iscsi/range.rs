@@ -1,9 +1,9 @@
 //! Which blocks, as it is written.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use bytesize::ByteSize;
 use clap::Args;
-use vmthunder_volume::{Geometry, Span};
+use vmthunder_volume::{Error, Geometry, Span};
 
 use crate::args::byte_size;
 use crate::status::size;
@@ -37,11 +37,11 @@ impl RangeArgs {
                     .offset()
             }
         };
-        ensure!(
-            start <= geometry.bytes(),
-            beyond(geometry, format_args!("byte {start}"))
-        );
-        Ok(start)
+        match start <= geometry.bytes() {
+            true => Ok(start),
+            false => Err(Error::OutOfRange)
+                .with_context(|| beyond(geometry, format_args!("byte {start}"))),
+        }
     }
 
     /// The length in bytes, if it was said.
@@ -50,7 +50,7 @@ impl RangeArgs {
             (Some(length), _) => Ok(Some(whole(length.as_u64(), geometry, "--length")?)),
             (None, Some(blocks)) => {
                 let bytes = blocks.checked_mul(geometry.block_size().bytes().into());
-                Ok(Some(bytes.with_context(|| {
+                Ok(Some(bytes.ok_or(Error::OutOfRange).with_context(|| {
                     beyond(geometry, format_args!("{blocks} blocks"))
                 })?))
             }
@@ -58,17 +58,12 @@ impl RangeArgs {
         }
     }
 
-    /// The blocks that are meant; `default_blocks` of them if nothing is said about the length.
-    pub(crate) fn span(&self, geometry: Geometry, default_blocks: Option<u64>) -> Result<Span> {
+    /// The blocks that are meant: up to the end of the unit if nothing is said about the length.
+    pub(crate) fn span(&self, geometry: Geometry) -> Result<Span> {
         let start = self.start(geometry)?;
         let block = u64::from(geometry.block_size().bytes());
-        let length = match (self.length(geometry)?, default_blocks) {
-            (Some(length), _) => length,
-            (None, Some(blocks)) => blocks * block,
-            (None, None) => {
-                bail!("how many blocks is not said: --blocks NUMBER, or --length BYTES")
-            }
-        };
+        let rest = geometry.bytes().saturating_sub(start);
+        let length = self.length(geometry)?.unwrap_or(rest);
         geometry
             .span(start / block, length / block)
             .with_context(|| {

@@ -2,19 +2,25 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 use iscsi_initiator::Remote;
 use tokio::sync::{Notify, mpsc};
-use vmthunder_volume::{Class, Geometry, Span, Volume};
+use vmthunder_volume::Geometry;
 
 use crate::args::{BenchArgs, Pattern};
 use crate::iscsi::bench::tally::Tally;
 use crate::iscsi::bench::{content, region};
 use crate::iscsi::reach::{Place, Reached, reach};
+
+/// What is under way at the end may take so much longer before it counts as unfinished.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// How long a logout may hold up the end.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What is to be done, and how far it is.
 #[derive(Debug)]
@@ -119,6 +125,17 @@ impl Load {
         }
     }
 
+    /// Waits until it has been over for so long that nothing ends any more that was under way.
+    async fn overdue(&self) {
+        loop {
+            let changes = self.begin.notified();
+            if self.is(Phase::Over) {
+                return tokio::time::sleep(GRACE).await;
+            }
+            changes.await;
+        }
+    }
+
     /// True if another read or write may be begun that counts.
     fn take(&self) -> bool {
         match &self.left {
@@ -143,7 +160,7 @@ pub(super) fn drive(
     let tally = RefCell::new(Tally::new()?);
     let driven = runtime.and_then(|runtime| {
         let sessions = (thread..load.sessions).step_by(threads.max(1).into());
-        let sessions = sessions.map(|number| session(load, number, &tally));
+        let sessions = sessions.map(|number| session(load, number, &tally, failures));
         runtime.block_on(try_join_all(sessions))
     });
     if let Err(error) = driven {
@@ -154,14 +171,26 @@ pub(super) fn drive(
 }
 
 /// One session from its login to its logout.
-async fn session(load: &Load, number: u16, tally: &RefCell<Tally>) -> Result<()> {
+async fn session(
+    load: &Load,
+    number: u16,
+    tally: &RefCell<Tally>,
+    failures: &mpsc::UnboundedSender<Result<()>>,
+) -> Result<()> {
     let reached = reach(load.place.clone()).await?;
-    let lanes = lanes(load, number, &reached, tally).await;
-    reached.close().await;
+    let lanes = lanes(load, number, &reached, tally, failures).await;
+    // It is closed all the same.
+    let _late = tokio::time::timeout(FAREWELL, reached.close()).await;
     lanes
 }
 
-async fn lanes(load: &Load, number: u16, reached: &Reached, tally: &RefCell<Tally>) -> Result<()> {
+async fn lanes(
+    load: &Load,
+    number: u16,
+    reached: &Reached,
+    tally: &RefCell<Tally>,
+    failures: &mpsc::UnboundedSender<Result<()>>,
+) -> Result<()> {
     let remote = reached.attach().await?;
     load.ready.fetch_add(1, Ordering::Release);
     load.begun().await;
@@ -173,7 +202,15 @@ async fn lanes(load: &Load, number: u16, reached: &Reached, tally: &RefCell<Tall
         next: Cell::new(load.blocks / u64::from(load.sessions.max(1)) * u64::from(number)),
         filler: Bytes::from(content::of(seed()? & !7, load.block)),
     };
-    try_join_all((0..load.depth).map(|_| lane.run())).await?;
+    // One that fails does not keep the others from being counted.
+    let run = async || {
+        if let Err(error) = lane.run().await {
+            tally.borrow_mut().errors += 1;
+            // Then nobody listens any more, since another error came first.
+            let _ = failures.send(Err(error));
+        }
+    };
+    join_all((0..load.depth).map(|_| run())).await;
     Ok(())
 }
 
@@ -199,23 +236,37 @@ impl Lane<'_> {
             let is_read = self.random() % 100 < u64::from(self.load.read_percent);
             let at = self.block() * self.load.block;
             let begun = Instant::now();
-            match is_read {
-                true => self.read(at).await?,
-                false => self.write(at).await?,
-            }
-            // What ends after the end does not count; there the time is over.
-            if counts && self.load.is(Phase::Measured) {
-                self.tally.borrow_mut().count(is_read, begun.elapsed());
-                self.load.done.fetch_add(1, Ordering::Relaxed);
+            let operation = async {
+                match is_read {
+                    true => self.read(at, counts).await,
+                    false => self.write(at).await,
+                }
+            };
+            let ended = tokio::select! {
+                biased;
+                ended = operation => ended,
+                () = self.load.overdue() => {
+                    self.tally.borrow_mut().unfinished(is_read, begun.elapsed());
+                    return Ok(());
+                }
+            };
+            ended?;
+            // What ends after the end does not count as done; there the time is over. How long it took does.
+            if counts {
+                let in_time = self.load.is(Phase::Measured);
+                self.tally
+                    .borrow_mut()
+                    .count(is_read, begun.elapsed(), in_time);
+                self.load.done.fetch_add(in_time.into(), Ordering::Relaxed);
             }
         }
     }
 
-    async fn read(&self, at: u64) -> Result<()> {
-        let span = Span::new(at, self.load.block);
-        let bytes = self.remote.read(span, Class::Demand).await;
-        let bytes = bytes.with_context(|| format!("cannot read bytes {span}"))?;
+    async fn read(&self, at: u64, counts: bool) -> Result<()> {
+        let bytes = self.remote.read_at(at, self.load.block).await;
+        let bytes = bytes.with_context(|| format!("cannot read at byte {at}"))?;
         if self.load.verify
+            && counts
             && let Some(wrong) = content::first_wrong(at, &bytes)
         {
             self.tally.borrow_mut().wrong(wrong);
@@ -228,7 +279,7 @@ impl Lane<'_> {
             true => Bytes::from(content::of(at, self.load.block)),
             false => self.filler.clone(),
         };
-        let written = self.remote.write(at, bytes).await;
+        let written = self.remote.write_at(at, bytes).await;
         written.with_context(|| format!("cannot write at byte {at}"))
     }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -24,7 +24,9 @@ use crate::image::bar;
 use crate::iscsi::bench::load::{Load, Phase, drive};
 use crate::iscsi::bench::report::Report;
 use crate::iscsi::bench::tally::Tally;
+use crate::iscsi::outcome::{Kind, Told};
 use crate::iscsi::reach::{Place, with_unit};
+use crate::observe::causes;
 use crate::serve::end;
 use crate::status::size;
 
@@ -46,7 +48,7 @@ const TICK: Duration = Duration::from_millis(500);
 
 /// Measures; false if something that was read is not what it should be.
 pub(super) async fn run(args: &BenchArgs) -> Result<bool> {
-    let place = Place::of(&args.url, &args.unit.common.login)?.through(&args.unit.paths)?;
+    let place = Place::of(&args.url, &args.unit.common)?.through(&args.unit.paths)?;
     let geometry = prepare(args, place.clone()).await?;
     let load = Arc::new(Load::new(args, &place, geometry)?);
     let threads = threads(args);
@@ -62,10 +64,24 @@ pub(super) async fn run(args: &BenchArgs) -> Result<bool> {
     let measured = measure(args, &load, readiness).await;
     load.enter(Phase::Over);
     let tally = collect(workers).await;
-    let (took, cpu) = measured?;
-    let report = Report::new(args, &load, &tally?, took, cpu);
+    let measured = measured?;
+    let report = Report::new(args, &load, &tally?, &measured);
     report.show(args.unit.common.json)?;
-    Ok(report.is_sound())
+    match (measured.ended_by, report.unfinished()) {
+        (Some(error), _) => Err(Told {
+            kind: Kind::of(&error),
+            text: causes(&error),
+            is_printed: true,
+        }
+        .into()),
+        (None, 0) => Ok(report.is_sound()),
+        (None, many) => Err(Told {
+            kind: Kind::Unreachable,
+            text: format!("{many} reads and writes did not end: the target does not answer"),
+            is_printed: true,
+        }
+        .into()),
+    }
 }
 
 /// Finds out whether the unit may be measured like that, asks before it is written, and fills it if reads are to be
@@ -137,7 +153,7 @@ async fn fill(remote: &Remote, span: Span) -> Result<()> {
         async move {
             let length = FILL.min(span.end() - at);
             let bytes = Bytes::from(content::of(at, length));
-            let written = remote.write(at, bytes).await;
+            let written = remote.write_at(at, bytes).await;
             written.with_context(|| format!("cannot fill the span at byte {at}"))?;
             bar.inc(length);
             anyhow::Ok(())
@@ -148,7 +164,7 @@ async fn fill(remote: &Remote, span: Span) -> Result<()> {
         .buffer_unordered(FILLS);
     while written.try_next().await?.is_some() {}
     bar.finish_and_clear();
-    remote.flush().await.context("cannot flush")
+    remote.synchronize().await.context("cannot flush")
 }
 
 fn threads(args: &BenchArgs) -> u16 {
@@ -157,12 +173,20 @@ fn threads(args: &BenchArgs) -> u16 {
     args.threads.unwrap_or(cores).min(args.sessions).max(1)
 }
 
+/// What was measured as a whole.
+struct Measured {
+    took: Duration,
+    cpu: Duration,
+    /// What ended it before its time.
+    ended_by: Option<Error>,
+}
+
 /// Waits for the sessions, then lets them run; how long, and how much CPU time that took.
 async fn measure(
     args: &BenchArgs,
     load: &Load,
     mut readiness: mpsc::UnboundedReceiver<Result<()>>,
-) -> Result<(Duration, Duration)> {
+) -> Result<Measured> {
     let interrupted = end(false);
     tokio::pin!(interrupted);
     let mut failed = async |wait: Duration| {
@@ -170,7 +194,7 @@ async fn measure(
         tokio::select! {
             ended = &mut interrupted => {
                 ended.context("cannot wait for signals")?;
-                bail!("interrupted")
+                Err(Told::new(Kind::Interrupted, "interrupted").into())
             }
             told = next_failure(&mut readiness) => told,
             () = tokio::time::sleep_until(deadline) => Ok(true),
@@ -188,15 +212,25 @@ async fn measure(
     let (begun, cpu) = (Instant::now(), cpu_time());
     load.enter(Phase::Measured);
     let live = Live::new();
-    let mut goes_on = true;
-    while goes_on && begun.elapsed() < args.seconds {
-        goes_on = failed(TICK.min(args.seconds.saturating_sub(begun.elapsed()))).await?;
-        live.show(load, begun.elapsed());
+    let mut ended_by = None;
+    while begun.elapsed() < args.seconds {
+        match failed(TICK.min(args.seconds.saturating_sub(begun.elapsed()))).await {
+            Ok(true) => live.show(load, begun.elapsed()),
+            Ok(false) => break,
+            Err(error) => {
+                ended_by = Some(error);
+                break;
+            }
+        }
     }
     load.enter(Phase::Over);
-    let took = (begun.elapsed(), cpu_time().saturating_sub(cpu));
+    let measured = Measured {
+        took: begun.elapsed(),
+        cpu: cpu_time().saturating_sub(cpu),
+        ended_by,
+    };
     live.bar.finish_and_clear();
-    Ok(took)
+    Ok(measured)
 }
 
 /// The next error of a session; false when all of them have ended.

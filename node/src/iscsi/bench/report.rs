@@ -1,14 +1,14 @@
 //! What was measured, as people and programs read it.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::args::{BenchArgs, Pattern};
+use crate::iscsi::bench::Measured;
 use crate::iscsi::bench::load::Load;
-use crate::iscsi::bench::tally::Tally;
+use crate::iscsi::bench::tally::{Tally, Times};
+use crate::iscsi::outcome::Kind;
 use crate::observe::line;
 use crate::status::{print_json, size, table};
 
@@ -30,6 +30,12 @@ pub(super) struct Report {
     cpu_seconds_per_100k: Option<f64>,
     reads: Direction,
     writes: Direction,
+    /// Reads and writes that failed.
+    errors: u64,
+    /// Those that did not end within some seconds after the end.
+    unfinished: u64,
+    /// What ended it before its time.
+    ended_by: Option<&'static str>,
     verified: bool,
     /// Reads that brought something else than was written.
     wrong_reads: u64,
@@ -56,21 +62,23 @@ struct Latency {
     p99: f64,
     p99_9: f64,
     max: f64,
+    /// How many took up to so many microseconds, and more than the bucket before.
+    buckets: Vec<Bucket>,
+}
+
+#[derive(Debug, Serialize)]
+struct Bucket {
+    up_to: f64,
+    ops: u64,
 }
 
 impl Report {
-    pub(super) fn new(
-        args: &BenchArgs,
-        load: &Load,
-        tally: &Tally,
-        took: Duration,
-        cpu: Duration,
-    ) -> Self {
-        let seconds = took.as_secs_f64();
+    pub(super) fn new(args: &BenchArgs, load: &Load, tally: &Tally, measured: &Measured) -> Self {
+        let seconds = measured.took.as_secs_f64();
         let reads = Direction::of(&tally.reads, seconds, load.block());
         let writes = Direction::of(&tally.writes, seconds, load.block());
         let ops = reads.ops + writes.ops;
-        let cpu_seconds = cpu.as_secs_f64();
+        let cpu_seconds = measured.cpu.as_secs_f64();
         Self {
             block_bytes: load.block(),
             span_bytes: load.span(),
@@ -89,6 +97,12 @@ impl Report {
             cpu_seconds_per_100k: (ops > 0).then(|| cpu_seconds * 1e5 / ops as f64),
             reads,
             writes,
+            errors: tally.errors,
+            unfinished: tally.unfinished,
+            ended_by: measured
+                .ended_by
+                .as_ref()
+                .map(|error| Kind::of(error).name()),
             verified: args.verify,
             wrong_reads: tally.wrong,
             wrong_at: tally.wrong_at.clone(),
@@ -97,7 +111,12 @@ impl Report {
 
     /// True if everything that was read was what it should be.
     pub(super) fn is_sound(&self) -> bool {
-        self.wrong_reads == 0
+        self.wrong_reads == 0 && self.errors == 0 && self.unfinished == 0
+    }
+
+    /// Reads and writes that did not end.
+    pub(super) fn unfinished(&self) -> u64 {
+        self.unfinished
     }
 
     pub(super) fn show(&self, as_json: bool) -> Result<()> {
@@ -105,12 +124,14 @@ impl Report {
             return print_json(self);
         }
         line(format_args!(
-            "{} {} blocks of {}, {} sessions with {} under way each, {:.1} s",
+            "{} {} blocks of {}, {} session{} with {} under way{}, {:.1} s",
             self.pattern,
             size(self.span_bytes),
             size(self.block_bytes),
             self.sessions,
+            if self.sessions == 1 { "" } else { "s" },
             self.depth,
+            if self.sessions == 1 { "" } else { " each" },
             self.seconds
         ))?;
         let mut rows = table(&[
@@ -128,6 +149,7 @@ impl Report {
                 p99,
                 p99_9,
                 max,
+                buckets: _,
             } = latency;
             let mut row = vec![
                 name.to_owned(),
@@ -146,6 +168,12 @@ impl Report {
             self.cpu_seconds_per_100k
                 .map_or_else(|| "no".to_owned(), |seconds| format!("{seconds:.2}"))
         ))?;
+        if self.errors + self.unfinished > 0 {
+            line(format_args!(
+                "{} failed, and {} did not end; the latencies count those with their age",
+                self.errors, self.unfinished
+            ))?;
+        }
         self.show_wrong()
     }
 
@@ -153,7 +181,7 @@ impl Report {
         if !self.verified {
             return Ok(());
         }
-        if self.is_sound() {
+        if self.wrong_reads == 0 {
             return line("every block that was read is what it should be");
         }
         for at in &self.wrong_at {
@@ -168,8 +196,8 @@ impl Report {
 }
 
 impl Direction {
-    fn of(histogram: &Histogram<u64>, seconds: f64, block: u64) -> Self {
-        let ops = histogram.len();
+    fn of(times: &Times, seconds: f64, block: u64) -> Self {
+        let (histogram, ops) = (&times.histogram, times.in_time);
         let iops = ops as f64 / seconds.max(f64::EPSILON);
         let us = |ns: u64| ns as f64 / 1e3;
         let at = |quantile: f64| us(histogram.value_at_quantile(quantile));
@@ -177,7 +205,7 @@ impl Direction {
             ops,
             iops,
             mib_per_second: iops * block as f64 / f64::from(1 << 20),
-            latency_us: (ops > 0).then(|| Latency {
+            latency_us: (!histogram.is_empty()).then(|| Latency {
                 min: us(histogram.min()),
                 mean: histogram.mean() / 1e3,
                 p50: at(0.5),
@@ -185,7 +213,22 @@ impl Direction {
                 p99: at(0.99),
                 p99_9: at(0.999),
                 max: us(histogram.max()),
+                buckets: buckets(histogram),
             }),
         }
     }
 }
+
+/// The histogram in buckets, each wider than the one before by the same factor; those that hold nothing are left out.
+fn buckets(histogram: &Histogram<u64>) -> Vec<Bucket> {
+    let all = histogram.iter_log(FIRST_BUCKET_NS, WIDER);
+    let all = all.map(|step| Bucket {
+        up_to: step.value_iterated_to() as f64 / 1e3,
+        ops: step.count_since_last_iteration(),
+    });
+    all.filter(|bucket| bucket.ops > 0).collect()
+}
+
+/// Where the first bucket ends, and how much wider the next is.
+const FIRST_BUCKET_NS: u64 = 1_000;
+const WIDER: f64 = 1.25;

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::pin::pin;
-use std::sync::PoisonError;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use vmthunder_volume::{Class, Span, Volume};
+use vmthunder_volume::Span;
 
 use crate::iscsi::copy::Copy;
 use crate::iscsi::copy::pieces::{Piece, pieces};
@@ -70,25 +69,21 @@ impl Mark {
 
 impl Copy {
     /// Copies what is left.
-    pub(super) async fn carry_all(&self) -> Result<Carried> {
+    pub(super) async fn carry_all(&self, carried: &mut Carried) -> Result<()> {
         let from = self.done();
         self.bar.set_position(from);
         self.bar.reset_eta();
-        let mut carried = Carried::default();
-        let under_way = pieces(&self.source, from)
+        let under_way = pieces(&self.source, from, self.bytes)
             .map(|piece| self.carry(piece))
             .buffer_unordered(self.depth);
         let mut under_way = pin!(under_way);
         while let Some((span, part)) = under_way.try_next().await? {
             carried.stored += part.stored;
             carried.zeros += part.zeros;
-            self.mark
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .note(span);
+            self.mark().note(span);
             self.bar.inc(span.length());
         }
-        Ok(carried)
+        Ok(())
     }
 
     async fn carry(&self, piece: Result<Piece>) -> Result<(Span, Carried)> {
@@ -101,7 +96,7 @@ impl Copy {
         }
         let bytes = self
             .source
-            .read(span, Class::Demand)
+            .read(span)
             .await
             .with_context(|| format!("cannot read bytes {span} of {}", self.source.shown()))?;
         for (is_zeros, run) in runs(&bytes) {

@@ -7,14 +7,17 @@ mod prepare;
 mod side;
 mod verify;
 
+use std::convert::Infallible;
+use std::io::IsTerminal;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result};
 use indicatif::ProgressBar;
 use serde_json::json;
-use vmthunder_volume::{Span, Volume};
+use vmthunder_volume::Span;
 
 use crate::args::CopyArgs;
 use crate::image::bar;
@@ -23,6 +26,7 @@ use crate::iscsi::copy::journal::Journal;
 use crate::iscsi::copy::prepare::{Prepared, prepare};
 use crate::iscsi::copy::side::Side;
 use crate::iscsi::copy::verify::differing;
+use crate::iscsi::outcome::{Kind, Told};
 use crate::iscsi::transfer::{places, show_differing};
 use crate::observe::line;
 use crate::serve::end;
@@ -30,6 +34,12 @@ use crate::status::{print_json, size};
 
 /// How often is noted what was copied.
 const NOTE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How often is said how far it is where there is no bar.
+const TELL_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How often in a row the destination may lose what it acknowledged before anything was made safe.
+const MOST_LOSSES: u32 = 10;
 
 /// How long what was copied may take to be made safe when the copy is interrupted.
 const LAST_NOTE: Duration = Duration::from_secs(30);
@@ -45,6 +55,8 @@ struct Copy {
     depth: usize,
     journal: Option<Journal>,
     mark: Mutex<Mark>,
+    /// How much of that is safe: it was flushed.
+    safe: AtomicU64,
     bar: ProgressBar,
 }
 
@@ -52,6 +64,8 @@ struct Copy {
 struct Ended {
     resumed_at: u64,
     carried: Carried,
+    /// How often the destination lost what it had acknowledged, and was written again.
+    cache_losses: u32,
     took: Duration,
     /// Where the two differ, if they were compared.
     differing: Option<Vec<Span>>,
@@ -69,7 +83,7 @@ pub(super) async fn run(args: &CopyArgs) -> Result<bool> {
         prepared = prepare(args) => prepared?,
         ended = end(false) => {
             ended.context("cannot wait for signals")?;
-            bail!("interrupted before anything was copied");
+            return Err(Told::new(Kind::Interrupted, "interrupted before anything was copied").into());
         }
     };
     let bytes = source.geometry().bytes();
@@ -79,6 +93,7 @@ pub(super) async fn run(args: &CopyArgs) -> Result<bool> {
         depth: args.depth.get().into(),
         journal,
         mark: Mutex::new(Mark::at(done)),
+        safe: AtomicU64::new(done),
         bar: bar(bytes),
         source,
         destination,
@@ -100,16 +115,19 @@ impl Copy {
             copied = self.copy_and_compare(args.verify) => copied,
             ended = end(false) => ended
                 .context("cannot wait for signals")
-                .and_then(|()| bail!("interrupted")),
+                .and(Err(Told::new(Kind::Interrupted, "interrupted").into())),
+            never = self.tell_progress(args.unit.common.json) => match never {},
         };
+        let copied = copied.and_then(|copied| self.check_size().map(|()| copied));
         match copied {
-            Ok((carried, differing)) => {
+            Ok((carried, cache_losses, differing)) => {
                 if let Some(journal) = &self.journal {
                     journal.remove()?;
                 }
                 Ok(Ended {
                     resumed_at,
                     carried,
+                    cache_losses,
                     took: begun.elapsed(),
                     differing,
                 })
@@ -118,32 +136,72 @@ impl Copy {
                 self.bar.abandon();
                 let done = self.last_note().await;
                 eprintln!("note: {}", self.how_to_go_on(args, done));
-                Err(error)
+                Err(self.check_size().err().unwrap_or(error))
             }
         }
     }
 
-    async fn copy_and_compare(&self, verify: bool) -> Result<(Carried, Option<Vec<Span>>)> {
-        let carried = tokio::select! {
-            carried = self.carry_all() => carried?,
-            failed = self.keep_notes() => return Err(failed),
-        };
-        // So that a copy that is interrupted while it is compared need not be made again.
-        self.note().await?;
+    /// A source of another size is another source, and a copy of a part of it no copy.
+    fn check_size(&self) -> Result<()> {
+        let (was, is) = (self.bytes, self.source.geometry().bytes());
+        if was == is {
+            return Ok(());
+        }
+        let text = format!(
+            "{} was resized from {was} bytes to {is} while it was copied: the copy is not all of it",
+            self.source.shown()
+        );
+        Err(Told::new(Kind::Changed, text).into())
+    }
+
+    async fn copy_and_compare(&self, verify: bool) -> Result<(Carried, u32, Option<Vec<Span>>)> {
+        let (carried, losses) = self.carry_safely().await?;
         if !verify {
-            return Ok((carried, None));
+            return Ok((carried, losses, None));
         }
         self.bar.set_position(0);
         let differing = differing(self).await?;
-        Ok((carried, Some(differing)))
+        Ok((carried, losses, Some(differing)))
+    }
+
+    /// Copies, and flushes what was copied. A destination that lost what it had acknowledged is written again from
+    /// where it was flushed last.
+    async fn carry_safely(&self) -> Result<(Carried, u32)> {
+        let mut carried = Carried::default();
+        let (mut losses, mut in_a_row, mut safe) = (0, 0, self.safe());
+        loop {
+            let done = tokio::select! {
+                done = self.carry_all(&mut carried) => done,
+                failed = self.keep_notes() => Err(failed),
+            };
+            // So that a copy that is interrupted while it is compared need not be made again.
+            let noted = match done {
+                Ok(()) => self.note().await.map(drop),
+                Err(error) => Err(error),
+            };
+            match noted {
+                Err(error) if Kind::of(&error) == Kind::CacheLost && in_a_row < MOST_LOSSES => {
+                    losses += 1;
+                    in_a_row = if self.safe() > safe { 0 } else { in_a_row + 1 };
+                    safe = self.safe();
+                    *self.mark() = Mark::at(safe);
+                    eprintln!(
+                        "note: {} was reset or switched on, and may have lost what it had not flushed: written again from {} on",
+                        self.destination.shown(),
+                        size(safe)
+                    );
+                }
+                noted => return noted.map(|()| (carried, losses)),
+            }
+        }
     }
 
     /// Notes now and then what was copied; ends when that fails.
-    async fn keep_notes(&self) -> anyhow::Error {
+    async fn keep_notes(&self) -> Error {
         let mut noted = self.done();
         loop {
             tokio::time::sleep(NOTE_INTERVAL).await;
-            if self.journal.is_none() || self.done() == noted {
+            if self.done() == noted {
                 continue;
             }
             match self.note().await {
@@ -160,6 +218,7 @@ impl Copy {
             .flush()
             .await
             .context("cannot flush what was copied")?;
+        self.safe.fetch_max(done, Ordering::Relaxed);
         if let Some(journal) = &self.journal {
             journal.note(done).await?;
         }
@@ -172,11 +231,28 @@ impl Copy {
         noted.ok()?.ok()
     }
 
+    /// Says now and then how far it is, where nobody sees the bar.
+    async fn tell_progress(&self, is_quiet: bool) -> Infallible {
+        if is_quiet || std::io::stderr().is_terminal() {
+            return std::future::pending().await;
+        }
+        loop {
+            tokio::time::sleep(TELL_INTERVAL).await;
+            let (at, bytes) = (self.bar.position(), self.bytes);
+            eprintln!("{} of {}", size(at), size(bytes));
+        }
+    }
+
     fn done(&self) -> u64 {
-        self.mark
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .done()
+        self.mark().done()
+    }
+
+    fn safe(&self) -> u64 {
+        self.safe.load(Ordering::Relaxed)
+    }
+
+    fn mark(&self) -> MutexGuard<'_, Mark> {
+        self.mark.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn how_to_go_on(&self, args: &CopyArgs, done: Option<u64>) -> String {
@@ -185,6 +261,17 @@ impl Copy {
             None => "what was copied since the last note is not safe".to_owned(),
         };
         match &self.journal {
+            _ if self.check_size().is_err() => format!(
+                "the copy cannot go on, since the source has another size: remove {}, and copy again{}",
+                match &self.journal {
+                    Some(journal) => quoted(journal.path()),
+                    None => "nothing".to_owned(),
+                },
+                match self.destination.path() {
+                    Some(_) => " with --force",
+                    None => "",
+                }
+            ),
             None => {
                 format!("the copy is not complete: {far}; without --journal FILE it begins anew")
             }
@@ -216,6 +303,7 @@ fn show(copy: &Copy, ended: &Ended, args: &CopyArgs) -> Result<()> {
             "source": copy.source.shown(), "destination": copy.destination.shown(),
             "bytes": copy.bytes, "resumed_at": ended.resumed_at,
             "stored_bytes": ended.carried.stored, "zero_bytes": ended.carried.zeros,
+            "cache_losses": ended.cache_losses,
             "seconds": seconds, "verified": differing.map(<[Span]>::is_empty),
             "differing": places(differing.unwrap_or_default()),
         }));

@@ -2,7 +2,9 @@
 
 use anyhow::{Context, Result, ensure};
 use futures::Stream;
-use vmthunder_volume::{Allocation, Span, Volume};
+use vmthunder_volume::{Allocation, Span};
+
+use crate::iscsi::copy::side::Side;
 
 /// Bytes of one read. Pieces begin and end on multiples of it.
 pub(super) const PIECE: u64 = 1024 * 1024;
@@ -18,10 +20,10 @@ pub(super) struct Piece {
     pub(super) is_hole: bool,
 }
 
-/// The source from a byte on. It is asked at most once for each piece what it stores: a hole that is smaller than a
+/// The first so many bytes of the source, from a byte on. It is asked at most once for each piece what it stores: a hole that is smaller than a
 /// piece is read like the rest of it.
-pub(super) fn pieces(source: &impl Volume, from: u64) -> impl Stream<Item = Result<Piece>> {
-    let whole = source.geometry().whole();
+pub(super) fn pieces(source: &Side, from: u64, bytes: u64) -> impl Stream<Item = Result<Piece>> {
+    let whole = Span::new(0, bytes);
     let known = (Allocation::Mapped, Span::new(from, 0));
     futures::stream::try_unfold((from, known), move |(at, mut known)| async move {
         if at >= whole.end() {

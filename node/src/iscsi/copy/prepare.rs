@@ -4,13 +4,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use vmthunder_volume::{Access, BlockSize, RawFile, Resize, Space, Span, Volume};
+use vmthunder_volume::{Access, BlockSize, RawFile, Resize, Space, Span};
 
-use crate::args::{CopyArgs, SecretArgs};
+use crate::args::{CopyArgs, PathArgs, SecretArgs};
 use crate::iscsi::copy::journal::Journal;
-use crate::iscsi::copy::side::{Identity, Side, is_url};
+use crate::iscsi::copy::side::{Identity, Side};
 use crate::iscsi::reach::Place;
-use crate::login::parse;
+use crate::login::{is_url, parse};
 use crate::status::size;
 
 /// Both ends of a copy, and how far it is.
@@ -33,9 +33,19 @@ pub(super) async fn prepare(args: &CopyArgs) -> Result<Prepared> {
         is_url(from) || is_url(to),
         "neither {from} nor {to} is a URL iscsi://HOST[:PORT]/TARGET[/LUN]; files are copied by cp"
     );
+    if !is_url(to) {
+        ensure!(
+            to != "-",
+            "a copy is not poured out: `vmthunder iscsi read URL` writes to standard output; a file of this name is ./-"
+        );
+        ensure!(
+            args.raw || !to.to_ascii_lowercase().ends_with(".qcow2"),
+            "{to} would be a raw image, whatever its name says; --raw if that is meant, or `qemu-img convert -f raw -O qcow2` afterwards"
+        );
+    }
     let source = match is_url(from) {
-        true => Side::unit(place(from, args)?).await?,
-        false => Side::source(from)?,
+        true => Side::unit(place(from, args, false)?).await?,
+        false => Side::source(from, args.raw)?,
     };
     let destination = match is_url(to) {
         true => to_unit(args, &source).await,
@@ -56,24 +66,32 @@ pub(super) async fn prepare(args: &CopyArgs) -> Result<Prepared> {
     }
 }
 
-/// One end that is a unit. Where both are, the secret of a file belongs to the one whose URL has a user.
-fn place(url: &str, args: &CopyArgs) -> Result<Place> {
+/// One end that is a unit. Where both are, a secret of a file belongs to the one whose URL has a user, and `--portal` to
+/// the source.
+fn place(url: &str, args: &CopyArgs, is_destination: bool) -> Result<Place> {
     let both = is_url(&args.source) && is_url(&args.destination);
     ensure!(
-        !both || args.unit.paths.portal.is_empty(),
-        "--portal: of which of the two units is not said; with a file as one end it is"
+        args.to_portal.is_empty() || is_url(&args.destination),
+        "--to-portal: the destination is no unit"
     );
+    let mut paths = PathArgs::default();
+    if !(both && is_destination) {
+        paths.portal.extend_from_slice(&args.unit.paths.portal);
+    }
+    if is_destination {
+        paths.portal.extend_from_slice(&args.to_portal);
+    }
     let mut login = args.unit.common.login.clone();
     if both && parse(url)?.user().is_none() {
         login.secrets = SecretArgs::default();
     }
-    Place::of(url, &login)?.through(&args.unit.paths)
+    Place::new(url, &login, &args.unit.common.wire)?.through(&paths)
 }
 
 type Destination = (Side, bool, Option<Journal>, u64);
 
 async fn to_unit(args: &CopyArgs, source: &Side) -> Result<Destination> {
-    let destination = Side::unit(place(&args.destination, args)?).await?;
+    let destination = Side::unit(place(&args.destination, args, true)?).await?;
     match begin_unit(args, source, &destination).await {
         Ok((journal, done)) => Ok((destination, false, journal, done)),
         Err(error) => {

@@ -1,18 +1,19 @@
 //! One end of a copy: a file, or a unit.
 
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use iscsi_initiator::Remote;
 use rustix::fs::{Advice, fadvise};
 use serde::{Deserialize, Serialize};
-use vmthunder_volume as volume;
 use vmthunder_volume::{Access, Allocation, BlockSize, Class, Geometry, RawFile, Span, Volume};
 
 use crate::iscsi::copy::quoted;
+use crate::iscsi::outcome::{Kind, Told};
 use crate::iscsi::reach::{Place, Reached, reach};
 use crate::iscsi::unit::readable;
 
@@ -38,11 +39,6 @@ pub(super) enum Identity {
     },
 }
 
-/// True if an argument is a URL, and not a path.
-pub(super) fn is_url(text: &str) -> bool {
-    text.starts_with("iscsi://")
-}
-
 impl Side {
     /// A unit.
     pub(super) async fn unit(place: Place) -> Result<Self> {
@@ -64,9 +60,14 @@ impl Side {
     }
 
     /// A file as the source of a copy: it has to be whole blocks.
-    pub(super) fn source(text: &str) -> Result<Self> {
+    pub(super) fn source(text: &str, is_raw: bool) -> Result<Self> {
         let path = Path::new(text);
         let side = Self::file(path, Access::ReadOnly)?;
+        ensure!(
+            is_raw || !is_qcow2(path)?,
+            "{} is an image in the format qcow2, which this program does not read: `qemu-img convert -O raw` makes a raw one; --raw copies its bytes as they are",
+            path.display()
+        );
         let about = std::fs::metadata(path).with_context(|| path.display().to_string())?;
         let bytes = side.geometry().bytes();
         ensure!(bytes > 0, "{} is empty", path.display());
@@ -128,9 +129,9 @@ impl Side {
     }
 
     /// Makes a span read as zeros.
-    pub(super) async fn clear(&self, span: Span) -> volume::Result<()> {
+    pub(super) async fn clear(&self, span: Span) -> Result<()> {
         match self {
-            Self::File(file) => file.trim(span).await,
+            Self::File(file) => Ok(file.trim(span).await?),
             // UNMAP may leave blocks as they are that it does not fit.
             Self::Unit(unit) => Ok(unit.1.write_zeroes(span).await?),
         }
@@ -160,7 +161,8 @@ impl Side {
             Self::Unit(unit) => {
                 let (reached, remote) = unit.as_ref();
                 if remote.is_read_only() {
-                    bail!("{} is write-protected", reached.place.url);
+                    let text = format!("{} is write-protected", reached.place.url);
+                    return Err(Told::new(Kind::WriteProtected, text).into());
                 }
                 let bytes = remote.geometry().bytes();
                 reached
@@ -171,46 +173,52 @@ impl Side {
     }
 }
 
-impl Volume for Side {
-    fn geometry(&self) -> Geometry {
+/// True if a file begins as qcow2 images do.
+fn is_qcow2(path: &Path) -> Result<bool> {
+    let cannot = || format!("cannot read {}", path.display());
+    let mut magic = Vec::new();
+    let file = File::open(path).with_context(cannot)?;
+    file.take(4).read_to_end(&mut magic).with_context(cannot)?;
+    Ok(magic == b"QFI\xfb")
+}
+
+/// What a volume does, with errors that say why.
+impl Side {
+    pub(super) fn geometry(&self) -> Geometry {
         match self {
             Self::File(file) => file.geometry(),
             Self::Unit(unit) => unit.1.geometry(),
         }
     }
 
-    async fn read(&self, span: Span, class: Class) -> volume::Result<Bytes> {
+    pub(super) async fn read(&self, span: Span) -> Result<Bytes> {
         match self {
-            Self::File(file) => file.read(span, class).await,
-            Self::Unit(unit) => unit.1.read(span, class).await,
+            Self::File(file) => Ok(file.read(span, Class::Demand).await?),
+            Self::Unit(unit) => Ok(unit.1.read_at(span.offset(), span.length()).await?),
         }
     }
 
-    async fn write(&self, offset: u64, bytes: Bytes) -> volume::Result<()> {
+    pub(super) async fn write(&self, offset: u64, bytes: Bytes) -> Result<()> {
         match self {
-            Self::File(file) => file.write(offset, bytes).await,
-            Self::Unit(unit) => unit.1.write(offset, bytes).await,
+            Self::File(file) => Ok(file.write(offset, bytes).await?),
+            Self::Unit(unit) => Ok(unit.1.write_at(offset, bytes).await?),
         }
     }
 
-    async fn flush(&self) -> volume::Result<()> {
+    pub(super) async fn flush(&self) -> Result<()> {
         match self {
-            Self::File(file) => file.flush().await,
-            Self::Unit(unit) => unit.1.flush().await,
+            Self::File(file) => Ok(file.flush().await?),
+            Self::Unit(unit) => Ok(unit.1.synchronize().await?),
         }
     }
 
-    async fn trim(&self, span: Span) -> volume::Result<()> {
+    pub(super) async fn allocation(&self, span: Span) -> Result<(Allocation, Span)> {
         match self {
-            Self::File(file) => file.trim(span).await,
-            Self::Unit(unit) => unit.1.trim(span).await,
-        }
-    }
-
-    async fn allocation(&self, span: Span) -> volume::Result<(Allocation, Span)> {
-        match self {
-            Self::File(file) => file.allocation(span).await,
-            Self::Unit(unit) => unit.1.allocation(span).await,
+            Self::File(file) => Ok(file.allocation(span).await?),
+            Self::Unit(unit) => {
+                let (kind, length) = unit.1.allocation_at(span.offset(), span.length()).await?;
+                Ok((kind, Span::new(span.offset(), length)))
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::pin::pin;
 
 use anyhow::{Context, Result};
 use futures::{StreamExt, TryStreamExt, future};
-use vmthunder_volume::{Allocation, Class, Span, Volume};
+use vmthunder_volume::{Allocation, Span};
 
 use crate::iscsi::copy::Copy;
 use crate::iscsi::copy::carry::is_zeros;
@@ -16,7 +16,7 @@ const MOST_PLACES: usize = 1000;
 /// Where the ends of a copy differ: from the first byte of a piece that does to its last.
 pub(super) async fn differing(copy: &Copy) -> Result<Vec<Span>> {
     copy.destination.forget()?;
-    let compared = pieces(&copy.source, 0)
+    let compared = pieces(&copy.source, 0, copy.bytes)
         .map(|piece| copy.compare(piece))
         .buffered(copy.depth);
     let mut compared = pin!(compared);
@@ -37,11 +37,7 @@ impl Copy {
         if is_hole {
             return Ok((span, self.first_content(span).await?));
         }
-        let (one, other) = future::join(
-            self.source.read(span, Class::Demand),
-            self.destination.read(span, Class::Demand),
-        )
-        .await;
+        let (one, other) = future::join(self.source.read(span), self.destination.read(span)).await;
         let cannot = |side: String| format!("cannot read bytes {span} of {side} back");
         let one = one.with_context(|| cannot(self.source.shown()))?;
         let other = other.with_context(|| cannot(self.destination.shown()))?;
@@ -69,7 +65,7 @@ impl Copy {
                 continue;
             }
             let part = Span::new(at, PIECE.min(span.end() - at));
-            let bytes = self.destination.read(part, Class::Demand).await;
+            let bytes = self.destination.read(part).await;
             let bytes = bytes.with_context(cannot)?;
             if let Some(place) = bytes
                 .iter()

@@ -283,7 +283,9 @@ impl Guest {
     /// Boots; what it has to say at the end.
     pub(super) fn boot(&mut self, limit: Duration) -> Result<Value> {
         let told = self.script.ask("boot", limit);
-        told.with_context(|| fs::read_to_string(&self.log).unwrap_or_default())
+        let told = told.with_context(|| fs::read_to_string(&self.log).unwrap_or_default())?;
+        ensure!(told["error"].is_null(), "{}", told["error"]);
+        Ok(told)
     }
 
     /// Its process, which nobody waits for before this value goes: the number stays its own.
