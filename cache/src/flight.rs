@@ -1,17 +1,18 @@
 //! Who fetches an extent and who waits for it: one table, pure, for the cache and for the simulator.
 //!
-//! A *flight* is everything under way for one extent. It has waiters and one or two *attempts*, each an ask of the
-//! volume below with a class. The driver calls [`Flights::join`] for everyone who wants the extent and, when told to
-//! [`Join::Lead`], asks below with that class; when that ask ends it calls [`Flights::land`], answers those whom it
-//! is told to answer, and asks again if told to. Every attempt must land: the driver keeps its [`Ticket`].
+//! A *flight* is everything under way for one extent: waiters, and one *attempt* at a time, an ask of the volume below
+//! with a class. The driver calls [`Flights::join`] for everyone who wants the extent and, when told to [`Join::Lead`],
+//! asks below with that class; when that ask ends it calls [`Flights::land`], answers those whom it is told to answer,
+//! and asks again if told to. Every attempt must land: the driver keeps its [`Ticket`].
 //!
 //! Rules:
-//! * Bytes answer everybody.
-//! * Demand and peers do not ride on a bulk attempt (prefetch, fill), which may be slow on purpose: the first of them
-//!   leads a second attempt with its own class. There is at most one bulk and one urgent attempt.
-//! * A refusal ([`Outcome::Refused`]) speaks for those who have no more right than the one who asked. A peer's ask is
-//!   refused where a guest's waits, so refused peer waiters are answered while a guest that joined starts over.
-//! * A failure ([`Outcome::Failed`]) answers all whom no other attempt still serves.
+//! * Whoever comes rides on the attempt that is under way, demand and peers on a prefetch too: it was asked earlier, so
+//!   it ends earlier, and a second ask would only carry the same bytes twice. Who prefetches slowly on purpose asks
+//!   late, and never begins what it means to delay.
+//! * Bytes answer everybody, and so does a failure ([`Outcome::Failed`]): it is the last word on the extent.
+//! * A refusal ([`Outcome::Refused`]) speaks for those who have no more right than the one who asked: a guest waits where
+//!   a peer is refused, and a peer has places that a prefetch may not take. If somebody with more right waits, an attempt
+//!   begins with the most of it, for all who are left.
 
 #[cfg(test)]
 #[path = "flight_tests.rs"]
@@ -92,15 +93,9 @@ pub struct Flights<W> {
 #[derive(Debug)]
 struct Flight<W> {
     begun_by_bulk: bool,
-    urgent: Option<Attempt>,
-    bulk: Option<Attempt>,
-    waiters: Vec<(Class, W)>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Attempt {
     ticket: Ticket,
     class: Class,
+    waiters: Vec<(Class, W)>,
 }
 
 impl<W> Flights<W> {
@@ -133,55 +128,31 @@ impl<W> Flights<W> {
             return Join::Refuse(waiter);
         }
         flight.waiters.push((class, waiter));
-        if is_bulk(class) || flight.urgent.is_some() {
-            return Join::Wait;
-        }
-        let ticket = next(&mut self.next_ticket);
-        flight.urgent = Some(Attempt { ticket, class });
-        Join::Lead(ticket)
+        Join::Wait
     }
 
-    /// An attempt ended. A ticket that is not under way (another attempt answered everybody) changes nothing.
+    /// An attempt ended. A ticket that is not under way changes nothing.
     pub fn land(&mut self, extent: Extent, ticket: Ticket, outcome: Outcome) -> Landing<W> {
-        let Some(flight) = self.flights.get_mut(&extent) else {
+        let flight = self.flights.get_mut(&extent);
+        let Some(flight) = flight.filter(|flight| flight.ticket == ticket) else {
             return Landing {
                 answered: Vec::new(),
                 lead: None,
             };
         };
-        let Some(ended) = flight.take(ticket) else {
-            return Landing {
-                answered: Vec::new(),
-                lead: None,
-            };
+        let said = match outcome {
+            Outcome::Refused => right(flight.class),
+            Outcome::Landed | Outcome::Failed => Right::Waits,
         };
-        let mut lead = None;
-        let answered = if outcome == Outcome::Landed {
-            flight.answer(|_| true)
-        } else if is_bulk(ended.class) {
-            // Whoever is urgent has an attempt of his own, and that one serves the bulk readers too.
-            let alone = flight.urgent.is_none();
-            flight.answer(|_| alone)
-        } else if outcome == Outcome::Refused
-            && ended.class == Class::Peer
-            && flight.has(Class::Demand)
-        {
-            let ticket = next(&mut self.next_ticket);
-            let attempt = Attempt {
-                ticket,
-                class: Class::Demand,
-            };
-            flight.urgent = Some(attempt);
-            lead = Some((attempt.class, ticket));
-            flight.answer(|class| class == Class::Peer)
+        let answered = flight.answer(|class| right(class) <= said);
+        let next_class = flight.waiters.iter().map(|(class, _)| *class);
+        let lead = next_class
+            .max_by_key(|class| right(*class))
+            .map(|class| (class, next(&mut self.next_ticket)));
+        if let Some((class, ticket)) = lead {
+            (flight.class, flight.ticket) = (class, ticket);
         } else {
-            let alone = flight.bulk.is_none();
-            flight.answer(|class| alone || !is_bulk(class))
-        };
-        if flight.waiters.is_empty() {
-            if flight.begun_by_bulk {
-                self.bulk_flights -= 1;
-            }
+            self.bulk_flights -= usize::from(flight.begun_by_bulk);
             self.flights.remove(&extent);
         }
         Landing { answered, lead }
@@ -197,18 +168,11 @@ impl<W> Flights<W> {
             return Join::Refuse(waiter);
         }
         let ticket = next(&mut self.next_ticket);
-        let attempt = Some(Attempt { ticket, class });
-        let (urgent, bulk_attempt) = if bulk {
-            (None, attempt)
-        } else {
-            (attempt, None)
-        };
-        let waiters = vec![(class, waiter)];
         let flight = Flight {
             begun_by_bulk: bulk,
-            urgent,
-            bulk: bulk_attempt,
-            waiters,
+            ticket,
+            class,
+            waiters: vec![(class, waiter)],
         };
         self.flights.insert(extent, flight);
         self.bulk_flights += usize::from(bulk);
@@ -217,21 +181,30 @@ impl<W> Flights<W> {
 }
 
 impl<W> Flight<W> {
-    fn take(&mut self, ticket: Ticket) -> Option<Attempt> {
-        self.urgent
-            .take_if(|attempt| attempt.ticket == ticket)
-            .or_else(|| self.bulk.take_if(|attempt| attempt.ticket == ticket))
-    }
-
-    fn has(&self, class: Class) -> bool {
-        self.waiters.iter().any(|(of, _)| *of == class)
-    }
-
     fn answer(&mut self, whom: impl Fn(Class) -> bool) -> Vec<W> {
         self.waiters
             .extract_if(.., |(class, _)| whom(*class))
             .map(|(_, waiter)| waiter)
             .collect()
+    }
+}
+
+/// What the classes are allowed below, the least first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Right {
+    /// The shared places only.
+    Shared,
+    /// A reserve of places as well.
+    Reserve,
+    /// To wait for them.
+    Waits,
+}
+
+fn right(class: Class) -> Right {
+    match class {
+        Class::Prefetch | Class::Fill => Right::Shared,
+        Class::Peer => Right::Reserve,
+        Class::Demand => Right::Waits,
     }
 }
 

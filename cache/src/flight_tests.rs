@@ -44,28 +44,49 @@ fn a_refused_peer_makes_the_guest_who_joined_lead() {
 }
 
 #[test]
-fn demand_does_not_ride_on_a_bulk_flight_but_takes_its_bytes() {
+fn everybody_rides_on_what_was_asked_first() {
     let mut flights = Flights::new(Limits::default());
     let bulk = lead(&mut flights, Class::Prefetch, 1);
-    let urgent = lead(&mut flights, Class::Demand, 2);
-    assert_eq!(flights.join(ONE, Class::Demand, 3), Join::Wait);
-    assert_eq!(flights.land(ONE, bulk, Outcome::Landed).answered, [1, 2, 3]);
-    assert!(
-        flights
-            .land(ONE, urgent, Outcome::Failed)
-            .answered
-            .is_empty(),
-        "nobody is left"
-    );
+    for (class, waiter) in [(Class::Peer, 2), (Class::Demand, 3), (Class::Fill, 4)] {
+        assert_eq!(flights.join(ONE, class, waiter), Join::Wait);
+    }
+    let landing = flights.land(ONE, bulk, Outcome::Landed);
+    assert_eq!((landing.answered, landing.lead), (vec![1, 2, 3, 4], None));
 }
 
 #[test]
-fn a_failed_bulk_attempt_leaves_its_waiters_with_the_urgent_one() {
+fn what_a_prefetch_was_refused_is_asked_again_with_the_most_right_of_those_who_ride() {
+    for (riders, class) in [
+        (vec![Class::Peer], Class::Peer),
+        (vec![Class::Demand, Class::Peer], Class::Demand),
+    ] {
+        let mut flights = Flights::new(Limits::default());
+        let bulk = lead(&mut flights, Class::Fill, 0);
+        for (waiter, rider) in (1..).zip(&riders) {
+            assert_eq!(flights.join(ONE, *rider, waiter), Join::Wait);
+        }
+        let landing = flights.land(ONE, bulk, Outcome::Refused);
+        assert_eq!(landing.answered, [0]);
+        let (with, second) = landing.lead.unwrap();
+        assert_eq!(with, class);
+        assert_eq!(
+            flights.land(ONE, bulk, Outcome::Landed).answered,
+            [],
+            "it ended"
+        );
+        let landing = flights.land(ONE, second, Outcome::Refused);
+        assert_eq!(landing.answered.len(), riders.len());
+        assert!(flights.is_empty());
+    }
+}
+
+#[test]
+fn a_failure_is_the_last_word_for_all() {
     let mut flights = Flights::new(Limits::default());
     let bulk = lead(&mut flights, Class::Fill, 1);
-    let urgent = lead(&mut flights, Class::Peer, 2);
-    assert!(flights.land(ONE, bulk, Outcome::Failed).answered.is_empty());
-    assert_eq!(flights.land(ONE, urgent, Outcome::Landed).answered, [1, 2]);
+    assert_eq!(flights.join(ONE, Class::Demand, 2), Join::Wait);
+    let landing = flights.land(ONE, bulk, Outcome::Failed);
+    assert_eq!((landing.answered, landing.lead), (vec![1, 2], None));
 }
 
 #[test]
@@ -128,7 +149,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 proptest! {
     #[test]
-    fn everybody_is_answered_once_and_never_by_an_ask_with_less_right(steps in steps()) {
+    fn everybody_is_answered_once_and_never_by_a_refusal_of_less_right(steps in steps()) {
         let limits = Limits { flights: 3, peer_reserve: 1, bulk_flights: 2, waiters: 6 };
         let mut flights = Flights::new(limits);
         let mut waiting: HashMap<usize, (u64, Class)> = HashMap::new();
@@ -163,11 +184,10 @@ proptest! {
                         let (of, rode) = waiting.remove(&who).unwrap();
                         prop_assert!(answered.insert(who), "answered twice");
                         prop_assert_eq!(of, extent);
-                        if outcome == Outcome::Refused && class == Class::Peer {
-                            prop_assert!(rode != Class::Demand, "a peer's refusal answered a guest");
-                        }
-                        if outcome != Outcome::Landed && matches!(class, Class::Prefetch | Class::Fill) {
-                            prop_assert!(matches!(rode, Class::Prefetch | Class::Fill));
+                        let bulk = |class| matches!(class, Class::Prefetch | Class::Fill);
+                        if outcome == Outcome::Refused && class != Class::Demand {
+                            prop_assert!(rode != Class::Demand, "somebody else's refusal answered a guest");
+                            prop_assert!(bulk(rode) || !bulk(class), "a prefetch's refusal answered a peer");
                         }
                     }
                     asks.extend(landing.lead.map(|(class, ticket)| (extent, class, ticket)));
@@ -175,11 +195,8 @@ proptest! {
             }
             prop_assert!(flights.len() <= 3);
             for (extent, class) in waiting.values() {
-                let urgent = matches!(class, Class::Demand | Class::Peer);
-                let served = asks.iter().any(|(of, by, _)| {
-                    of == extent && (!urgent || matches!(by, Class::Demand | Class::Peer))
-                });
-                prop_assert!(served, "{class:?} waits for nothing");
+                let asked = asks.iter().filter(|(of, _, _)| of == extent).count();
+                prop_assert_eq!(asked, 1, "{:?} waits for nothing, or the same is asked twice", class);
             }
         }
         prop_assert!(waiting.is_empty() && flights.is_empty());

@@ -343,7 +343,7 @@ impl Surroundings {
     ) -> Swarm<LateVolume, PeerVolume> {
         let options = SwarmOptions {
             name: image.name.clone(),
-            ..SwarmOptions::default()
+            ..image.swarm.clone()
         };
         Swarm::new(self.node.clone(), origin, verify, options)
     }

@@ -29,6 +29,7 @@ mod origin;
 mod portals;
 mod secrets;
 mod serve;
+mod simulate;
 mod status;
 mod switch;
 
@@ -79,6 +80,7 @@ async fn run(command: Command) -> Result<bool> {
         Command::Demo(args) => return demo::run(args).await,
         Command::Image(command) => return image::run(command).await,
         Command::Iscsi(command) => return iscsi::run(command).await,
+        Command::Simulate(args) => return simulate::run(*args).await,
         Command::Conformance(args) => return conformance::run(*args).await,
         Command::Target(args) => serve::run(gateway::config(*args)?, false).await?,
         Command::Serve(args) => {

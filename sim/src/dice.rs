@@ -14,8 +14,9 @@ impl Dice {
         number ^ (number >> 31)
     }
 
-    /// A moment within some milliseconds.
-    pub(crate) fn within(&mut self, milliseconds: u64) -> Duration {
-        Duration::from_nanos(self.throw() % (milliseconds * 1_000_000))
+    /// A moment within a time.
+    pub(crate) fn within(&mut self, time: Duration) -> Duration {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        Duration::from_nanos(self.throw() % nanos.max(1))
     }
 }

@@ -1,151 +1,194 @@
 //! What one simulated node has.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use vmthunder_cache::flight::{Flights, Limits, Ticket};
 use vmthunder_swarm::Backoff;
 use vmthunder_swarm::fetch::{Fetch, HedgeBudget, Source, View};
 use vmthunder_swarm::forest::{Forest, NodeName};
-use vmthunder_swarm::health::{Health, HealthOptions};
-use vmthunder_volume::{Class, EXTENT_BYTES, Extent};
+use vmthunder_swarm::gate::{Gate, Place};
+use vmthunder_swarm::health::Health;
+use vmthunder_volume::Class;
 
 use crate::Scenario;
+use crate::link::{Disk, Link};
+use crate::slab::Id;
 
 /// Who waits for a flight.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Waiter {
-    Guest(Read),
-    Prefetch,
+    Local(Want),
     /// The request of a peer.
-    Peer(u64),
+    Peer(Id),
 }
 
-/// A guest's read: of what, since when it is wanted, and how often it was refused.
-#[derive(Clone, Copy, Debug, Hash)]
-pub(crate) struct Read {
-    pub(crate) extent: Extent,
+/// What the guest or the read-ahead wants: which extent of the boot, since when, and how often it was refused.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Want {
+    pub(crate) extent: u32,
+    pub(crate) by: By,
     pub(crate) since: Duration,
     pub(crate) backoff: Backoff,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum By {
+    /// The guest's read with this number.
+    Guest(u32),
+    Prefetch,
+}
+
+impl Want {
+    pub(crate) fn class(&self) -> Class {
+        match self.by {
+            By::Guest(_) => Class::Demand,
+            By::Prefetch => Class::Prefetch,
+        }
+    }
 }
 
 /// A fetch under way.
 #[derive(Debug)]
 pub(crate) struct Run {
-    pub(crate) extent: Extent,
+    pub(crate) node: u32,
+    pub(crate) extent: u32,
     pub(crate) class: Class,
     pub(crate) ticket: Ticket,
     pub(crate) fetch: Fetch,
-    pub(crate) outstanding: usize,
+    pub(crate) outstanding: u32,
     /// The right bytes came.
     pub(crate) came: bool,
+    /// Its number in the line for the origin, and when it leaves it.
+    pub(crate) in_line: Option<(u64, Duration)>,
+}
+
+/// What has become of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Up,
+    /// Its machine died: nothing comes from it any more.
+    Dead,
+    /// Its daemon was stopped: whoever asks is told so.
+    Left,
 }
 
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) name: NodeName,
     pub(crate) view: Forest,
-    pub(crate) alive: bool,
+    /// The version of the membership that the view shows.
+    pub(crate) version: u32,
+    pub(crate) state: State,
+    /// How often it was started: what was begun in an earlier life is over.
+    pub(crate) life: u32,
     pub(crate) lies: bool,
+    pub(crate) slow: bool,
     pub(crate) health: Health,
     pub(crate) hedges: HedgeBudget,
     pub(crate) flights: Flights<Waiter>,
-    pub(crate) runs: HashMap<u64, Run>,
-    pub(crate) resident: HashSet<Extent>,
-    pub(crate) up: Link,
-    pub(crate) down: Link,
+    pub(crate) resident: Vec<u64>,
+    pub(crate) link: Link<Id>,
+    pub(crate) disk: Disk,
     /// Requests of peers that are served at the moment.
     pub(crate) serving: usize,
-    /// Requests under way at each source, local ones and forwarded ones.
-    pub(crate) asking: HashMap<(Source, bool), usize>,
+    /// Requests under way at each peer, and at the origin.
+    pub(crate) gates: HashMap<NodeName, Gate<Id>>,
+    pub(crate) origin_gate: Gate<Id>,
     pub(crate) uploads: u64,
-    /// Where the guest and the read-ahead are in the boot, how much of it has come, and when the latest of it came.
-    pub(crate) position: u64,
-    pub(crate) prefetched: u64,
-    pub(crate) arrived: u64,
-    pub(crate) latest: Duration,
+    pub(crate) guest: Guest,
+}
+
+/// Where the guest and the read-ahead are in the boot.
+#[derive(Debug, Default)]
+pub(crate) struct Guest {
+    /// The next read.
+    pub(crate) next: u32,
+    /// The guest thinks before it.
+    pub(crate) thinks: bool,
+    /// Reads under way, and how many of their extents are not here yet.
+    pub(crate) open: Vec<(u32, u32)>,
+    /// Reads that are done.
+    pub(crate) done: u32,
+    /// The next extent to be read ahead, and how many are under way.
+    pub(crate) ahead: u32,
+    pub(crate) prefetching: u32,
+    /// When the boot was over.
+    pub(crate) end: Option<Duration>,
 }
 
 impl Node {
-    pub(crate) fn new(name: NodeName, view: Forest, rate: u64, lies: bool) -> Self {
+    pub(crate) fn new(name: NodeName, view: Forest, slow: bool, lies: bool, at: &Scenario) -> Self {
+        let slowness = if slow { at.slowness.max(1) } else { 1 };
+        let swarm = &at.swarm;
         Self {
             name,
             view,
-            alive: true,
+            version: 0,
+            state: State::Up,
+            life: 0,
             lies,
-            health: Health::new(HealthOptions::default()),
+            slow,
+            health: Health::new(swarm.health.clone()),
             hedges: HedgeBudget::default(),
             flights: Flights::new(Limits::default()),
-            runs: HashMap::new(),
-            resident: HashSet::new(),
-            up: Link::new(rate),
-            down: Link::new(rate),
+            resident: vec![0; at.boot.extents.len().div_ceil(64)],
+            link: Link::new(at.rate / slowness),
+            disk: Disk::new(at.disk_rate),
             serving: 0,
-            asking: HashMap::new(),
+            gates: HashMap::new(),
+            origin_gate: Gate::new(swarm.origin_queue, swarm.origin_bytes_per_second),
             uploads: 0,
-            position: 0,
-            prefetched: 0,
-            arrived: 0,
-            latest: Duration::ZERO,
+            guest: Guest::default(),
         }
     }
 
-    /// What the guest, or the read-ahead, wants next if its window allows.
-    pub(crate) fn next_read(&mut self, now: Duration, at: &Scenario) -> Option<(Extent, Waiter)> {
-        // A boot jumps about on its disk. Multiplying by an odd number permutes.
-        let extent = |index: u64| Extent(index.wrapping_mul(0x9e37_79b1) % (1 << 20));
-        if self.position < at.extents.min(self.arrived + at.demand_window) {
-            let read = Read {
-                extent: extent(self.position),
-                since: now,
-                backoff: Backoff::default(),
-            };
-            self.position += 1;
-            return Some((read.extent, Waiter::Guest(read)));
+    pub(crate) fn is_resident(&self, extent: u32) -> bool {
+        let word = self.resident.get(extent as usize / 64);
+        word.is_some_and(|word| word >> (extent % 64) & 1 == 1)
+    }
+
+    pub(crate) fn keep(&mut self, extent: u32) {
+        if let Some(word) = self.resident.get_mut(extent as usize / 64) {
+            *word |= 1 << (extent % 64);
         }
-        if self.prefetched < at.extents.min(self.arrived + at.prefetch_window) {
-            self.prefetched += 1;
-            return Some((extent(self.prefetched - 1), Waiter::Prefetch));
+    }
+
+    /// Gives a place at a source back.
+    pub(crate) fn leave(&mut self, source: &Source, place: Place) {
+        match source {
+            Source::Origin => self.origin_gate.leave(place),
+            Source::Peer(name) => {
+                if let Some(gate) = self.gates.get_mut(name) {
+                    gate.leave(place);
+                }
+            }
         }
-        None
     }
 
     /// Lets a fetch decide by what this node knows of the others.
-    pub(crate) fn decide<T>(
-        &self,
-        now: Duration,
-        run: u64,
-        decide: impl FnOnce(&Fetch, &View<'_>) -> T,
-    ) -> Option<T> {
-        let fetch = &self.runs.get(&run)?.fetch;
-        let absent = |name: &NodeName| self.health.is_absent(now, name);
-        let view = View {
+    pub(crate) fn look<T>(&self, now: Duration, decide: impl FnOnce(&View<'_>) -> T) -> T {
+        let absent = self.health.absent(now);
+        decide(&View {
             forest: &self.view,
             me: &self.name,
             absent: &absent,
-        };
-        Some(decide(fetch, &view))
-    }
-}
-
-/// One direction of a link, which carries one extent after the other.
-#[derive(Debug)]
-pub(crate) struct Link {
-    per_extent: Duration,
-    free_at: Duration,
-}
-
-impl Link {
-    pub(crate) fn new(rate: u64) -> Self {
-        Self {
-            per_extent: Duration::from_nanos(EXTENT_BYTES * 1_000_000_000 / rate),
-            free_at: Duration::ZERO,
-        }
+        })
     }
 
-    /// Carries an extent that is there `from` on; answers when it has passed.
-    pub(crate) fn carry(&mut self, from: Duration) -> Duration {
-        self.free_at = self.free_at.max(from) + self.per_extent;
-        self.free_at
+    /// What was under way is over: the daemon was stopped. What lies on its disk stays.
+    pub(crate) fn stop(&mut self, at: &Scenario) {
+        self.state = State::Left;
+        self.life += 1;
+        self.health = Health::new(at.swarm.health.clone());
+        self.flights = Flights::new(Limits::default());
+        self.gates.clear();
+        self.origin_gate = Gate::new(at.swarm.origin_queue, at.swarm.origin_bytes_per_second);
+        self.serving = 0;
+        self.guest.open.clear();
+        self.guest.thinks = false;
+        self.guest.next = self.guest.done;
+        self.guest.prefetching = 0;
+        self.guest.ahead = 0;
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 use vmthunder_volume::{Class, EXTENT_BYTES, Error, Extent, Span, Volume};
 
-use crate::fetch::{Fetch, Outcome, Source};
+use crate::fetch::{Ask, Fetch, Outcome, Source};
 use crate::verify::Expected;
 use crate::{Failing, Place, Swarm};
 
@@ -18,7 +18,6 @@ use crate::{Failing, Place, Swarm};
 pub(crate) struct Question<'a> {
     pub(crate) span: Span,
     pub(crate) class: Class,
-    pub(crate) patience: Duration,
     pub(crate) expected: &'a Expected,
 }
 
@@ -28,46 +27,61 @@ impl<O: Volume, P: Volume> Swarm<O, P> {
     pub(crate) async fn ask(
         &self,
         fetch: &mut Fetch,
-        source: Source,
+        ask: Ask,
         question: Question<'_>,
     ) -> Option<Bytes> {
-        let first = self.ask_one(&source, question);
+        let first = self.ask_one(&ask, question);
         tokio::pin!(first);
-        let long = self.judge().health.stretch(self.options.fetch.hedge_after);
-        select! {
-            biased;
-            answer = &mut first => return tell(fetch, &source, answer),
-            () = sleep(long) => {}
+        let began = self.now();
+        loop {
+            let wait = self.judge().health.hedges_in(self.now(), began, &ask);
+            if wait.is_zero() {
+                break;
+            }
+            select! {
+                biased;
+                answer = &mut first => return tell(fetch, &ask.source, answer),
+                () = sleep(wait) => {}
+            }
         }
-        let now = self.now();
-        self.judge().health.overdue(now, &source);
-        let hedge = self.look(|view, hedges| fetch.hedge(&source, view).filter(|_| hedges.take()));
+        let hedge =
+            self.look(|view, hedges| fetch.hedge(&ask.source, view).filter(|_| hedges.take()));
         let Some(hedge) = hedge else {
-            return tell(fetch, &source, first.await);
+            return tell(fetch, &ask.source, first.await);
         };
         self.counters.hedges.add(1);
+        let (source, hedge) = (
+            &ask.source,
+            Ask {
+                source: hedge,
+                ..ask.clone()
+            },
+        );
         let second = self.ask_one(&hedge, question);
         tokio::pin!(second);
         select! {
             biased;
-            answer = &mut first => match tell(fetch, &source, answer) {
-                None => tell(fetch, &hedge, second.await),
+            answer = &mut first => match tell(fetch, source, answer) {
+                None => tell(fetch, &hedge.source, second.await),
                 bytes => bytes,
             },
-            answer = &mut second => match tell(fetch, &hedge, answer) {
-                None => tell(fetch, &source, first.await),
+            answer = &mut second => match tell(fetch, &hedge.source, answer) {
+                None => tell(fetch, source, first.await),
                 bytes => bytes,
             },
         }
     }
 
-    async fn ask_one(&self, source: &Source, question: Question<'_>) -> Result<Bytes, Outcome> {
-        match source {
+    async fn ask_one(&self, ask: &Ask, question: Question<'_>) -> Result<Bytes, Outcome> {
+        match &ask.source {
             Source::Origin => {
                 let place = self.origin.clone();
-                let permit = place.queue.take(question.class).await;
+                let permit = place
+                    .queue
+                    .take(question.class, question.span.length())
+                    .await;
                 let _permit = permit.ok_or(Outcome::Busy)?;
-                self.read_from(source, &place, question).await
+                self.read_from(ask, &place, question).await
             }
             Source::Peer(name) => {
                 let place = self
@@ -76,8 +90,9 @@ impl<O: Volume, P: Volume> Swarm<O, P> {
                     .get(name)
                     .cloned()
                     .ok_or(Outcome::NotAttached)?;
-                let _permit = place.queue.try_take(question.class).ok_or(Outcome::Busy)?;
-                self.read_from(source, &place, question).await
+                let permit = place.queue.try_take(question.class, question.span.length());
+                let _permit = permit.ok_or(Outcome::Busy)?;
+                self.read_from(ask, &place, question).await
             }
         }
     }
@@ -85,19 +100,20 @@ impl<O: Volume, P: Volume> Swarm<O, P> {
     /// Reads with a place taken; everything that is learnt about the source is learnt here.
     async fn read_from<V: Volume>(
         &self,
-        source: &Source,
+        ask: &Ask,
         place: &Arc<Place<V>>,
         question: Question<'_>,
     ) -> Result<Bytes, Outcome> {
+        let source = &ask.source;
         let open = Open::new(self, source);
         let reading = place.volume.read(question.span, question.class);
-        let result = match self.patiently(source, question.patience, reading).await {
+        let result = match self.patiently(ask, open.asked, reading).await {
             Some(Ok(bytes)) if is_right(&bytes, question) => Ok(bytes),
             Some(Ok(_)) => Err(Outcome::Corrupt),
             Some(Err(error)) => Err(outcome_of(&error, source)),
             None => Err(Outcome::Silent),
         };
-        open.close(&result, question.patience);
+        open.close(&result);
         if *source == Source::Origin && matches!(result, Ok(_) | Err(Outcome::Corrupt)) {
             let extent = Extent(question.span.offset() / EXTENT_BYTES);
             self.judge_origin(extent, result.is_ok());
@@ -116,21 +132,20 @@ impl<O: Volume, P: Volume> Swarm<O, P> {
         result
     }
 
-    /// Waits for an answer as long as the source makes progress with anything, and so much longer. `None` is silence.
+    /// Waits for an answer as long as there is hope for one. `None` is silence.
     async fn patiently<T>(
         &self,
-        source: &Source,
-        patience: Duration,
+        ask: &Ask,
+        asked: Duration,
         reading: impl Future<Output = T>,
     ) -> Option<T> {
         tokio::pin!(reading);
-        let mut left = patience;
         loop {
+            let now = self.now();
+            let left = self.judge().health.wait(now, asked, ask)?;
             if let Ok(answer) = timeout(left, &mut reading).await {
                 return Some(answer);
             }
-            let now = self.now();
-            left = self.judge().health.patience_left(now, source, patience)?;
         }
     }
 }
@@ -188,15 +203,15 @@ impl<'a, O: Volume, P: Volume> Open<'a, O, P> {
         }
     }
 
-    fn close(mut self, result: &Result<Bytes, Outcome>, patience: Duration) {
+    fn close(mut self, result: &Result<Bytes, Outcome>) {
         self.closed = true;
         let now = self.swarm.now();
         let health = &mut self.swarm.judge().health;
         match result {
-            Ok(bytes) => health.answered(now, self.asked, self.source, bytes.len() as u64),
+            Ok(_) => health.answered(now, self.asked, self.source),
             Err(Outcome::Busy | Outcome::Answered) => health.refused(now, self.source),
             Err(Outcome::Corrupt) => health.lied(now, self.source),
-            Err(Outcome::Silent) => health.gave_up(now, self.source, patience),
+            Err(Outcome::Silent) => health.dropped(self.source),
             Err(Outcome::Dead | Outcome::NotAttached) => health.failed(now, self.source),
         }
     }

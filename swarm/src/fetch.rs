@@ -40,7 +40,7 @@ pub enum Outcome {
     Answered,
     /// The source refused: too much is under way there, or here on the way to it.
     Busy,
-    /// Nothing came from that source for as long as one is patient.
+    /// Nothing came from that source for as long as one is patient, or not this.
     Silent,
     /// The source cannot be reached, or fails.
     Dead,
@@ -53,15 +53,21 @@ pub enum Outcome {
 /// What is to be done next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Ask this source, and be so patient before its silence is an [`Outcome::Silent`].
-    Ask {
-        /// Whom.
-        source: Source,
-        /// How long.
-        patience: Duration,
-    },
+    /// Put this question.
+    Ask(Ask),
     /// Nothing: it is over.
     End(End),
+}
+
+/// Whom to ask, and how long to wait for an answer before it is an [`Outcome::Silent`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// Whom.
+    pub source: Source,
+    /// How long nothing at all may come from there.
+    pub patience: Duration,
+    /// How long this one answer may take where answers take next to nothing.
+    pub late: Duration,
 }
 
 /// How a fetch ends.
@@ -80,18 +86,19 @@ pub enum End {
 pub struct FetchOptions {
     /// How long nothing may come from a source whose own source is the origin.
     pub silence: Duration,
-    /// How much longer for each node further down: whoever is nearest to a dead node notices first.
-    pub silence_per_level: Duration,
-    /// When a second source may be asked, counted from the question to the first.
-    pub hedge_after: Duration,
+    /// How long a single answer may take, on a network where nobody waits. When half of it is over a second source may be
+    /// asked.
+    pub late: Duration,
+    /// How much longer for each node further down: whoever is nearest to a dead or slow node notices first.
+    pub per_level: Duration,
 }
 
 impl Default for FetchOptions {
     fn default() -> Self {
         Self {
             silence: Duration::from_millis(250),
-            silence_per_level: Duration::from_millis(25),
-            hedge_after: Duration::from_millis(100),
+            late: Duration::from_millis(250),
+            per_level: Duration::from_millis(25),
         }
     }
 }
@@ -104,7 +111,7 @@ pub struct View<'a> {
     /// Who looks.
     pub me: &'a NodeName,
     /// Whom to leave out: the dead, the slow and the liars.
-    pub absent: &'a dyn Fn(&NodeName) -> bool,
+    pub absent: &'a [NodeName],
 }
 
 /// The fetch of one extent for one class.
@@ -165,16 +172,23 @@ impl Fetch {
 
     fn ask(&self, view: &View<'_>) -> Action {
         let depth = view.forest.depth(view.me, self.tree, view.absent);
-        let patience = self.options.silence + self.options.silence_per_level * depth;
-        let source = self.ancestors(view).next().unwrap_or(Source::Origin);
-        Action::Ask { source, patience }
+        let levels = self.options.per_level * depth;
+        Action::Ask(Ask {
+            source: self.ancestors(view).next().unwrap_or(Source::Origin),
+            patience: self.options.silence + levels,
+            late: self.options.late + levels,
+        })
     }
 
     /// The way to the origin without those that failed.
-    fn ancestors(&self, view: &View<'_>) -> impl Iterator<Item = Source> {
-        let absent = |node: &NodeName| self.failed.contains(node) || (view.absent)(node);
-        let path: Vec<Parent> = view.forest.path(view.me, self.tree, &absent).collect();
-        path.into_iter().map(|parent| match parent {
+    fn ancestors<'a>(&self, view: &View<'a>) -> impl Iterator<Item = Source> + use<'a> {
+        let path = if self.failed.is_empty() {
+            view.forest.path(view.me, self.tree, view.absent)
+        } else {
+            let absent = [view.absent, &self.failed].concat();
+            view.forest.path(view.me, self.tree, &absent)
+        };
+        path.map(|parent| match parent {
             Parent::Node(node) => Source::Peer(node),
             Parent::Origin => Source::Origin,
         })

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::{Just, Strategy, prop, prop_assert, prop_oneof, proptest};
 use vmthunder_volume::{Class, Extent};
 
-use super::{Action, End, Fetch, FetchOptions, HedgeBudget, Outcome, Source, View};
+use super::{Action, Ask, End, Fetch, FetchOptions, HedgeBudget, Outcome, Source, View};
 use crate::forest::{Forest, NodeName, Parent, Tree};
 
 const EXTENT: Extent = Extent(7);
@@ -18,9 +18,7 @@ struct Place {
     path: Vec<NodeName>,
 }
 
-fn nobody(_: &NodeName) -> bool {
-    false
-}
+const NOBODY: &[NodeName] = &[];
 
 /// A leaf of thirty nodes in the tree of [`EXTENT`].
 fn leaf() -> Place {
@@ -31,10 +29,10 @@ fn leaf() -> Place {
     let tree = Tree::of(EXTENT);
     let me = nodes
         .into_iter()
-        .max_by_key(|node| forest.path(node, tree, &nobody).count())
+        .max_by_key(|node| forest.path(node, tree, NOBODY).count())
         .unwrap();
     let path = forest
-        .path(&me, tree, &nobody)
+        .path(&me, tree, NOBODY)
         .filter_map(|parent| match parent {
             Parent::Node(node) => Some(node),
             Parent::Origin => None,
@@ -48,7 +46,7 @@ impl Place {
         View {
             forest: &self.forest,
             me: &self.me,
-            absent: &nobody,
+            absent: NOBODY,
         }
     }
 
@@ -62,10 +60,10 @@ fn fetch(class: Class) -> Fetch {
 }
 
 fn asked(action: Action) -> Source {
-    let Action::Ask { source, .. } = action else {
+    let Action::Ask(ask) = action else {
         panic!("{action:?}")
     };
-    source
+    ask.source
 }
 
 #[test]
@@ -73,10 +71,11 @@ fn the_parent_is_asked_and_answers() {
     let place = leaf();
     let mut fetch = fetch(Class::Demand);
     // Four levels down: 250 ms and four times 25 ms.
-    let ask = Action::Ask {
+    let ask = Action::Ask(Ask {
         source: place.peer(0),
         patience: Duration::from_millis(350),
-    };
+        late: Duration::from_millis(350),
+    });
     assert_eq!(fetch.next(&place.view()), ask);
     fetch.handle(&place.peer(0), Outcome::Answered);
     assert_eq!(fetch.next(&place.view()), Action::End(End::Done));
@@ -117,8 +116,8 @@ fn a_dead_or_lying_parent_is_counted_out() {
         for class in CLASSES {
             let mut fetch = fetch(class);
             fetch.handle(&place.peer(0), outcome);
-            let without = |node: &NodeName| *node == place.path[0];
-            let Parent::Node(next) = place.forest.parent(&place.me, Tree::of(EXTENT), &without)
+            let without = &place.path[..1];
+            let Parent::Node(next) = place.forest.parent(&place.me, Tree::of(EXTENT), without)
             else {
                 panic!("root")
             };
@@ -181,9 +180,9 @@ proptest! {
         let mut fetch = fetch(class);
         let mut story = story.into_iter().cycle();
         let mut questions = 0;
-        while let Action::Ask { source, .. } = fetch.next(&place.view()) {
+        while let Action::Ask(ask) = fetch.next(&place.view()) {
             questions += 1;
-            fetch.handle(&source, story.next().unwrap());
+            fetch.handle(&ask.source, story.next().unwrap());
         }
         // One that ends it, and eight nodes that fail.
         prop_assert!(questions <= 9);

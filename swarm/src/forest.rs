@@ -11,6 +11,7 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use vmthunder_volume::Extent;
 pub const TREES: u8 = 64;
 
 /// The permanent name of a node: never its address, nor the generation of its process.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialOrd, Ord)]
 pub struct NodeName {
     name: Arc<str>,
     hash: u64,
@@ -81,6 +82,20 @@ impl NodeName {
     }
 }
 
+impl PartialEq for NodeName {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash && self.name == other.name
+    }
+}
+
+impl Eq for NodeName {}
+
+impl Hash for NodeName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
 impl FromStr for NodeName {
     type Err = NodeNameError;
 
@@ -118,13 +133,6 @@ impl Tree {
     fn offset(self) -> u64 {
         u64::from(self.0 / 2) << (u64::BITS - (TREES / 2).trailing_zeros())
     }
-
-    /// How far a node stands from the root; ties are decided by [`Forest`]. The mirror of `x` is its complement: the
-    /// negation would leave a node that lies on the point itself in front in both trees.
-    fn rank(self, hash: u64) -> u64 {
-        let behind = hash.wrapping_sub(self.offset());
-        if self.is_mirror() { !behind } else { behind }
-    }
 }
 
 /// Whom a node asks in a tree.
@@ -136,11 +144,11 @@ pub enum Parent {
     Origin,
 }
 
-/// One view of the nodes that are attached to an image, as a forest.
+/// One view of the nodes that are attached to an image, as a forest. Cloning is cheap.
 #[derive(Clone, Debug, Default)]
 pub struct Forest {
     /// Sorted by hash, then by name; no name twice.
-    ring: Vec<NodeName>,
+    ring: Arc<[NodeName]>,
 }
 
 impl Forest {
@@ -149,7 +157,7 @@ impl Forest {
         let mut ring = members.to_vec();
         ring.sort_by(on_ring);
         ring.dedup();
-        Self { ring }
+        Self { ring: ring.into() }
     }
 
     /// The members, in the order of the ring.
@@ -157,75 +165,89 @@ impl Forest {
         &self.ring
     }
 
-    /// Whom `me` asks in a tree, when those that `absent` names are left out. A node never leaves itself out, and
-    /// counts itself even if the view does not hold it yet.
-    pub fn parent(&self, me: &NodeName, tree: Tree, absent: &dyn Fn(&NodeName) -> bool) -> Parent {
+    /// Whom `me` asks in a tree, when those in `absent` are left out. A node never leaves itself out, and counts itself
+    /// even if the view does not hold it yet.
+    pub fn parent(&self, me: &NodeName, tree: Tree, absent: &[NodeName]) -> Parent {
         self.path(me, tree, absent).next().unwrap_or(Parent::Origin)
     }
 
     /// The way from `me` to the origin: parent, its parent, and so on; the last one is the origin.
-    pub fn path(
-        &self,
+    pub fn path<'a>(
+        &'a self,
         me: &NodeName,
         tree: Tree,
-        absent: &dyn Fn(&NodeName) -> bool,
-    ) -> impl Iterator<Item = Parent> {
-        let mut below = Some(self.before(me, tree, absent).count());
+        absent: &[NodeName],
+    ) -> impl Iterator<Item = Parent> + use<'a> {
+        let (position, gaps) = self.position(me, tree, absent);
+        let mut below = Some(position);
         std::iter::from_fn(move || {
             let position = below?.checked_sub(1).map(|less| less / 2);
             below = position;
-            let node = position.and_then(|position| self.before(me, tree, absent).nth(position));
+            let node = position.and_then(|position| self.ranked(tree, skip(position, &gaps)));
             Some(node.map_or(Parent::Origin, |node| Parent::Node(node.clone())))
         })
     }
 
     /// How many nodes lie between `me` and the origin.
-    pub fn depth(&self, me: &NodeName, tree: Tree, absent: &dyn Fn(&NodeName) -> bool) -> u32 {
-        (self.before(me, tree, absent).count() + 1).ilog2()
+    pub fn depth(&self, me: &NodeName, tree: Tree, absent: &[NodeName]) -> u32 {
+        (self.position(me, tree, absent).0 + 1).ilog2()
     }
 
-    /// The present members of smaller rank than `me`, by rising rank.
-    fn before(
-        &self,
-        me: &NodeName,
-        tree: Tree,
-        absent: &dyn Fn(&NodeName) -> bool,
-    ) -> impl Iterator<Item = &NodeName> {
-        self.ranked(tree)
-            .take_while(move |node| in_tree(tree, node, me).is_lt())
-            .filter(move |node| !absent(node))
+    /// How many present members have a smaller rank than `me`, and the places of those that are absent, in order.
+    fn position(&self, me: &NodeName, tree: Tree, absent: &[NodeName]) -> (usize, Vec<usize>) {
+        let (place, _) = self.place(me, tree);
+        let mut gaps: Vec<usize> = absent
+            .iter()
+            .map(|node| self.place(node, tree))
+            .filter(|(gap, is_member)| *is_member && *gap < place)
+            .map(|(gap, _)| gap)
+            .collect();
+        gaps.sort_unstable();
+        gaps.dedup();
+        (place - gaps.len(), gaps)
     }
 
-    /// All members by rising rank.
-    fn ranked(&self, tree: Tree) -> impl Iterator<Item = &NodeName> {
-        let start = self.ring.partition_point(|node| node.hash < tree.offset());
-        let (behind, ahead) = self.ring.split_at(start);
-        let (mut forward, mut backward) =
-            (ahead.iter().chain(behind), ahead.iter().chain(behind).rev());
-        std::iter::from_fn(move || {
-            if tree.is_mirror() {
-                backward.next()
-            } else {
-                forward.next()
-            }
-        })
+    /// How many members have a smaller rank than a node, and whether it is one of them.
+    fn place(&self, node: &NodeName, tree: Tree) -> (usize, bool) {
+        let found = self.ring.binary_search_by(|other| on_ring(other, node));
+        let (is_member, at) = (found.is_ok(), found.unwrap_or_else(|at| at));
+        let start = self.start(tree);
+        // The ring is gone round once, from the tree's point on.
+        let ahead = match node.hash >= tree.offset() {
+            true => at.saturating_sub(start),
+            false => self.ring.len() - start + at,
+        };
+        if tree.is_mirror() {
+            let others = self.ring.len() - usize::from(is_member);
+            (others - ahead, is_member)
+        } else {
+            (ahead, is_member)
+        }
     }
+
+    /// The member before whom so many have a smaller rank.
+    fn ranked(&self, tree: Tree, place: usize) -> Option<&NodeName> {
+        let ahead = match tree.is_mirror() {
+            true => self.ring.len().checked_sub(place + 1)?,
+            false => place,
+        };
+        let (behind, from) = self.ring.split_at(self.start(tree));
+        from.iter().chain(behind).nth(ahead)
+    }
+
+    fn start(&self, tree: Tree) -> usize {
+        self.ring.partition_point(|node| node.hash < tree.offset())
+    }
+}
+
+/// The place of the present member at a position, given the places of the absent ones in order.
+fn skip(position: usize, gaps: &[usize]) -> usize {
+    gaps.iter()
+        .fold(position, |place, gap| place + usize::from(*gap <= place))
 }
 
 fn on_ring(a: &NodeName, b: &NodeName) -> Ordering {
     a.hash.cmp(&b.hash).then_with(|| a.name.cmp(&b.name))
-}
-
-/// The order of two nodes in a tree; like the ranks, the order of names is mirrored too.
-fn in_tree(tree: Tree, a: &NodeName, b: &NodeName) -> Ordering {
-    let names = a.name.cmp(&b.name);
-    tree.rank(a.hash)
-        .cmp(&tree.rank(b.hash))
-        .then(if tree.is_mirror() {
-            names.reverse()
-        } else {
-            names
-        })
 }
 
 impl fmt::Debug for NodeName {

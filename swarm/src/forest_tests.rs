@@ -25,9 +25,7 @@ fn rank(node: &NodeName, tree: Tree) -> f64 {
     }
 }
 
-fn nobody(_: &NodeName) -> bool {
-    false
-}
+const NOBODY: &[NodeName] = &[];
 
 #[test]
 fn a_name_stands_where_its_blake3_puts_it() {
@@ -47,10 +45,10 @@ fn the_forest_is_the_one_of_the_design() {
                 0 => Parent::Origin,
                 _ => Parent::Node(sorted[(position - 1) / 2].clone()),
             };
-            assert_eq!(forest.parent(node, tree, &nobody), expected);
+            assert_eq!(forest.parent(node, tree, NOBODY), expected);
             assert_eq!(
-                forest.path(node, tree, &nobody).count(),
-                forest.depth(node, tree, &nobody) as usize + 1
+                forest.path(node, tree, NOBODY).count(),
+                forest.depth(node, tree, NOBODY) as usize + 1
             );
         }
     }
@@ -60,13 +58,18 @@ fn the_forest_is_the_one_of_the_design() {
 fn a_path_ends_at_the_origin_and_leaves_the_absent_out() {
     let nodes = names(100);
     let forest = Forest::new(&nodes);
-    let absent = |node: &NodeName| node.hash().is_multiple_of(3);
+    let is_absent = |node: &NodeName| node.hash().is_multiple_of(3);
+    let absent: Vec<NodeName> = nodes
+        .iter()
+        .filter(|node| is_absent(node))
+        .cloned()
+        .collect();
     for (tree, me) in Tree::all().zip(&nodes) {
         let path: Vec<Parent> = forest.path(me, tree, &absent).collect();
         assert_eq!(path.last(), Some(&Parent::Origin));
         assert!(
             path.iter()
-                .all(|parent| !matches!(parent, Parent::Node(node) if absent(node)))
+                .all(|parent| !matches!(parent, Parent::Node(node) if is_absent(node)))
         );
     }
 }
@@ -91,7 +94,8 @@ proptest! {
                 let seen: Vec<NodeName> =
                     nodes.iter().zip(members).filter(|(_, member)| **member).map(|(node, _)| node.clone()).collect();
                 let is_absent = |node: &NodeName| nodes.iter().position(|other| other == node).is_some_and(|at| absent[at]);
-                for parent in Forest::new(&seen).path(me, tree, &is_absent) {
+                let left_out: Vec<NodeName> = nodes.iter().filter(|node| is_absent(node)).cloned().collect();
+                for parent in Forest::new(&seen).path(me, tree, &left_out) {
                     if let Parent::Node(parent) = parent {
                         prop_assert!(rank(&parent, tree) < rank(me, tree));
                         prop_assert!(!is_absent(&parent));
@@ -108,7 +112,7 @@ proptest! {
         let mut children: BTreeMap<(NodeName, u8), u32> = BTreeMap::new();
         for tree in Tree::all() {
             for node in &nodes {
-                if let Parent::Node(parent) = forest.parent(node, tree, &nobody) {
+                if let Parent::Node(parent) = forest.parent(node, tree, NOBODY) {
                     *children.entry((parent, tree.number())).or_default() += 1;
                 }
             }

@@ -12,9 +12,11 @@
 mod ask;
 pub mod fetch;
 pub mod forest;
+pub mod gate;
 pub mod health;
 pub mod manifest;
 pub mod membership;
+mod pace;
 mod patient;
 pub mod peer;
 mod queue;
@@ -23,7 +25,7 @@ mod verify;
 mod wrong;
 
 use std::collections::HashMap;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -43,6 +45,7 @@ use crate::verify::Expected;
 use crate::wrong::{Change, Wrong};
 
 pub use patient::{Backoff, Patient};
+pub use queue::LONGEST_LINE;
 pub use stats::{SourceStats, SwarmStats};
 pub use verify::Verify;
 
@@ -53,9 +56,11 @@ pub struct SwarmOptions {
     pub name: String,
     /// Requests under way at one peer; more are refused, here and at once.
     pub peer_queue: NonZeroU32,
-    /// Requests under way at the origin: the origin budget. Local requests wait in line for a moment, a peer's request
-    /// is refused at once.
+    /// Requests under way at the origin. Local requests wait in line for a moment, guests' before others; a peer's
+    /// request is refused at once.
     pub origin_queue: NonZeroU32,
+    /// Bytes that are asked of the origin in a second; as many as it gives without a limit.
+    pub origin_bytes_per_second: Option<NonZeroU64>,
     /// The patience of a fetch.
     pub fetch: FetchOptions,
     /// When a source is left out.
@@ -68,6 +73,7 @@ impl Default for SwarmOptions {
             name: String::new(),
             peer_queue: NonZeroU32::MIN.saturating_add(127),
             origin_queue: NonZeroU32::MIN.saturating_add(63),
+            origin_bytes_per_second: None,
             fetch: FetchOptions::default(),
             health: HealthOptions::default(),
         }
@@ -131,7 +137,10 @@ impl<O: Volume, P: Volume> Swarm<O, P> {
             me,
             geometry: verify.geometry().unwrap_or_else(|| origin.geometry()),
             verify,
-            origin: Arc::new(Place::new(origin, options.origin_queue)),
+            origin: Arc::new(Place::new(
+                origin,
+                Queue::new(options.origin_queue, options.origin_bytes_per_second),
+            )),
             peers: RwLock::new(Arc::new(Peers {
                 forest: Forest::default(),
                 places: HashMap::new(),
@@ -157,7 +166,7 @@ impl<O: Volume, P: Volume> Swarm<O, P> {
                     counters: old.counters.clone(),
                     failing: Mutex::new(*old.failing()),
                 },
-                None => Place::new(volume, self.options.peer_queue),
+                None => Place::new(volume, Queue::new(self.options.peer_queue, None)),
             };
             places.insert(name, Arc::new(place));
         }
@@ -204,14 +213,13 @@ impl<O: Volume, P: Volume> Swarm<O, P> {
         let mut fetch = Fetch::new(extent, class, self.options.fetch.clone());
         loop {
             match self.look(|view, _| fetch.next(view)) {
-                Action::Ask { source, patience } => {
+                Action::Ask(ask) => {
                     let question = ask::Question {
                         span,
                         class,
-                        patience,
                         expected: &expected,
                     };
-                    if let Some(bytes) = self.ask(&mut fetch, source, question).await {
+                    if let Some(bytes) = self.ask(&mut fetch, ask, question).await {
                         return Ok(bytes);
                     }
                 }
@@ -236,7 +244,7 @@ impl<O: Volume, P: Volume> Swarm<O, P> {
         };
         let mut judgement = self.judge();
         let Judgement { health, hedges } = &mut *judgement;
-        let absent = |node: &NodeName| health.is_absent(now, node);
+        let absent = health.absent(now);
         decide(
             &View {
                 forest,
@@ -280,10 +288,10 @@ impl<O: Volume, P: Volume> Swarm<O, P> {
 }
 
 impl<V> Place<V> {
-    fn new(volume: V, places: NonZeroU32) -> Self {
+    fn new(volume: V, queue: Queue) -> Self {
         Self {
             volume,
-            queue: Arc::new(Queue::new(places)),
+            queue: Arc::new(queue),
             counters: Arc::default(),
             failing: Mutex::default(),
         }

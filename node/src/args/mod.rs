@@ -9,6 +9,7 @@ mod iscsi;
 mod login;
 mod lun;
 mod serve;
+mod simulate;
 mod swarm;
 mod target;
 
@@ -30,6 +31,7 @@ pub(crate) use self::iscsi::{
 pub(crate) use self::login::{LoginArgs, SecretArgs};
 pub(crate) use self::lun::LunCommand;
 pub(crate) use self::serve::ServeArgs;
+pub(crate) use self::simulate::{SimulateArgs, Trouble};
 pub(crate) use self::swarm::SwarmCommand;
 pub(crate) use self::target::{ChapArgs, LimitArgs, TargetArgs};
 use crate::config::Config;
@@ -77,6 +79,8 @@ pub(crate) enum Command {
     /// Ask any iSCSI target: an initiator for scripts.
     #[command(subcommand, after_help = iscsi::OUTCOMES)]
     Iscsi(IscsiCommand),
+    /// What if: play a boot storm of any size in this process, with the decisions of the daemon, from a seed.
+    Simulate(Box<SimulateArgs>),
     // Its arguments say what it is.
     Conformance(Box<ConformanceArgs>),
 }

@@ -38,6 +38,8 @@ A configuration:
   # secret-file = \"secret\"         # the secret of the user in origin: iscsi://USER@...
   # manifest = \"alma.manifest\"     # for an origin that is no node: vmthunder image import
   # root = \"...\"                   # accept this content alone
+  # origin-reads = 64              # reads at the origin at once; guests wait in line, peers are refused
+  # origin-rate = \"100 MB\"         # in a second; without it as much as it gives
 
   [swarm]                          # nodes that take from each other what they lack
   key-file = \"swarm.key\"           # the same on all nodes; made by: vmthunder swarm key

@@ -1,13 +1,16 @@
 //! `[[image]]`: images that a node offers.
 
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use bytesize::ByteSize;
 use iscsi_proto::url::IscsiUrl;
 use serde::Deserialize;
+use vmthunder_swarm::SwarmOptions;
 use vmthunder_swarm::manifest::Root;
 
-use super::{Outage, check_name};
+use super::{Outage, check_name, written};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -18,6 +21,9 @@ pub(super) struct ImageSection {
     secret_file: Option<PathBuf>,
     manifest: Option<PathBuf>,
     root: Option<String>,
+    origin_reads: Option<u32>,
+    #[serde(default, deserialize_with = "written::some_byte_size")]
+    origin_rate: Option<ByteSize>,
     #[serde(default)]
     outage: Outage,
 }
@@ -29,6 +35,8 @@ pub(crate) struct Image {
     pub(crate) name: String,
     /// Where it comes from.
     pub(crate) source: Source,
+    /// How much of its origin is asked for at once, and in a second.
+    pub(crate) swarm: SwarmOptions,
     /// What guests' reads do in an outage, if their instances do not say.
     pub(crate) outage: Outage,
 }
@@ -59,6 +67,7 @@ pub(crate) enum Source {
 impl ImageSection {
     pub(super) fn check(self, folder: &Path) -> Result<Image> {
         check_name("image.name", &self.name)?;
+        let swarm = self.budget()?;
         let manifest = self.manifest.map(|path| folder.join(path));
         let source = match (self.file, self.origin) {
             (Some(file), None) => {
@@ -107,10 +116,39 @@ impl ImageSection {
         Ok(Image {
             name: self.name,
             source,
+            swarm,
             outage: self.outage,
         })
     }
+
+    fn budget(&self) -> Result<SwarmOptions> {
+        let mut swarm = SwarmOptions::default();
+        ensure!(
+            self.origin.is_some() || (self.origin_reads.is_none() && self.origin_rate.is_none()),
+            "`origin-reads` and `origin-rate` belong to an image with an `origin`"
+        );
+        if let Some(reads) = self.origin_reads {
+            swarm.origin_queue = NonZeroU32::new(reads)
+                .filter(|reads| reads.get() <= MOST_READS)
+                .with_context(|| {
+                    format!("`origin-reads` is {reads}, it can be 1 to {MOST_READS}")
+                })?;
+        }
+        if let Some(rate) = self.origin_rate {
+            ensure!(
+                rate >= LEAST_RATE,
+                "`origin-rate` is {rate} in a second, the least is {LEAST_RATE}"
+            );
+            swarm.origin_bytes_per_second = NonZeroU64::new(rate.as_u64());
+        }
+        Ok(swarm)
+    }
 }
+
+/// Reads at an origin at once: what a session of it lets through at most.
+const MOST_READS: u32 = 4096;
+/// The least rate that is of use: one extent in a second.
+const LEAST_RATE: ByteSize = ByteSize::kib(64);
 
 /// The manifest's place when none is named: beside the image.
 pub(crate) fn beside(image: &Path) -> PathBuf {

@@ -124,3 +124,19 @@ fn nonsense_is_refused_by_name() {
     let twice = "[[image]]\nname = \"a\"\nfile = \"x\"\n".repeat(2);
     assert!(refusal(&format!("{HEAD}{twice}")).contains("two images"));
 }
+
+#[test]
+fn the_budget_of_an_origin_is_read_and_checked() {
+    let image = |keys: &str| {
+        let origin = "origin = \"iscsi://10.0.0.1/iqn.2026-11.org.example:b/1\"";
+        format!("{HEAD}[[image]]\nname = \"b\"\n{origin}\n{keys}\n")
+    };
+    let config = parse(&image("origin-reads = 8\norigin-rate = \"10 MB\"")).unwrap();
+    let budget = &config.images[0].swarm;
+    assert_eq!(budget.origin_queue.get(), 8);
+    assert_eq!(budget.origin_bytes_per_second.unwrap().get(), 10_000_000);
+    assert!(refusal(&image("origin-reads = 0")).contains("1 to 4096"));
+    assert!(refusal(&image("origin-rate = 1")).contains("the least is"));
+    let file = format!("{HEAD}[[image]]\nname = \"a\"\nfile = \"a.raw\"\norigin-reads = 8\n");
+    assert!(refusal(&file).contains("belong to an image with an `origin`"));
+}

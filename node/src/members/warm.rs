@@ -86,7 +86,7 @@ fn parents(me: &NodeName, members: &[Member]) -> HashSet<NodeName> {
     let mut names: Vec<NodeName> = members.iter().map(|member| member.name.clone()).collect();
     names.push(me.clone());
     let forest = Forest::new(&names);
-    let parents = Tree::all().filter_map(|tree| match forest.parent(me, tree, &|_| false) {
+    let parents = Tree::all().filter_map(|tree| match forest.parent(me, tree, &[]) {
         Parent::Node(name) => Some(name),
         Parent::Origin => None,
     });
