@@ -75,7 +75,7 @@ fn a_slow_link_is_not_taken_for_slow_peers() {
             Duration::from_micros(65_536 * 8_000_000 / rate),
         ] {
             // With thoughts a guest takes as long as its link: T_cpu = W/B.
-            let reads = (0..256_u64).map(|n| (think, Span::new(n * EXTENT_BYTES, EXTENT_BYTES)));
+            let reads = (0..512_u64).map(|n| (think, Span::new(n * EXTENT_BYTES, EXTENT_BYTES)));
             let scenario = Scenario {
                 nodes,
                 rate,
