@@ -14,8 +14,11 @@ use crate::pace::Pace;
 /// The limits of [`Health`].
 #[derive(Clone, Debug)]
 pub struct HealthOptions {
-    /// How long a source that failed is left alone for the first time; doubled each time it fails again.
+    /// How long a source that failed, or does nothing but refuse, is left alone for the first time; doubled each time it
+    /// fails again.
     pub first_absence: Duration,
+    /// The same for one that was silent or late: to try it again costs not a round trip but all patience.
+    pub after_silence: Duration,
     /// How long it is left alone at most.
     pub longest_absence: Duration,
     /// How long a source that lied is left alone.
@@ -25,7 +28,8 @@ pub struct HealthOptions {
 impl Default for HealthOptions {
     fn default() -> Self {
         Self {
-            first_absence: Duration::from_secs(4),
+            first_absence: Duration::from_secs(1),
+            after_silence: Duration::from_secs(4),
             longest_absence: Duration::from_secs(60),
             quarantine: Duration::from_secs(600),
         }
@@ -115,7 +119,7 @@ impl Health {
         if let Source::Peer(node) = source
             && let Some(absence) = self.absences.get_mut(node)
         {
-            absence.until = absence.until.max(now + self.options.first_absence);
+            absence.until = absence.until.max(now + self.options.after_silence);
             absence.tried = true;
         }
     }
@@ -148,7 +152,7 @@ impl Health {
             record.only_refuses(now)
         });
         if only_refuses {
-            self.leave_out(now, source);
+            self.leave_out(now, source, self.options.first_absence);
         } else {
             self.let_in(source);
         }
@@ -165,7 +169,7 @@ impl Health {
     /// A source cannot be reached, fails, or does not serve the image.
     pub fn failed(&mut self, now: Duration, source: &Source) {
         self.dropped(source);
-        self.leave_out(now, source);
+        self.leave_out(now, source, self.options.first_absence);
     }
 
     /// A source answered with other content than it should.
@@ -220,7 +224,7 @@ impl Health {
         };
         let left = until.checked_sub(now).filter(|left| !left.is_zero());
         if left.is_none() {
-            self.leave_out(now, &ask.source);
+            self.leave_out(now, &ask.source, self.options.after_silence);
         }
         // Patience may be shorter when more is known.
         left.map(|left| left.min(ask.late / 2))
@@ -247,7 +251,7 @@ impl Health {
     }
 
     /// The origin is never left out: behind it there is nobody.
-    fn leave_out(&mut self, now: Duration, source: &Source) {
+    fn leave_out(&mut self, now: Duration, source: &Source, first: Duration) {
         let Source::Peer(node) = source else { return };
         let out = self.absences.get(node);
         if out.is_some_and(|absence| now < absence.until && !absence.tried) {
@@ -255,19 +259,17 @@ impl Health {
             return;
         }
         let record = self.records.entry(source.clone()).or_default();
-        let doubled = self
-            .options
-            .first_absence
-            .saturating_mul(1 << record.strikes.min(MAX_DOUBLINGS));
+        let doubled = first.saturating_mul(1 << record.strikes.min(MAX_DOUBLINGS));
         record.strikes = record.strikes.saturating_add(1);
         record.answers = 0;
         let until = now + doubled.min(self.options.longest_absence);
-        let absence = self.absences.entry(node.clone()).or_insert(Absence {
-            until,
-            tried: false,
-        });
-        absence.until = absence.until.max(until);
-        absence.tried = false;
+        self.absences.insert(
+            node.clone(),
+            Absence {
+                until,
+                tried: false,
+            },
+        );
     }
 }
 
@@ -345,20 +347,20 @@ mod tests {
         let (mut health, dead) = (Health::new(HealthOptions::default()), node(1));
         health.asked(Duration::ZERO, &dead);
         health.failed(10 * MS, &dead);
-        assert!(is_absent(&health, 4009 * MS, &dead));
-        assert!(!is_absent(&health, 4010 * MS, &dead));
-        health.asked(4010 * MS, &dead);
+        assert!(is_absent(&health, 1009 * MS, &dead));
+        assert!(!is_absent(&health, 1010 * MS, &dead));
+        health.asked(1010 * MS, &dead);
         assert!(
-            is_absent(&health, 4011 * MS, &dead),
+            is_absent(&health, 1011 * MS, &dead),
             "one request tries it, the others do not"
         );
-        health.failed(4020 * MS, &dead);
+        health.failed(1020 * MS, &dead);
         assert!(
-            is_absent(&health, 12_019 * MS, &dead),
+            is_absent(&health, 3019 * MS, &dead),
             "the second wait is longer"
         );
-        serve(&mut health, 12_020 * MS, &dead, MS);
-        assert!(!is_absent(&health, 12_022 * MS, &dead));
+        serve(&mut health, 3020 * MS, &dead, MS);
+        assert!(!is_absent(&health, 3022 * MS, &dead));
     }
 
     fn ask(source: &Source) -> Ask {
@@ -378,7 +380,11 @@ mod tests {
         assert_eq!(left, Some(70 * MS));
         assert!(!is_absent(&health, 100 * MS, &source));
         assert_eq!(health.wait(170 * MS, Duration::ZERO, &ask(&source)), None);
-        assert!(is_absent(&health, 171 * MS, &source));
+        assert!(
+            is_absent(&health, 4169 * MS, &source),
+            "to try it costs patience"
+        );
+        assert!(!is_absent(&health, 4170 * MS, &source));
     }
 
     #[test]
@@ -465,17 +471,17 @@ mod tests {
             "two seconds of refusals"
         );
 
-        health.asked(6100 * MS, &source);
-        health.refused(6101 * MS, &source);
+        health.asked(3100 * MS, &source);
+        health.refused(3101 * MS, &source);
         assert!(
-            is_absent(&health, 14_000 * MS, &source),
+            is_absent(&health, 5000 * MS, &source),
             "tried again, it refuses again"
         );
-        serve(&mut health, 14_200 * MS, &source, MS);
-        health.asked(14_300 * MS, &source);
-        health.refused(14_301 * MS, &source);
+        serve(&mut health, 5200 * MS, &source, MS);
+        health.asked(5300 * MS, &source);
+        health.refused(5301 * MS, &source);
         assert!(
-            !is_absent(&health, 14_302 * MS, &source),
+            !is_absent(&health, 5302 * MS, &source),
             "it answers between refusals"
         );
     }
