@@ -1,7 +1,7 @@
 //! Getting at an image: the file that it is, or origin → swarm → cache.
 
 use std::path::Path;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -17,19 +17,17 @@ use vmthunder_volume::{Access, BlockSize, Class, Extent, RawFile, Volume};
 use crate::config::{Outage, Source, beside};
 use crate::export::{Base, Fetched};
 use crate::known::{Identity, Known};
-use crate::local::Local;
+use crate::local::{Local, LocalCopy};
 use crate::login::with_secret;
-use crate::members::{Members, keep_view};
+use crate::members::Members;
 use crate::names;
 use crate::observe::causes;
-use crate::origin::{Late, LateVolume, Miss, Origin, Reach};
-use crate::switch::{Sources, Switch};
+use crate::origin::{Late, LateVolume, Miss, Origin};
+use crate::switch::Course;
+use crate::ties::Ties;
 
 /// How long a start waits for the origins of its images before it serves what it has without them.
 const FIRST_PATIENCE: Duration = Duration::from_secs(3);
-
-/// The pause between two attempts to reach an origin.
-const ORIGIN_PAUSE: Duration = Duration::from_secs(1);
 
 /// An image that a node can serve.
 pub(crate) struct Attached {
@@ -45,8 +43,8 @@ pub(crate) struct Attached {
     pub(crate) image: Base,
     /// The manifest, where others can be given it.
     pub(crate) manifest: Option<Base>,
-    /// Its origin, if that is elsewhere.
-    pub(crate) origin: Option<Arc<Late>>,
+    /// What ties it to its origin and peers, if that is elsewhere.
+    pub(crate) ties: Option<Ties>,
 }
 
 /// What the images of a node share.
@@ -70,25 +68,18 @@ pub(crate) enum Attempt {
 impl Attached {
     /// The image for an instance: with its own patience in an outage, and a copy here if it has one.
     pub(crate) fn for_instance(&self, outage: Option<Outage>, local: Option<Arc<Local>>) -> Base {
-        match self.image.cache() {
-            Some(fetched) => {
-                let geometry = fetched.geometry();
-                let sources = Sources {
-                    local,
-                    fetched: Some(fetched),
-                };
-                let patience = outage.unwrap_or(self.outage).patience();
-                Base::switched(Switch::new(geometry, sources), patience)
-            }
+        match self.image.course() {
+            Some(course) => Base::of(course, local, outage.unwrap_or(self.outage).patience()),
             None => self.image.clone(),
         }
     }
 }
 
-/// Makes an image ready to be served.
+/// Makes an image ready to be served: from its complete copy alone, if it is released.
 pub(crate) async fn attach(
     image: &crate::config::Image,
     around: &Arc<Surroundings>,
+    released: Option<Arc<LocalCopy>>,
 ) -> Result<Attempt> {
     match &image.source {
         Source::File { path, manifest } => {
@@ -117,7 +108,7 @@ pub(crate) async fn attach(
                 root: *root,
                 manifest: sealed.as_ref().map(|(header, _)| header.clone()),
             };
-            around.attach_origin(image, origin, sealed).await
+            around.attach_origin(image, origin, sealed, released).await
         }
     }
 }
@@ -168,7 +159,7 @@ async fn attach_file(
             outage: config.outage,
             image: Base::File(image),
             manifest: None,
-            origin: None,
+            ties: None,
         });
     }
     let pages = Arc::new(open(manifest)?);
@@ -196,7 +187,7 @@ async fn attach_file(
         outage: config.outage,
         image: Base::File(image),
         manifest: Some(Base::File(pages)),
-        origin: None,
+        ties: None,
     })
 }
 
@@ -225,7 +216,17 @@ impl Surroundings {
         image: &crate::config::Image,
         origin: Origin,
         file: Option<(Header, RawFile)>,
+        released: Option<Arc<LocalCopy>>,
     ) -> Result<Attempt> {
+        if let Some(copy) = released {
+            let header = Header::clone(copy.header());
+            let wanted = origin.root.or_else(|| Some(file.as_ref()?.0.root()));
+            if wanted.is_none_or(|wanted| wanted == header.root()) {
+                let attached =
+                    self.put_together(image, &origin, &Identity::sealed(header), file)?;
+                return Ok(Attempt::Attached(Box::new(attached)));
+            }
+        }
         let known = self
             .known
             .as_ref()
@@ -249,17 +250,11 @@ impl Surroundings {
                         "cannot be served while its origin is away: {error:#}"
                     );
                 }
-                let identity = found.identity.clone();
-                let (attached, late) = self.put_together(image, &origin, &identity, file)?;
-                late.here(found);
-                let late = Arc::downgrade(&late);
-                tokio::spawn(pursue(
-                    image.name.clone(),
-                    origin.clone(),
-                    identity,
-                    late,
-                    true,
-                ));
+                let attached = self.put_together(image, &origin, &found.identity, file)?;
+                if let Some(ties) = &attached.ties {
+                    ties.late().here(found);
+                    ties.tie(self, true);
+                }
                 info!(image = image.name, origin = %origin.url, "attached");
                 Ok(Attempt::Attached(Box::new(attached)))
             }
@@ -267,9 +262,10 @@ impl Surroundings {
                 warn!(image = image.name, origin = %origin.url,
                     "the origin is away: what is cached or peers have is served, and it is asked again every second: {}",
                     causes(&error));
-                let (attached, late) = self.put_together(image, &origin, &identity, file)?;
-                let late = Arc::downgrade(&late);
-                tokio::spawn(pursue(image.name.clone(), origin, identity, late, false));
+                let attached = self.put_together(image, &origin, &identity, file)?;
+                if let Some(ties) = &attached.ties {
+                    ties.tie(self, false);
+                }
                 Ok(Attempt::Attached(Box::new(attached)))
             }
             (Err(error), None) => Ok(Attempt::Away(error)),
@@ -283,55 +279,74 @@ impl Surroundings {
         origin: &Origin,
         identity: &Identity,
         file: Option<(Header, RawFile)>,
-    ) -> Result<(Attached, Arc<Late>)> {
+    ) -> Result<Attached> {
         let store = self.store.as_ref();
         let store = store.context("a node with an origin has a cache")?;
         let Identity { geometry, key, .. } = *identity;
         let late = Arc::new(Late::default());
         let below = LateVolume::image(&late, geometry);
-        let attached = |cache, root, manifest| Attached {
-            name: image.name.clone(),
-            source: origin.url.to_string(),
-            key,
-            root,
-            outage: image.outage,
-            image: Base::fetched(cache, image.outage.patience()),
-            manifest,
-            origin: Some(Arc::clone(&late)),
+        let patience = image.outage.patience();
+        let attached = |cache: Fetched, direct, root: Option<Root>, manifest, mut views: Vec<_>| {
+            views.extend(root.map(|root| (cache.clone(), root.image_designator())));
+            let (name, late) = (image.name.clone(), Arc::clone(&late));
+            Attached {
+                name: name.clone(),
+                source: origin.url.to_string(),
+                key,
+                root,
+                outage: image.outage,
+                image: Base::of(Course::image(cache, direct), None, patience),
+                manifest,
+                ties: Some(Ties::new(
+                    name,
+                    origin.clone(),
+                    identity.clone(),
+                    late,
+                    views,
+                )),
+            }
         };
         let Some(header) = &identity.header else {
             warn!(image = image.name, origin = %origin.url, "no manifest: nothing is verified and peers are not \
                 asked; make one with `vmthunder image import {} --manifest FILE`", origin.url);
-            let swarm = self.swarm(image, below, Verify::Nothing);
-            let cache = Cache::new(Arc::clone(store), key, swarm);
-            return Ok((attached(cache, None, None), late));
+            let swarm = || self.swarm(image, below.clone(), Verify::Nothing);
+            let cache = Cache::new(Arc::clone(store), key, swarm());
+            return Ok(attached(cache, swarm(), None, None, Vec::new()));
         };
         let header = Arc::new(header.clone());
         let root = header.root();
-        let (hashes, manifest): (Verify, _) = match file {
+        let mut views = Vec::new();
+        let (hashes, direct_hashes, manifest): (Verify, Verify, _) = match file {
             Some((_, file)) => {
                 let file = Arc::new(file);
                 let pages = Hashes::<RawFile>::DEFAULT_PAGES;
                 let hashes = Hashes::new(Arc::clone(&header), Arc::clone(&file), pages);
-                (Verify::Extents(Arc::new(hashes)), Base::File(file))
+                let hashes = Arc::new(hashes);
+                let verify = || Verify::Extents(Arc::clone(&hashes) as Arc<dyn ExtentHashes>);
+                (verify(), verify(), Base::File(file))
             }
             None => {
                 let pages = LateVolume::manifest(&late, header.manifest_geometry());
                 let verify = Verify::Pages(Arc::clone(&header));
-                let swarm = self.swarm(image, pages, verify);
+                let swarm = || self.swarm(image, pages.clone(), verify.clone());
                 let key =
                     ImageKey(*blake3::hash(&[b"manifest", root.0.as_slice()].concat()).as_bytes());
-                let cache = Cache::new(Arc::clone(store), key, swarm);
-                self.keep_view(&cache, root.manifest_designator());
+                let cache = Cache::new(Arc::clone(store), key, swarm());
+                views.push((cache.clone(), root.manifest_designator()));
                 let pages = Hashes::<Fetched>::DEFAULT_PAGES;
+                let direct = Hashes::new(Arc::clone(&header), swarm(), pages);
                 let hashes = Hashes::new(Arc::clone(&header), cache.clone(), pages);
-                let verify = Verify::Extents(Arc::new(hashes));
-                (verify, Base::fetched(cache, image.outage.patience()))
+                let course = Course::manifest(cache);
+                (
+                    Verify::Extents(Arc::new(hashes)),
+                    Verify::Extents(Arc::new(direct)),
+                    Base::of(course, None, patience),
+                )
             }
         };
+        let direct = self.swarm(image, below.clone(), direct_hashes);
         let cache = Cache::new(Arc::clone(store), key, self.swarm(image, below, hashes));
-        self.keep_view(&cache, root.image_designator());
-        Ok((attached(cache, Some(root), Some(manifest)), late))
+        Ok(attached(cache, direct, Some(root), Some(manifest), views))
     }
 
     /// The origin's logical unit and the peers' copies of it as one volume.
@@ -346,41 +361,5 @@ impl Surroundings {
             ..image.swarm.clone()
         };
         Swarm::new(self.node.clone(), origin, verify, options)
-    }
-
-    /// Shows what is cached of a logical unit who else may have it.
-    fn keep_view(&self, cache: &Fetched, designator: [u8; 8]) {
-        keep_view(&self.node, &self.members, &self.sessions, cache, designator);
-    }
-}
-
-/// Looks for an origin that is away, or in whose place another unit is now, until it is there with the content that is
-/// served; for as long as the image is used.
-async fn pursue(name: String, origin: Origin, identity: Identity, late: Weak<Late>, reached: bool) {
-    let mut is_here = reached;
-    let mut said = String::new();
-    loop {
-        tokio::time::sleep(ORIGIN_PAUSE).await;
-        let Some(late) = late.upgrade() else { return };
-        if is_here && late.reach() != Reach::Replaced {
-            continue;
-        }
-        is_here = false;
-        let cause = match origin.find().await {
-            Ok(found) if found.identity.is_same(&identity) => {
-                late.here(found);
-                is_here = true;
-                warn!(image = name, origin = %origin.url, "the origin is back");
-                String::new()
-            }
-            Ok(_) => "it has other content now than what is served here: bring the old content back, or start the \
-                node again to serve the new, without the instances of the old"
-                .to_owned(),
-            Err(Miss::Away(error) | Miss::Wrong(error)) => causes(&error),
-        };
-        if said != cause && !is_here {
-            warn!(image = name, origin = %origin.url, "still away: {cause}");
-        }
-        said = cause;
     }
 }

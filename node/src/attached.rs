@@ -9,7 +9,7 @@ use crate::export::{Base, Export};
 use crate::names;
 use crate::origin::Reach;
 use crate::portals::urls;
-use crate::status::{ImageStatus, OriginState, OriginStatus};
+use crate::status::{ImageStatus, ModeName, OriginState, OriginStatus};
 
 impl Attached {
     /// The image and its manifest as read-only logical units from a number on.
@@ -46,6 +46,9 @@ impl Attached {
             bytes: self.image.geometry().bytes(),
             root: self.root.map(|root| root.to_string()),
             origin: None,
+            mode: ModeName::Normal,
+            local: None,
+            release_failure: None,
             urls: urls(hosts, &names::image(&self.name), 0),
             from_cache: 0,
             from_peers: 0,
@@ -54,12 +57,18 @@ impl Attached {
         };
         let (mut silent, mut wrong) = (None, 0);
         for base in std::iter::once(&self.image).chain(&self.manifest) {
-            let Some(cache) = base.cache() else { continue };
+            let Some(course) = base.course() else {
+                continue;
+            };
+            let cache = &course.fetched;
             status.from_cache += cache.stats().hit_bytes;
             let swarm = cache.below().stats();
             silent = silent.max(swarm.origin_silent);
             wrong += swarm.origin_wrong;
-            for source in swarm.sources {
+            let direct = course.direct.as_ref().map(|direct| direct.stats());
+            wrong += direct.as_ref().map_or(0, |direct| direct.origin_wrong);
+            let direct = direct.into_iter().flat_map(|direct| direct.sources);
+            for source in swarm.sources.into_iter().chain(direct) {
                 status.corrupt += source.corrupt;
                 match source.source {
                     Source::Origin => status.from_origin += source.bytes,
@@ -67,8 +76,8 @@ impl Attached {
                 }
             }
         }
-        status.origin = self.origin.as_ref().map(|origin| OriginStatus {
-            state: match (origin.reach(), silent) {
+        status.origin = self.ties.as_ref().map(|ties| OriginStatus {
+            state: match (ties.late().reach(), silent) {
                 (Reach::Away | Reach::Replaced, _) => OriginState::Away,
                 (Reach::Here, Some(_)) => OriginState::Silent,
                 (Reach::Here, None) if wrong > 0 => OriginState::Wrong,

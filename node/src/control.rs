@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::instances::InstanceRequest;
+use crate::mode::ImageRequest;
 use crate::node::Node;
 use crate::observe::causes;
 
@@ -49,6 +50,8 @@ pub(crate) enum Request {
     ReloadKeys,
     /// Who else is in the swarm: answered with a [`crate::members::SwarmStatus`].
     Members,
+    /// Another way to use an image: answered with a [`crate::status::ImageStatus`].
+    Image(ImageRequest),
     /// Something about instances.
     Instance(InstanceRequest),
     /// Give a file that is served another size: answered with a [`crate::status::LunStatus`].

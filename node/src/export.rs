@@ -10,13 +10,17 @@ use vmthunder_swarm::peer::PeerVolume;
 use vmthunder_swarm::{Patient, Swarm};
 use vmthunder_volume::{Allocation, Class, Geometry, RawFile, Result, Span, Volume};
 
+use crate::local::Local;
 use crate::origin::LateVolume;
-use crate::switch::{Sources, Switch};
+use crate::switch::{Course, Sources, Switch};
+
+/// An image past the cache: from its origin and, if they are shown to it, peers.
+pub(crate) type Direct = Swarm<LateVolume, PeerVolume>;
 
 /// An image, or the manifest of one, fetched from peers and the origin and kept in the cache.
-pub(crate) type Fetched = Cache<Swarm<LateVolume, PeerVolume>>;
+pub(crate) type Fetched = Cache<Direct>;
 
-/// The same, or a copy of it here, for whoever may have to wait: a guest waits above the flights, so that it holds up no
+/// An image, or a copy of it here, for whoever may have to wait: a guest waits above the flights, so that it holds up no
 /// peer, and above the switch, so that it need not wait any more once the copy is there.
 pub(crate) type Cached = Patient<Switch>;
 
@@ -30,13 +34,15 @@ pub(crate) enum Base {
 }
 
 impl Base {
-    /// What is fetched, for whoever may wait so long for it.
-    pub(crate) fn fetched(fetched: Fetched, patience: Option<Duration>) -> Self {
-        let geometry = fetched.geometry();
-        let sources = Sources {
-            fetched: Some(fetched),
-            local: None,
-        };
+    /// An image, or from its copy if there is one, for whoever may wait so long for it.
+    pub(crate) fn of(
+        course: Arc<Course>,
+        local: Option<Arc<Local>>,
+        patience: Option<Duration>,
+    ) -> Self {
+        let geometry = course.fetched.geometry();
+        let image = Some(course);
+        let sources = Sources { local, image };
         Self::switched(Switch::new(geometry, sources), patience)
     }
 
@@ -45,10 +51,10 @@ impl Base {
         Self::Cached(Arc::new(Cached::new(switch, patience)))
     }
 
-    /// The cache and the swarm that it comes from, unless it is a file.
-    pub(crate) fn cache(&self) -> Option<Fetched> {
+    /// How it is read, unless it is a file.
+    pub(crate) fn course(&self) -> Option<Arc<Course>> {
         match self {
-            Self::Cached(cached) => cached.below().sources().fetched,
+            Self::Cached(cached) => cached.below().sources().image,
             Self::File(_) => None,
         }
     }

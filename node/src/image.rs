@@ -16,12 +16,14 @@ use vmthunder_swarm::manifest::{
 };
 use vmthunder_volume::{Access, BlockSize, Class, Extent, RawFile, Volume};
 
-use crate::args::{ImageCommand, LoginArgs};
+use crate::args::{ImageCommand, LoginArgs, ReleaseArgs};
 use crate::attach::open;
 use crate::config::{Config, Source, beside};
+use crate::control::{Request, ask, ask_and_watch};
 use crate::login::{of_command, parse};
+use crate::mode::ImageRequest;
 use crate::observe::{causes, line};
-use crate::status::{print_json, size, table};
+use crate::status::{ImageStatus, print_json, size, table};
 
 /// Extents that are compared at once.
 const AT_ONCE: usize = 8;
@@ -39,6 +41,17 @@ pub(crate) async fn run(command: ImageCommand) -> Result<bool> {
         } => import(&source, manifest, &login).await.map(|()| true),
         ImageCommand::List { config, json } => {
             list(&Config::load(&config)?, json).await.map(|()| true)
+        }
+        ImageCommand::Release(args) => release(args).await.map(|()| true),
+        ImageCommand::Mode {
+            name,
+            mode,
+            json,
+            node,
+        } => {
+            let wanted = Request::Image(ImageRequest::Mode { name, mode });
+            let now: ImageStatus = ask(&node.socket()?, &wanted).await?;
+            show_mode(&now, json).map(|()| true)
         }
         ImageCommand::Verify {
             source,
@@ -219,6 +232,29 @@ pub(crate) async fn differing<V: Volume>(
     }
     bar.finish_and_clear();
     Ok(differing)
+}
+
+async fn release(args: ReleaseArgs) -> Result<()> {
+    let wanted = Request::Image(ImageRequest::Release {
+        name: args.name,
+        rate: args.rate.map(|rate| rate.as_u64()),
+        wait: !args.no_wait,
+    });
+    let bar = bar(0);
+    let watch = |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    };
+    let now = ask_and_watch(&args.node.socket()?, &wanted, watch).await;
+    bar.finish_and_clear();
+    show_mode(&now?, args.json)
+}
+
+fn show_mode(image: &ImageStatus, json: bool) -> Result<()> {
+    if json {
+        return print_json(image);
+    }
+    line(format_args!("{}: {}", image.name, image.way()))
 }
 
 /// An image of a configuration, as `image list --json` prints it.

@@ -87,7 +87,8 @@ impl Node {
 
     /// Attaches the images of a configuration, but for those whose origins are away and were never seen.
     pub(crate) async fn attach_images(&self, images: &[Image]) -> Result<()> {
-        let attempts = images.iter().map(|image| attach(image, &self.around));
+        let attempt = |image| attach(image, &self.around, self.released_copy(&image.name));
+        let attempts = images.iter().map(attempt);
         let attempts = futures::future::join_all(attempts).await;
         for (image, attempt) in images.iter().zip(attempts) {
             let attempt = attempt.with_context(|| format!("image `{}`", image.name))?;
@@ -111,7 +112,7 @@ impl Node {
     async fn await_image(&self, image: Image) {
         loop {
             tokio::time::sleep(PAUSE).await;
-            let error = match attach(&image, &self.around).await {
+            let error = match attach(&image, &self.around, self.released_copy(&image.name)).await {
                 Ok(Attempt::Attached(attached)) => {
                     match self.serve_image(*attached) {
                         Ok(()) => info!(image = image.name, "attached"),
@@ -147,6 +148,7 @@ impl Node {
     /// Offers an image to guests, and to peers if they can verify it.
     fn serve_image(&self, image: Attached) -> Result<()> {
         let name = names::image(&image.name);
+        self.follow_mode(&image);
         self.target.export(Export {
             access: self.access.clone(),
             ..Export::new(name, image.units(0))

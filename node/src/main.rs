@@ -22,6 +22,7 @@ mod local;
 mod login;
 mod lun;
 mod members;
+mod mode;
 mod names;
 mod node;
 mod observe;
@@ -32,6 +33,7 @@ mod serve;
 mod simulate;
 mod status;
 mod switch;
+mod ties;
 
 use std::process::ExitCode;
 

@@ -25,6 +25,7 @@ use crate::instances::{Guests, Instances};
 use crate::known::Known;
 use crate::local::Locals;
 use crate::members::{Belonging, KeyFile, SwarmStatus, keep_sessions};
+use crate::mode::Modes;
 use crate::names;
 use crate::portals::announce;
 use crate::serve::Prepared;
@@ -50,6 +51,8 @@ pub(crate) struct Node {
     pub(crate) locals: Option<Locals>,
     /// What instances and reservations are kept in.
     data: Option<PathBuf>,
+    /// How its images are used.
+    pub(crate) modes: Modes,
     files: Files,
     /// Who may use images and instances.
     pub(crate) access: AccessRules,
@@ -113,6 +116,7 @@ impl Node {
                 .data
                 .as_ref()
                 .map(|data| Locals::open(data.join("local"))),
+            modes: Modes::open(config.data.as_ref().map(|data| data.join("modes"))),
             files: prepared.files,
             access: prepared.access,
             keys: prepared.keys,
@@ -120,8 +124,10 @@ impl Node {
             keeping: tokio::spawn(keeping).abort_handle(),
         };
         node.files.export(&node.target)?;
+        node.find_instances()?;
+        node.take_up_copies().await;
         node.attach_images(&config.images).await?;
-        node.open_instances().await?;
+        node.serve_waiting().await;
         Ok(node)
     }
 
@@ -160,6 +166,10 @@ impl Node {
                 Ok(serde_json::to_value(swarm)?)
             }
             Request::Instance(request) => self.instance(request, progress).await,
+            Request::Image(request) => {
+                let status = self.change_image(request, progress).await?;
+                Ok(serde_json::to_value(status)?)
+            }
             Request::ResizeLun { lun, bytes, shrink } => {
                 let (target, hosts) = (&self.target, &self.hosts);
                 let resized = self.files.resize(target, hosts, &lun, bytes, shrink);
@@ -221,7 +231,7 @@ impl Node {
                 .images
                 .all()
                 .iter()
-                .map(|image| image.status(&self.hosts))
+                .map(|image| self.image_status(image))
                 .collect(),
             awaited: self.images.awaited(),
             swarm: self.swarm_status(),

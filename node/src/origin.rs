@@ -161,6 +161,21 @@ impl Late {
         *units = Some(Units { image, manifest });
     }
 
+    /// Logs out of it.
+    pub(crate) async fn leave(&self) {
+        let units = self
+            .units
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(Units { image, manifest }) = units {
+            image.close().await;
+            if let Some(manifest) = manifest {
+                manifest.close().await;
+            }
+        }
+    }
+
     /// How it is reached.
     pub(crate) fn reach(&self) -> Reach {
         let units = self.units.read().unwrap_or_else(PoisonError::into_inner);

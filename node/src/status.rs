@@ -171,6 +171,15 @@ pub(crate) struct ImageStatus {
     /// How its origin is; none for a file.
     #[serde(default)]
     pub(crate) origin: Option<OriginStatus>,
+    /// How the node uses it.
+    #[serde(default)]
+    pub(crate) mode: ModeName,
+    /// Its copy on this node's disk, if it is released.
+    #[serde(default)]
+    pub(crate) local: Option<LocalStatus>,
+    /// Why it could not be released, when that was tried last.
+    #[serde(default)]
+    pub(crate) release_failure: Option<String>,
     /// Where it can be attached.
     pub(crate) urls: Vec<String>,
     /// What was read from the cache.
@@ -181,6 +190,46 @@ pub(crate) struct ImageStatus {
     pub(crate) from_origin: u64,
     /// Answers that were not what the manifest says, and were thrown away.
     pub(crate) corrupt: u64,
+}
+
+impl ImageStatus {
+    /// How the node uses it, for people.
+    pub(crate) fn way(&self) -> String {
+        let way = match (self.mode, &self.local) {
+            (ModeName::Normal, _) => "normal".to_owned(),
+            (ModeName::Passthrough, _) => "passthrough".to_owned(),
+            (ModeName::Released, Some(local)) if local.state == LocalState::Complete => format!(
+                "released, {} on this disk are all that is needed",
+                size(local.total_bytes)
+            ),
+            (ModeName::Released, Some(local)) => format!("is released, {local}"),
+            (ModeName::Released, None) => "released".to_owned(),
+        };
+        match &self.release_failure {
+            Some(cause) => format!("{way}; was not released: {cause}"),
+            None => way,
+        }
+    }
+
+    /// True if its origin is of no concern.
+    fn is_released(&self) -> bool {
+        let local = self.local.as_ref();
+        local.is_some_and(|local| local.state == LocalState::Complete)
+    }
+}
+
+/// How a node uses an image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ModeName {
+    /// Through the cache and the swarm.
+    #[default]
+    Normal,
+    /// Straight from its origin, verified: neither the cache nor peers are asked.
+    Passthrough,
+    /// From this node's disk alone.
+    #[value(skip)]
+    Released,
 }
 
 /// How an image's origin is.
@@ -253,8 +302,8 @@ pub(crate) struct LocalStatus {
     pub(crate) eta_seconds: Option<u64>,
     /// Why it does not go on at the moment.
     pub(crate) trouble: Option<String>,
-    /// How often an extent of it was found rotten, and fetched again.
-    pub(crate) rotten_extents: u64,
+    /// Extents of it that readers found rotten, whether or not they were fetched again.
+    pub(crate) rotten_extents: usize,
 }
 
 /// How far a copy is.
@@ -442,7 +491,8 @@ fn print_images(images: &[ImageStatus]) -> Result<()> {
             .root
             .as_deref()
             .map_or("no manifest", |root| root.get(..12).unwrap_or(root));
-        let source = image.origin.as_ref().map_or_else(String::new, |origin| {
+        let origin = image.origin.as_ref().filter(|_| !image.is_released());
+        let source = origin.map_or_else(String::new, |origin| {
             let seconds = origin.silent_seconds;
             match origin.state {
                 OriginState::Here => String::new(),
@@ -451,7 +501,11 @@ fn print_images(images: &[ImageStatus]) -> Result<()> {
                 OriginState::Wrong => format!(" ({} EXTENTS WRONG)", origin.wrong_extents),
             }
         });
-        let source = format!("{}{source}", image.source);
+        let way = match (image.mode, &image.release_failure) {
+            (ModeName::Normal, None) => String::new(),
+            _ => format!("\n{}", image.way()),
+        };
+        let source = format!("{}{source}{way}", image.source);
         rows.add_row([
             image.name.clone(),
             size(image.bytes),

@@ -326,6 +326,19 @@ async fn a_restarted_origin_is_waited_for() {
     drop(origin);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_released_its_image_still_serves_its_peers() {
+    let mut swarm = Swarm::start(2);
+    let config = swarm.nodes[0].config.clone();
+    succeed(&["image", "release", "disk", "--config", &config]);
+    let disk = swarm.instance(1, "vm").await;
+    swarm.origin.take().unwrap().kill();
+    swarm.read_all(&disk).await;
+    let whole = (EXTENTS * EXTENT) as u64;
+    // The rest came to the other one when it was asked for it by the first.
+    assert!(swarm.from(1, "from_peers") >= whole / 4);
+}
+
 #[test]
 fn a_damaged_manifest_is_found_before_nodes_meet_it() {
     let scene = Scene::new();

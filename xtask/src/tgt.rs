@@ -106,6 +106,11 @@ impl Tgt {
         Ok(())
     }
 
+    /// Ends it; nobody is told.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.daemon.kill()
+    }
+
     /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.daemon.pid()

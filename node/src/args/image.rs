@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::Subcommand;
+use bytesize::ByteSize;
+use clap::{Args, Subcommand};
 
-use super::{CONFIG, LoginArgs};
+use super::{CONFIG, LoginArgs, NodeArgs, byte_size};
+use crate::status::ModeName;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImageCommand {
@@ -29,6 +31,24 @@ pub(crate) enum ImageCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Bring an image to a running node's disk and use it there, while guests go on: the node, all its instances, and those
+    /// whom it serves need neither its origin nor its peers from then on, and the sessions to them end.
+    #[command(after_help = RELEASE_HELP)]
+    Release(ReleaseArgs),
+    /// Change how a running node uses an image, while guests go on. It is kept over restarts.
+    #[command(after_help = MODE_HELP)]
+    Mode {
+        /// The image's name.
+        name: String,
+        /// How it is used.
+        #[arg(value_enum)]
+        mode: ModeName,
+        /// Print a JSON object instead of a line.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
     /// Read a whole image and compare it with its manifest. Exit code 1 if it differs.
     Verify {
         /// A raw disk, or the iscsi:// URL of a logical unit.
@@ -40,3 +60,32 @@ pub(crate) enum ImageCommand {
         login: LoginArgs,
     },
 }
+
+#[derive(Debug, Args)]
+pub(crate) struct ReleaseArgs {
+    /// The image's name.
+    pub(crate) name: String,
+    /// How much is brought in a second, for example 100MiB; without it 64 MiB. It can be given again while that lasts.
+    #[arg(long, value_name = "SIZE", value_parser = byte_size)]
+    pub(crate) rate: Option<ByteSize>,
+    /// Come back as soon as it has begun; `vmthunder status` tells how far it is.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// Print a JSON object instead of a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+const RELEASE_HELP: &str = "\
+It is fetched, verified and kept as by `vmthunder instance turn-off`, and shares its copy. It goes on when this command is \
+ended, and after a restart of the node or its death. `vmthunder image mode NAME normal` goes back.
+
+Exit codes: 0 it is released (with --no-wait: it is, or will be), 2 it is not; everything is as it was.";
+
+const MODE_HELP: &str = "\
+A released image becomes normal, or passthrough, in the same way; its copy is removed when no instance uses it. What is \
+cached stays in the cache. Instances that are turned off go on with their copy in any mode.
+
+Exit codes: 0 it is so, 2 it is not; everything is as it was.";

@@ -22,7 +22,7 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use self::conformance::{ChoiceArgs, ConformanceArgs, InitiatorArgs, ReportArgs};
 pub(crate) use self::demo::DemoArgs;
 pub(crate) use self::disk::DiskArg;
-pub(crate) use self::image::ImageCommand;
+pub(crate) use self::image::{ImageCommand, ReleaseArgs};
 pub(crate) use self::instance::{CreateArgs, ExportArgs, InstanceCommand, OutageArg, QuotaArg};
 pub(crate) use self::iscsi::{
     BenchArgs, CopyArgs, IscsiArgs, IscsiCommand, PathArgs, PatienceArg, Pattern, ReadArgs,

@@ -177,9 +177,8 @@ impl Node {
         }
     }
 
-    /// Serves the instances of the last run again, as far as their images are here. One that cannot be opened keeps
-    /// no other from being served.
-    pub(crate) async fn open_instances(&self) -> Result<()> {
+    /// Finds the instances of the last run. One of which nobody can tell anything keeps no other from being served.
+    pub(crate) fn find_instances(&self) -> Result<()> {
         let Ok(folder) = self.guests.folder() else {
             return Ok(());
         };
@@ -200,8 +199,6 @@ impl Node {
             self.guests.add(&name, now);
         }
         say(&unserved);
-        self.take_up_copies().await;
-        self.serve_waiting().await;
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::{Context, Result, bail};
 use vmthunder_cache::overlay::Overlay;
 
-use super::{Description, Instances};
+use super::{Description, Instances, Off};
 use crate::export::Base;
 
 /// All instances of a node.
@@ -30,7 +30,7 @@ pub(crate) struct Guest {
 
 /// What an instance is at the moment.
 #[derive(Clone)]
-pub(super) enum Now {
+pub(crate) enum Now {
     /// Its guest can log in.
     Served {
         description: Description,
@@ -95,7 +95,7 @@ impl Guests {
 }
 
 impl Guest {
-    pub(super) fn now(&self) -> Now {
+    pub(crate) fn now(&self) -> Now {
         self.now
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -106,13 +106,18 @@ impl Guest {
         *self.now.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }
 
+    /// How it is turned off, if it is.
+    pub(crate) fn off(&self) -> Option<Off> {
+        self.now().description()?.off
+    }
+
     /// Why the last attempt to turn it off was given up.
     pub(super) fn failure(&self) -> Option<String> {
         let failure = self.failure.lock();
         failure.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn set_failure(&self, cause: Option<String>) {
+    pub(crate) fn set_failure(&self, cause: Option<String>) {
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = cause;
     }
 
@@ -148,7 +153,7 @@ impl Guest {
 
 impl Now {
     /// What it is, if anybody can tell.
-    pub(super) fn description(&self) -> Option<&Description> {
+    pub(crate) fn description(&self) -> Option<&Description> {
         match self {
             Self::Served { description, .. } | Self::Waiting { description } => Some(description),
             Self::Broken { description, .. } => description.as_ref(),

@@ -5,32 +5,20 @@
 //! complete, by all whose descriptions name it, and a start goes on where a death left it. What guests wrote is not
 //! touched by any of this: it lies in the overlay, over the same content wherever that comes from.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use tokio::task::JoinSet;
-use tracing::{error, info, warn};
+use anyhow::{Context, Result, ensure};
+use tracing::info;
 use vmthunder_cache::ImageKey;
-use vmthunder_swarm::manifest::Root;
-use vmthunder_volume::{Class, Error, Geometry, Span, Volume};
+use vmthunder_volume::Geometry;
 
 use super::guest::{Guest, Now};
 use super::{Description, Off};
-use crate::attach::Attached;
 use crate::control::Progress;
-use crate::export::{Base, Fetched};
-use crate::local::{Ask, FILL_RATE, Local, Locals, Phase, check_rate};
+use crate::export::Base;
+use crate::local::{FILL_RATE, Local, check_rate, watch};
 use crate::node::Node;
-use crate::observe::causes;
 use crate::switch::{Sources, Switch};
-
-/// How often whoever waits for a copy is told how far it is.
-const SIGN: Duration = Duration::from_millis(200);
-
-/// How often it is looked whether an image is there that a copy is filled from.
-const AGAIN: Duration = Duration::from_secs(1);
 
 impl Node {
     /// What an instance is laid over, and the identity of that: a copy here, if it is turned off, or its image.
@@ -87,15 +75,9 @@ impl Node {
             return Ok(locals.take(off.root, rate));
         }
         let image = self.image(&description.image)?;
-        let root = can_be_copied(&image)?;
+        let root = self.prepare_copy(locals, &image).await;
+        let root = root.with_context(|| format!("`{}` was not turned off", guest.name))?;
         let rate = rate.unwrap_or(FILL_RATE);
-        if locals.get(root).is_none() {
-            let prepared = prepare(&locals.local(root), &image).await;
-            if let Err(error) = prepared {
-                self.keep_used(locals);
-                return Err(error).with_context(|| format!("`{}` was not turned off", guest.name));
-            }
-        }
         self.describe_off(guest, Some(Off { root, rate })).await?;
         info!(
             instance = guest.name,
@@ -128,7 +110,7 @@ impl Node {
     }
 
     /// Writes down whether an instance is turned off, and reads from there.
-    async fn describe_off(&self, guest: &Guest, off: Option<Off>) -> Result<()> {
+    pub(crate) async fn describe_off(&self, guest: &Guest, off: Option<Off>) -> Result<()> {
         let _turn = guest.turn.lock().await;
         let (before, overlay) = guest.served()?;
         let description = Description { off, ..before };
@@ -145,7 +127,7 @@ impl Node {
             let local = off.map(|off| Ok::<_, anyhow::Error>(self.locals()?.take(off.root, rate)));
             cached.below().set(Sources {
                 local: local.transpose()?,
-                fetched: image.and_then(|image| image.image.cache()),
+                image: image.and_then(|image| image.image.course()),
             });
         }
         Ok(())
@@ -162,148 +144,13 @@ impl Node {
         let sources = cached.below().sources();
         let image = self.image(&description.image).ok();
         if let Some(image) = image.filter(|image| image.root == Some(off.root))
-            && sources.fetched.is_none()
+            && sources.image.is_none()
         {
             cached.below().set(Sources {
-                fetched: image.image.cache(),
+                image: image.image.course(),
                 ..sources
             });
         }
-    }
-
-    /// Opens the copies that the last run left, and removes those that nobody uses.
-    pub(super) async fn take_up_copies(&self) {
-        let Ok(locals) = self.locals() else { return };
-        locals.take_up(&self.users_of_copies().0).await;
-        self.keep_used(locals);
-    }
-
-    /// Removes the copies that nobody uses any more.
-    pub(super) async fn drop_unused_copies(&self) {
-        let Ok(locals) = self.locals() else { return };
-        let _users = locals.users.lock().await;
-        self.keep_used(locals);
-    }
-
-    /// Whoever calls this knows that no user comes or goes meanwhile.
-    fn keep_used(&self, locals: &Locals) {
-        let (users, is_sure) = self.users_of_copies();
-        if is_sure {
-            locals.keep_only(&users.into_keys().collect());
-        }
-    }
-
-    /// The copies that instances use, each with the fastest rate that was asked for; false if there is an instance of
-    /// which nobody can tell.
-    fn users_of_copies(&self) -> (BTreeMap<Root, u64>, bool) {
-        let (mut users, mut is_sure) = (BTreeMap::new(), true);
-        for guest in self.guests.all() {
-            let now = guest.now();
-            let Some(description) = now.description() else {
-                is_sure = false;
-                continue;
-            };
-            if let Some(Off { root, rate }) = description.off {
-                let fastest = users.entry(root).or_insert(rate);
-                *fastest = rate.max(*fastest);
-            }
-        }
-        (users, is_sure)
-    }
-
-    /// Fills what is to be filled, for as long as this is polled.
-    pub(crate) async fn fill_copies(self: Arc<Self>) {
-        let Ok(locals) = self.locals() else { return };
-        let mut fills = JoinSet::new();
-        let mut under_way = BTreeSet::new();
-        loop {
-            for local in locals.unfinished() {
-                if under_way.insert(local.root()) {
-                    fills.spawn(Arc::clone(&self).fill(local));
-                }
-            }
-            tokio::select! {
-                () = locals.wanted.notified() => {}
-                Some(ended) = fills.join_next() => match ended {
-                    Ok(root) => { under_way.remove(&root); }
-                    Err(error) => error!(%error, "the filling of a copy"),
-                },
-            }
-        }
-    }
-
-    /// Fills a copy until it is complete, given up, or not used any more.
-    async fn fill(self: Arc<Self>, local: Arc<Local>) -> Root {
-        let root = local.root();
-        let source = |ask| {
-            self.image_of(root)?
-                .image
-                .cache()
-                .map(|fetched| Bulk { fetched, ask })
-        };
-        let fill = async {
-            let image = loop {
-                match self.image_of(root) {
-                    Some(image) => break image,
-                    None => tokio::time::sleep(AGAIN).await,
-                }
-            };
-            let manifest = image
-                .manifest
-                .as_ref()
-                .context("the image has no manifest")?;
-            local.fill(manifest, source).await
-        };
-        let mut phase = local.phase();
-        let filled = tokio::select! {
-            filled = fill => filled,
-            _ = phase.wait_for(|phase| *phase == Phase::Dropped) => return root,
-        };
-        if let Err(error) = filled {
-            let cause = causes(&error);
-            warn!(image = %root, "its local copy is given up, and instances go on as before: {cause}");
-            self.give_up_copy(&local, &cause).await;
-        }
-        root
-    }
-
-    /// As if nobody had asked for it.
-    async fn give_up_copy(&self, local: &Arc<Local>, cause: &str) {
-        let Ok(locals) = self.locals() else { return };
-        let _users = locals.users.lock().await;
-        if !locals.is(local) {
-            return;
-        }
-        for guest in self.guests.all() {
-            let is_user = guest
-                .now()
-                .description()
-                .and_then(|description| description.off);
-            if is_user.is_none_or(|off| off.root != local.root()) {
-                continue;
-            }
-            if let Err(error) = self.describe_off(&guest, None).await {
-                warn!(
-                    instance = guest.name,
-                    "is turned off again at the next start: {error:#}"
-                );
-            }
-            guest.set_failure(Some(cause.to_owned()));
-        }
-        local.fail(cause.to_owned());
-        self.keep_used(locals);
-    }
-
-    fn image_of(&self, root: Root) -> Option<Arc<Attached>> {
-        self.images
-            .all()
-            .into_iter()
-            .find(|image| image.root == Some(root))
-    }
-
-    fn locals(&self) -> Result<&Locals> {
-        let locals = self.locals.as_ref();
-        locals.context("a gateway has no instances; `vmthunder serve` does")
     }
 }
 
@@ -311,91 +158,7 @@ impl Node {
 fn alone(geometry: Geometry, local: Arc<Local>) -> Switch {
     let sources = Sources {
         local: Some(local),
-        fetched: None,
+        image: None,
     };
     Switch::new(geometry, sources)
-}
-
-/// The identity of an image that can be brought here.
-fn can_be_copied(image: &Attached) -> Result<Root> {
-    ensure!(
-        image.image.cache().is_some(),
-        "the image `{}` is a file of this node: there is nothing to bring here",
-        image.name
-    );
-    image.root.with_context(|| {
-        format!(
-            "the image `{}` has no manifest, so nothing that is brought here could be verified; make one with \
-            `vmthunder image import {} --manifest FILE`, name it in the configuration and start the node again",
-            image.name, image.source
-        )
-    })
-}
-
-async fn prepare(local: &Local, image: &Attached) -> Result<()> {
-    let manifest = image
-        .manifest
-        .as_ref()
-        .context("the image has no manifest")?;
-    local.prepare(manifest).await?;
-    local.check_room()
-}
-
-/// Waits until a copy is complete.
-async fn watch(local: &Local, name: &str, progress: &Progress) -> Result<()> {
-    let mut phase = local.phase();
-    loop {
-        let (done, total) = local.progress();
-        progress.begin(total);
-        progress.at(done);
-        let now = phase.borrow_and_update().clone();
-        match now {
-            Phase::Complete => return Ok(()),
-            Phase::Failed(cause) => {
-                bail!("`{name}` goes on as before, with the cache and the swarm: {cause}")
-            }
-            Phase::Dropped => bail!("`{name}` was turned on again"),
-            Phase::Filling | Phase::Verifying => {}
-        }
-        if progress.is_abandoned() {
-            bail!("nobody waits for it any more");
-        }
-        // Told when it changes, and looked at for how far it is.
-        let _ = tokio::time::timeout(SIGN, phase.changed()).await;
-    }
-}
-
-/// An image for whoever reads it once: what is cached from the cache, everything else past it, so that it pushes nothing
-/// out that guests read.
-struct Bulk {
-    fetched: Fetched,
-    ask: Ask,
-}
-
-impl Volume for Bulk {
-    fn geometry(&self) -> Geometry {
-        self.fetched.geometry()
-    }
-
-    async fn read(&self, span: Span, class: Class) -> vmthunder_volume::Result<bytes::Bytes> {
-        let mut extents = span.by_extent();
-        let is_here =
-            self.ask == Ask::First && extents.all(|(extent, _)| self.fetched.is_resident(extent));
-        match is_here {
-            true => self.fetched.read(span, class).await,
-            false => self.fetched.below().read(span, class).await,
-        }
-    }
-
-    async fn write(&self, _offset: u64, _bytes: bytes::Bytes) -> vmthunder_volume::Result<()> {
-        Err(Error::ReadOnly)
-    }
-
-    async fn flush(&self) -> vmthunder_volume::Result<()> {
-        Ok(())
-    }
-
-    async fn trim(&self, _span: Span) -> vmthunder_volume::Result<()> {
-        Err(Error::ReadOnly)
-    }
 }

@@ -1,17 +1,23 @@
 //! A copy of an image in a file, verified extent by extent.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use rustix::fs::{Advice, fadvise};
-use tracing::error;
+use tracing::{debug, error};
 use vmthunder_swarm::manifest::{ExtentHash, ExtentHashes, Hashes, Header};
 use vmthunder_volume::{
     Access, Class, Error, Extent, Geometry, RawFile, Result, Space, Span, Volume,
 };
+
+use super::lock;
+
+/// Rotten extents that are counted.
+const MOST_ROTTEN: usize = 1024;
 
 /// An image in a file, and the hashes that say whether it is right.
 ///
@@ -23,8 +29,8 @@ pub(crate) struct LocalCopy {
     hashes: Hashes<RawFile>,
     /// A bit for each extent that was hashed.
     hashed: Box<[AtomicU64]>,
-    /// Extents that were found wrong once the copy was complete.
-    rotten: AtomicU64,
+    /// Extents that were found wrong by readers; at most [`MOST_ROTTEN`].
+    rotten: Mutex<BTreeSet<Extent>>,
 }
 
 impl LocalCopy {
@@ -49,7 +55,7 @@ impl LocalCopy {
             file,
             hashes: Hashes::new(header, manifest, pages),
             hashed: (0..words).map(|_| AtomicU64::new(0)).collect(),
-            rotten: AtomicU64::new(0),
+            rotten: Mutex::default(),
         })
     }
 
@@ -67,10 +73,22 @@ impl LocalCopy {
     pub(crate) async fn read(&self, span: Span) -> Result<Bytes> {
         for (extent, _) in span.by_extent() {
             if !self.is_hashed(extent) {
-                self.check(extent).await?;
+                self.check(extent)
+                    .await
+                    .inspect_err(|error| self.note(extent, error))?;
             }
         }
         self.file.read(span, Class::Demand).await
+    }
+
+    /// Reads a span of the manifest, which was compared with the image's root when it was opened.
+    pub(crate) async fn read_manifest(&self, span: Span) -> Result<Bytes> {
+        self.hashes.manifest().read(span, Class::Demand).await
+    }
+
+    /// What the manifest begins with.
+    pub(crate) fn header(&self) -> &Arc<Header> {
+        self.hashes.header()
     }
 
     /// Reads an extent and compares it with its hash: [`Error::Corrupt`] if it differs. What has to be zeros and is
@@ -106,12 +124,7 @@ impl LocalCopy {
                 continue;
             }
             let put = self.put(extent, right).await;
-            if self.rotten.fetch_add(1, Ordering::Relaxed) == 0 {
-                error!(
-                    image = %self.hashes.header().root(), %extent, mended = put.is_ok(),
-                    "the local copy of an image has rotted: what is wrong is fetched again; look at its disk"
-                );
-            }
+            debug!(%extent, ?put, "mended");
         }
     }
 
@@ -128,9 +141,23 @@ impl LocalCopy {
         Ok(())
     }
 
-    /// Extents that were found wrong, each time that happened.
-    pub(crate) fn rotten(&self) -> u64 {
-        self.rotten.load(Ordering::Relaxed)
+    /// Extents that were found wrong by readers, whether or not they were put right.
+    pub(crate) fn rotten(&self) -> usize {
+        lock(&self.rotten).len()
+    }
+
+    fn note(&self, extent: Extent, error: &Error) {
+        let mut rotten = lock(&self.rotten);
+        if rotten.is_empty() {
+            error!(
+                image = %self.header().root(), %extent, %error,
+                "the local copy of an image has rotted: what is wrong is fetched again, where the image can be reached; \
+                one that is released cannot before it is used normally again; look at the disk"
+            );
+        }
+        if rotten.len() < MOST_ROTTEN {
+            rotten.insert(extent);
+        }
     }
 
     async fn compare(&self, extent: Extent, bytes: &[u8]) -> Result<()> {

@@ -7,10 +7,11 @@
 //! ```
 //!
 //! Nothing is written down about how far a copy is: an extent is there if its bytes have the hash that the manifest says.
-//! Nobody counts users either: a copy is kept as long as an instance's description names it.
+//! Nobody counts users either: a copy is kept as long as an instance's description, or the mode of an image, names it.
 
 mod copy;
 mod fill;
+mod keep;
 mod room;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +30,7 @@ use vmthunder_volume::{Access, BlockSize, Class, Extent, RawFile, Space, Volume}
 
 pub(crate) use self::copy::LocalCopy;
 pub(crate) use self::fill::Ask;
+pub(crate) use self::keep::watch;
 use crate::status::{LocalState, LocalStatus};
 
 /// How fast a copy is filled, in bytes per second, if nobody says otherwise: half of a link of 1 Gb/s.
@@ -406,7 +408,7 @@ fn remove_file(path: &Path) -> Result<()> {
 }
 
 /// Makes names in a folder survive the loss of power.
-fn sync_folder(path: &Path) -> Result<()> {
+pub(crate) fn sync_folder(path: &Path) -> Result<()> {
     let synced = File::open(path).and_then(|folder| folder.sync_all());
     synced.with_context(|| format!("cannot write {}", path.display()))
 }

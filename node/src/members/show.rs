@@ -158,8 +158,10 @@ fn services<'a>(images: impl Iterator<Item = &'a Attached>) -> BTreeMap<String, 
     let mut services: BTreeMap<String, Service> = BTreeMap::new();
     let bases = images.flat_map(|image| std::iter::once(&image.image).chain(&image.manifest));
     for base in bases {
-        let Some(cache) = base.cache() else { continue };
-        for source in cache.below().stats().sources {
+        let Some(course) = base.course() else {
+            continue;
+        };
+        for source in course.fetched.below().stats().sources {
             let Source::Peer(name) = source.source else {
                 continue;
             };

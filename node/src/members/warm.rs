@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use tokio::task::AbortHandle;
 use vmthunder_swarm::forest::{Forest, NodeName, Parent, Tree};
 use vmthunder_swarm::membership::Member;
 use vmthunder_swarm::peer::{PeerAddress, PeerSessions, PeerVolume};
@@ -41,14 +42,14 @@ pub(crate) async fn keep_sessions(
     }
 }
 
-/// Shows an image, or its manifest, who is there, as long as it is used.
+/// Shows an image, or its manifest, who is there, until that is aborted.
 pub(crate) fn keep_view(
     me: &NodeName,
     members: &Arc<Members>,
     sessions: &Arc<PeerSessions>,
     cache: &Fetched,
     designator: [u8; 8],
-) {
+) -> AbortHandle {
     let (me, members, sessions) = (me.clone(), Arc::clone(members), Arc::clone(sessions));
     let (cache, geometry) = (cache.clone(), cache.geometry());
     let mut changes = members.changes();
@@ -78,7 +79,8 @@ pub(crate) fn keep_view(
             // Nobody is left to tell of changes when the node ends.
             let _ = tokio::time::timeout(AGAIN, changes.changed()).await;
         }
-    });
+    })
+    .abort_handle()
 }
 
 /// Whom a node asks in one tree or another.

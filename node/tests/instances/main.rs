@@ -7,6 +7,7 @@ mod deaths;
 mod exports;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod modes;
 mod outages;
 mod snapshots;
 mod stage;

@@ -34,6 +34,11 @@ pub(crate) const CHECKS: &[Check] = &[
         run: restart,
     },
     Check {
+        name: "node-turned-off",
+        programs: &["tgtd", "qemu-img", "qemu-io"],
+        run: turned_off,
+    },
+    Check {
         name: "node-killed",
         programs: &["tgtd", "qemu-img"],
         run: killed,
@@ -174,6 +179,30 @@ fn restart(bench: &Bench) -> Result<()> {
         sources.origin < u64::try_from(IMAGE_BYTES / 10)?,
         "the cache is cold after a restart: {sources}"
     );
+    node.daemon.stop()
+}
+
+/// A guest has its disk when the origin is gone, the cache is lost and the node was killed.
+fn turned_off(bench: &Bench) -> Result<()> {
+    let mut cluster = Cluster::new(bench, 1)?;
+    cluster.import()?;
+    let mut node = cluster.start(0)?;
+    let url = node.create_instance("vm-1", "disk")?;
+    let copy = cluster.folder.path().join("copy.raw");
+    fs::copy(&cluster.disk, &copy)?;
+    qemu::write_and_read(&url)?;
+    qemu::write_and_read(&copy.to_string_lossy())?;
+    println!("{}", node.ask(&["instance", "turn-off", "vm-1"])?.trim());
+    qemu::compare_with(&copy, &url)?;
+    node.ask(&["image", "release", "disk"])?;
+    qemu::compare_with(&cluster.disk, &node.images[0])?;
+    node.daemon.kill()?;
+    cluster.tgt.kill()?;
+    fs::remove_file(cluster.folder.path().join("node-1/cache"))?;
+    let mut node = cluster.start(0)?;
+    let url = node.daemon.ready(1, LIMIT)?.remove(0);
+    qemu::compare_with(&copy, &url)?;
+    qemu::compare_with(&cluster.disk, &node.images[0])?;
     node.daemon.stop()
 }
 

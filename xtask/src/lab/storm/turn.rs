@@ -198,9 +198,7 @@ impl Plan<'_> {
             match guests.iter_mut().find(|guest| guest.host == host) {
                 Some(guest) => {
                     guest.traffic = passed;
-                    let mut said = cluster.said_by(host)?;
-                    guest.image = said["images"][0].take();
-                    guest.peers = said["swarm"]["members"].take();
+                    guest.keep(&cluster.said_by(host)?);
                 }
                 None if host == 0 => origin = passed,
                 None => {}
@@ -339,5 +337,30 @@ impl Outcome {
             image: Value::Null,
             peers: Value::Null,
         }
+    }
+
+    /// Keeps what matters of what the node says about itself; a dead one says nothing.
+    fn keep(&mut self, said: &Value) {
+        self.image = said["images"][0].clone();
+        self.peers = said["swarm"]["members"].clone();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_dead_node_says_nothing() {
+        let mut guest = Outcome::new(2, Ending::Killed, 0.0);
+        guest.keep(&json!({ "images": [{ "corrupt": 0 }], "swarm": { "members": [] } }));
+        assert_eq!(
+            (&guest.image, &guest.peers),
+            (&json!({ "corrupt": 0 }), &json!([]))
+        );
+        guest.keep(&Value::Null);
+        assert_eq!((guest.image, guest.peers), (Value::Null, Value::Null));
     }
 }
