@@ -66,6 +66,11 @@ pub(crate) enum Attempt {
 }
 
 impl Attached {
+    /// What peers know it by, if it is offered to them: they can verify it, and it is no file that they have as origin.
+    pub(crate) fn for_peers(&self) -> Option<Root> {
+        self.image.course().and(self.root)
+    }
+
     /// The image for an instance: with its own patience in an outage, and a copy here if it has one.
     pub(crate) fn for_instance(&self, outage: Option<Outage>, local: Option<Arc<Local>>) -> Base {
         match self.image.course() {

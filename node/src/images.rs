@@ -7,11 +7,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use iscsi_target::Export;
 use tracing::{error, info, warn};
+use vmthunder_swarm::membership::{ImageTag, Images as Offered};
 use vmthunder_volume::Class;
 
 use crate::attach::{Attached, Attempt, attach};
 use crate::config::Image;
-use crate::export::Base;
 use crate::names;
 use crate::node::Node;
 use crate::observe::causes;
@@ -97,7 +97,16 @@ impl Node {
                 Attempt::Away(cause) => self.still_away(&image.name, &cause),
             }
         }
+        self.tell_of_images();
         Ok(())
+    }
+
+    /// Tells the other nodes which images they may ask this one for.
+    fn tell_of_images(&self) {
+        let images = self.images.all();
+        let offered = images.iter().filter_map(|image| image.for_peers());
+        let offered = Offered::these(offered.map(|root| ImageTag::of(&root)));
+        self.around.members.set_images(offered);
     }
 
     /// Goes on asking for the images that are not there, and serves each with its instances as it comes.
@@ -115,7 +124,10 @@ impl Node {
             let error = match attach(&image, &self.around, self.released_copy(&image.name)).await {
                 Ok(Attempt::Attached(attached)) => {
                     match self.serve_image(*attached) {
-                        Ok(()) => info!(image = image.name, "attached"),
+                        Ok(()) => {
+                            self.tell_of_images();
+                            info!(image = image.name, "attached");
+                        }
                         Err(error) => {
                             error!(image = image.name, "is not served: {error:#}");
                             return;
@@ -155,8 +167,7 @@ impl Node {
         })?;
         let mut state = self.images.lock();
         if let Some(keys) = &self.keys
-            && matches!(image.image, Base::Cached(_))
-            && image.root.is_some()
+            && image.for_peers().is_some()
         {
             let units = image.units(state.to_peers);
             state.to_peers = u16::try_from(units.len())

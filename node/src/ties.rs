@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::task::AbortHandle;
 use tracing::warn;
+use vmthunder_swarm::manifest::Header;
+use vmthunder_swarm::membership::ImageTag;
 
 use crate::attach::Surroundings;
 use crate::export::Fetched;
@@ -66,12 +68,17 @@ impl Ties {
         );
         let pursuing = pursue(name, origin, identity, late, is_here);
         tasks.push(tokio::spawn(pursuing).abort_handle());
+        let root = self.identity.header.as_ref().map(Header::root);
+        let Some(image) = root.as_ref().map(ImageTag::of) else {
+            return;
+        };
         for (cache, designator) in &self.views {
             let view = keep_view(
                 &around.node,
                 &around.members,
                 &around.sessions,
                 cache,
+                image,
                 *designator,
             );
             tasks.push(view);

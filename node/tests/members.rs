@@ -60,6 +60,14 @@ impl Stage {
         path.display().to_string()
     }
 
+    /// The configuration of a node whose image has this origin.
+    fn config_from(&self, name: &str, at: SocketAddr, seed: SocketAddr, origin: &str) -> String {
+        let config = self.config(name, name, at, &[seed]);
+        let text = std::fs::read_to_string(&config).unwrap();
+        std::fs::write(&config, text.replace(&self.url, origin)).unwrap();
+        config
+    }
+
     fn start(&self, config: &str) -> Running {
         let running = Running::spawn(&["serve", "--config", config]);
         running.url();
@@ -188,4 +196,50 @@ fn a_second_node_of_a_name_does_not_start_and_the_first_one_stays() {
     assert!(said.contains(&expected), "{said}");
     let known = until_state(&first, "node-2", "alive");
     assert_eq!(known["address"], at[1].to_string());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_not_attached_to_an_image_is_not_asked_for_it_until_it_is() {
+    let stage = Stage::new();
+    let at = [free_address(), free_address(), free_address()];
+    let first = stage.config("node-1", "node-1", at[0], &[]);
+    let second = stage.config("node-2", "node-2", at[1], &at[..1]);
+    // The third one's way to the image begins where nobody is yet.
+    let elsewhere = free_address();
+    let away = stage.url.replace(
+        &stage.url[8..stage.url[8..].find('/').unwrap() + 8],
+        &elsewhere.to_string(),
+    );
+    let third = stage.config_from("node-3", at[2], at[0], &away);
+    let third = Running::spawn(&["serve", "--config", &third]);
+    let _nodes = [stage.start(&first), stage.start(&second)];
+    until(&first, "node-2", "attached", |member| {
+        member["images"] == serde_json::json!(["disk"])
+    });
+    until(&second, "node-1", "attached", |member| {
+        member["images"] == serde_json::json!(["disk"])
+    });
+    for config in [&first, &second] {
+        until(config, "node-3", "attached to nothing", |member| {
+            member["images"] == serde_json::json!([])
+        });
+    }
+    stage.read_all(&first, "vm-1").await;
+    stage.read_all(&second, "vm-2").await;
+    for config in [&first, &second] {
+        let third = until_state(config, "node-3", "alive");
+        assert_eq!(third["failures"], 0, "it was asked: {third}");
+    }
+    let text = succeed(&["swarm", "members", "--config", &first]);
+    assert!(text.contains("disk"), "{text}");
+
+    let late = "[[image]]\nname = \"disk\"\nfile = \"disk.raw\"\n";
+    let late = stage.scene.config("late-origin", elsewhere, late);
+    let _late = stage.start(&late.display().to_string());
+    for config in [&first, &second] {
+        until(config, "node-3", "attached", |member| {
+            member["images"] == serde_json::json!(["disk"])
+        });
+    }
+    drop(third);
 }

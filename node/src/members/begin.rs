@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use vmthunder_swarm::membership::etcd::{Etcd, EtcdCounters, EtcdOptions, Login, Tls};
 use vmthunder_swarm::membership::gossip::GossipOptions;
 use vmthunder_swarm::membership::udp::{GossipCounters, UdpGossip};
-use vmthunder_swarm::membership::{Event, Listed, Member, Membership};
+use vmthunder_swarm::membership::{Event, Images, Listed, Member, Membership};
 
 use super::Members;
 use super::file::MembersFile;
@@ -71,6 +71,7 @@ pub(crate) async fn begin(
                 address: member.address.clone(),
                 generation: 0,
                 draining: false,
+                images: Images::Any,
             });
             follow(&members, Listed::new(listed), None).await?
         }
@@ -204,12 +205,18 @@ async fn follow<M: Membership + 'static>(
     let stopped = stop.clone();
     let following = tokio::spawn(async move {
         let mut changes = members.changes();
+        let mut own = members.own.subscribe();
+        own.mark_changed();
         let mut save_at = None;
         loop {
             tokio::select! {
                 event = source.next() => members.apply(M::THROUGH, event),
                 Ok(()) = changes.changed() => {
                     save_at = save_at.or_else(|| Some(tokio::time::Instant::now() + SAVE_AFTER));
+                }
+                Ok(()) = own.changed() => {
+                    let images = own.borrow_and_update().clone();
+                    source.set_images(images).await;
                 }
                 () = due(save_at) => {
                     save_at = None;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
-use vmthunder_swarm::membership::Member;
+use vmthunder_swarm::membership::{Images, Member};
 
 use super::Members;
 use crate::known::write_whole;
@@ -48,6 +48,7 @@ impl MembersFile {
                 address: place.address,
                 generation: 0,
                 draining: false,
+                images: Images::Any,
             })
         };
         remembered.members.into_iter().filter_map(member).collect()

@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 use tracing::{error, info};
-use vmthunder_swarm::membership::{Event, Known, Member, Roll, Through};
+use vmthunder_swarm::membership::{Event, Images, Known, Member, Roll, Through};
 
 pub(crate) use self::begin::{Belonging, begin};
 pub(crate) use self::keys::{KeyFile, write_new_key};
@@ -23,6 +23,8 @@ pub(crate) struct Members {
     roll: Mutex<Roll>,
     /// Counts the changes of who is asked.
     changes: watch::Sender<u64>,
+    /// What this node says of its images.
+    own: watch::Sender<Images>,
 }
 
 impl Members {
@@ -31,12 +33,18 @@ impl Members {
         Arc::new(Self {
             roll: Mutex::default(),
             changes: watch::Sender::new(0),
+            own: watch::Sender::new(Images::Any),
         })
     }
 
     /// Those that may be asked for something.
     pub(crate) fn present(&self) -> Vec<Member> {
         self.lock().present().cloned().collect()
+    }
+
+    /// Tells the others which images this node is attached to.
+    pub(crate) fn set_images(&self, images: Images) {
+        self.own.send_replace(images);
     }
 
     /// Everybody that is or was there.

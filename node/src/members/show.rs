@@ -7,7 +7,7 @@ use anyhow::Result;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use vmthunder_swarm::fetch::Source;
-use vmthunder_swarm::membership::{Known, State, Through};
+use vmthunder_swarm::membership::{ImageTag, Images, Known, State, Through};
 
 use super::keys::new_key;
 use super::{Belonging, Members};
@@ -54,6 +54,9 @@ pub(crate) struct MemberStatus {
     pub(crate) since: u64,
     /// How it is known: `configuration`, `gossip` or `etcd`.
     pub(crate) through: String,
+    /// The images that it is attached to: their names where this node has them, else the first eight digits of their
+    /// roots. Null if it does not say, and counts as attached to every image.
+    pub(crate) images: Option<Vec<String>>,
     /// What was taken from it, in bytes.
     pub(crate) taken_bytes: u64,
     /// Questions that it refused.
@@ -108,11 +111,22 @@ impl SwarmStatus {
         images: impl Iterator<Item = &'a Attached>,
     ) -> Self {
         let members: &Members = &belonging.members;
-        let services = services(images);
+        let images: Vec<&Attached> = images.collect();
+        let services = services(images.iter().copied());
+        let name_of = |tag: &ImageTag| {
+            let is =
+                |image: &&&Attached| image.root.is_some_and(|root| ImageTag::of(&root) == *tag);
+            let found = images.iter().find(is);
+            found.map_or_else(|| tag.to_string(), |image| image.name.clone())
+        };
         let status = |known: Known| {
             let name = known.member.name.to_string();
             let service = services.get(&name).copied().unwrap_or_default();
-            status(known, name, service)
+            let images = match &known.member.images {
+                Images::Any => None,
+                Images::These(tags) => Some(tags.iter().map(name_of).collect()),
+            };
+            status(known, name, images, service)
         };
         let gossip = belonging.gossip.as_ref();
         Self {
@@ -127,7 +141,12 @@ impl SwarmStatus {
     }
 }
 
-fn status(known: Known, name: String, service: Service) -> MemberStatus {
+fn status(
+    known: Known,
+    name: String,
+    images: Option<Vec<String>>,
+    service: Service,
+) -> MemberStatus {
     let state = match known.state {
         State::Alive => "alive",
         State::Suspect => "suspect",
@@ -146,6 +165,7 @@ fn status(known: Known, name: String, service: Service) -> MemberStatus {
         generation: known.member.generation,
         since: known.since,
         through: through.to_owned(),
+        images,
         taken_bytes: service.bytes,
         refusals: service.refusals,
         failures: service.failures,
@@ -193,6 +213,7 @@ pub(crate) fn print_swarm(swarm: &SwarmStatus) -> Result<()> {
         "since",
         "generation",
         "known by",
+        "images",
         "taken",
         "refused",
         "failed",
@@ -212,6 +233,10 @@ pub(crate) fn print_swarm(swarm: &SwarmStatus) -> Result<()> {
             since.map_or_else(String::new, |since| since.format("%F %TZ").to_string()),
             member.generation.to_string(),
             member.through.clone(),
+            member
+                .images
+                .as_ref()
+                .map_or_else(|| "any".to_owned(), |images| images.join(" ")),
             size(member.taken_bytes),
             member.refusals.to_string(),
             member.failures.to_string(),

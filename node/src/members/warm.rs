@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use tokio::task::AbortHandle;
 use vmthunder_swarm::forest::{Forest, NodeName, Parent, Tree};
-use vmthunder_swarm::membership::Member;
+use vmthunder_swarm::membership::{ImageTag, Member};
 use vmthunder_swarm::peer::{PeerAddress, PeerSessions, PeerVolume};
 use vmthunder_volume::Volume as _;
 
@@ -21,7 +21,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Peers that are looked for at once.
 const AT_ONCE: usize = 16;
 
-/// Keeps sessions to those that this node would ask, image or no image: a storm finds them open.
+/// Keeps sessions to those that this node would ask for an image that both are attached to, used or not: a storm finds
+/// them open.
 pub(crate) async fn keep_sessions(
     me: NodeName,
     members: Arc<Members>,
@@ -30,7 +31,9 @@ pub(crate) async fn keep_sessions(
     let mut changes = members.changes();
     loop {
         changes.borrow_and_update();
-        let present = members.present();
+        let own = members.own.borrow().clone();
+        let mut present = members.present();
+        present.retain(|member| own.meet(&member.images));
         let parents = parents(&me, &present);
         let peers = present
             .iter()
@@ -42,19 +45,21 @@ pub(crate) async fn keep_sessions(
     }
 }
 
-/// Shows an image, or its manifest, who is there, until that is aborted.
+/// Shows an image, or its manifest, who is attached to it, until that is aborted.
 pub(crate) fn keep_view(
     me: &NodeName,
     members: &Arc<Members>,
     sessions: &Arc<PeerSessions>,
     cache: &Fetched,
+    image: ImageTag,
     designator: [u8; 8],
 ) -> AbortHandle {
     let (me, members, sessions) = (me.clone(), Arc::clone(members), Arc::clone(sessions));
     let (cache, geometry) = (cache.clone(), cache.geometry());
     let mut changes = members.changes();
     let show = move || {
-        let present = members.present();
+        let mut present = members.present();
+        present.retain(|member| member.images.contain(image));
         let parents = parents(&me, &present);
         let volume = |member: &Member| {
             let address = address(member);

@@ -3,6 +3,7 @@
 //! ```text
 //! identity   name: u8 length and so many bytes · address: 4 or 6, then 4 or 16 bytes, then u16 port
 //!            born: u64 · generation: u64 · flags: u8 (1 draining)
+//!            images: u8, 255 for any, else so many (at most 16) tags: u32, rising
 //! member     identity · incarnation: u16 · state: u8 (0 alive, 1 suspect, 2 down)
 //! header     identity of the sender · its incarnation: u16 · identity of the receiver · message: u8,
 //!            then a probe number: u8 in messages 0 to 5, and an identity before that in 2 to 5
@@ -18,10 +19,13 @@ use bytes::{Buf, BufMut};
 use foca::{Header, Message};
 
 use crate::forest::NodeName;
-use crate::membership::{MOST_MEMBERS, Member};
+use crate::membership::{ImageTag, Images, MOST_IMAGES, MOST_MEMBERS, Member};
 
 /// The name of whoever is at an address: what a seed is called before it is known. No node can have it.
 const ANYBODY: &str = ":";
+
+/// In the place of a number of images: it does not say.
+const ANY_IMAGE: u8 = 255;
 
 /// Nodes of our own name that are told of between two looks.
 const MOST_RIVALS: usize = 4;
@@ -43,6 +47,8 @@ pub struct Identity {
     pub generation: u64,
     /// Whether it asks not to be given new work.
     pub draining: bool,
+    /// What it is attached to.
+    pub images: Images,
 }
 
 /// What cannot be read.
@@ -70,7 +76,8 @@ pub(crate) struct Codec {
 pub(crate) struct Noticed {
     /// Who has our name and is not us.
     pub(crate) rivals: Vec<Identity>,
-    born: u64,
+    /// Who we are now.
+    me: Option<Identity>,
     names: BTreeSet<NodeName>,
 }
 
@@ -83,6 +90,7 @@ impl Identity {
             born: 0,
             generation: 0,
             draining: false,
+            images: Images::Any,
         }
     }
 
@@ -93,6 +101,7 @@ impl Identity {
             address: self.address.to_string(),
             generation: self.generation,
             draining: self.draining,
+            images: self.images.clone(),
         }
     }
 
@@ -100,7 +109,16 @@ impl Identity {
         let name = self.name.as_str();
         let length = u8::try_from(name.len()).map_err(|_| Unreadable::Meaningless)?;
         let address_bytes = if self.address.is_ipv4() { 4 } else { 16 };
-        if to.remaining_mut() < 1 + name.len() + 1 + address_bytes + 2 + 8 + 8 + 1 {
+        let (count, tags) = match &self.images {
+            Images::Any => (ANY_IMAGE, &[][..]),
+            Images::These(tags) => {
+                let count = u8::try_from(tags.len()).map_err(|_| Unreadable::Meaningless)?;
+                (count, &tags[..])
+            }
+        };
+        let images_bytes = tags.len().saturating_mul(4).saturating_add(1);
+        let rest = name.len().saturating_add(images_bytes);
+        if to.remaining_mut() < rest.saturating_add(1 + 1 + address_bytes + 2 + 8 + 8 + 1) {
             return Err(Unreadable::NoRoom);
         }
         to.put_u8(length);
@@ -119,6 +137,10 @@ impl Identity {
         to.put_u64(self.born);
         to.put_u64(self.generation);
         to.put_u8(u8::from(self.draining));
+        to.put_u8(count);
+        for tag in tags {
+            to.put_u32(tag.0);
+        }
         Ok(())
     }
 
@@ -139,12 +161,22 @@ impl Identity {
         let port = u16_of(from)?;
         let (born, generation) = (u64_of(from)?, u64_of(from)?);
         let flags = u8_of(from)?;
+        let images = match u8_of(from)? {
+            ANY_IMAGE => Images::Any,
+            count if usize::from(count) <= MOST_IMAGES => {
+                let tags = (0..count).map(|_| Ok(ImageTag(u32_of(from)?)));
+                let tags = tags.collect::<Result<_, _>>()?;
+                Images::said(tags).map_err(|_| Unreadable::Meaningless)?
+            }
+            _ => return Err(Unreadable::Meaningless),
+        };
         Ok(Self {
             name,
             address: SocketAddr::new(ip, port),
             born,
             generation,
             draining: flags & 1 == 1,
+            images,
         })
     }
 }
@@ -175,7 +207,7 @@ impl foca::Identity for Identity {
 impl Codec {
     pub(crate) fn new(me: &Identity) -> (Self, Arc<Mutex<Noticed>>) {
         let noticed = Arc::new(Mutex::new(Noticed {
-            born: me.born,
+            me: Some(me.clone()),
             ..Noticed::default()
         }));
         let codec = Self {
@@ -193,7 +225,8 @@ impl Codec {
         }
         let mut noticed = lock(&self.noticed);
         if identity.name == self.me {
-            if identity.born != noticed.born && noticed.rivals.len() < MOST_RIVALS {
+            let born = noticed.me.as_ref().map(|me| me.born);
+            if Some(identity.born) != born && noticed.rivals.len() < MOST_RIVALS {
                 noticed.rivals.push(identity.clone());
             }
             return Ok(identity);
@@ -209,6 +242,11 @@ impl Codec {
 }
 
 impl Noticed {
+    /// We are called so from now on. What is said to whom we were is still for us.
+    pub(crate) fn renamed(&mut self, me: &Identity) {
+        self.me = Some(me.clone());
+    }
+
     /// Names that nobody speaks of any more make room for others.
     pub(crate) fn retain<'a>(&mut self, names: impl Iterator<Item = &'a NodeName>) {
         self.names = names.cloned().collect();
@@ -307,6 +345,13 @@ impl foca::Codec<Identity> for Codec {
             (10, _) => Message::TurnUndead,
             _ => return Err(Unreadable::Meaningless),
         };
+        // That whom we were is down is no news about who we are.
+        if message != Message::TurnUndead
+            && let Some(me) = &lock(&self.noticed).me
+            && (&dst.name, dst.born) == (&me.name, me.born)
+        {
+            dst = me.clone();
+        }
         Ok(Header {
             src,
             src_incarnation,

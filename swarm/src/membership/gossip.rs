@@ -27,12 +27,12 @@ use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 
 use crate::forest::NodeName;
-use crate::membership::Event;
 use crate::membership::codec::{Codec, Identity, Noticed, lock};
 use crate::membership::envelope::{Envelope, MOST_BYTES, OVERHEAD, Refused};
 use crate::membership::gossip::claim::{CLAIM_OF_MEMBER, CLAIM_PASSED_ON};
 use crate::membership::gossip::out::Out;
 use crate::membership::keys::Keyring;
+use crate::membership::{Event, Images};
 
 /// How often it is looked after what nobody else looks after.
 const ROUND: Duration = Duration::from_secs(1);
@@ -139,6 +139,7 @@ impl Gossip {
             born: now.unix_us,
             generation: now.unix_us / 1000,
             draining: false,
+            images: Images::Any,
         };
         let elsewhere = |places: Vec<SocketAddr>| {
             let mut places: Vec<_> = places.into_iter().filter(|at| *at != me.address).collect();
@@ -255,6 +256,16 @@ impl Gossip {
         self.out.now = now.elapsed;
         if self.me.draining != draining {
             self.me.draining = draining;
+            self.live_again(0);
+            self.seal(now);
+        }
+    }
+
+    /// Tells the others what this node is attached to.
+    pub fn set_images(&mut self, now: Now, images: Images) {
+        self.out.now = now.elapsed;
+        if self.me.images != images {
+            self.me.images = images;
             self.live_again(0);
             self.seal(now);
         }
@@ -378,6 +389,7 @@ impl Gossip {
             return;
         };
         if let Some(me) = self.out.renewed.take() {
+            lock(&self.noticed).renamed(&me);
             self.me = me;
             // Whoever took us for dead is asked at once whether this life counts.
             if protocol.num_members() == 0 {
@@ -410,7 +422,10 @@ impl Gossip {
     fn live_again(&mut self, generation: u64) {
         self.me.generation = self.me.generation.max(generation).saturating_add(1);
         if let Phase::Member { protocol, .. } = &mut self.phase {
+            lock(&self.noticed).renamed(&self.me);
             let _ = protocol.change_identity(self.me.clone(), &mut self.out);
+            // After that it waits to be spoken to, which nobody would do if all did this at once.
+            let _ = protocol.apply_many(std::iter::empty(), true, &mut self.out);
             self.follow_up();
         }
     }

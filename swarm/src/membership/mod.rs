@@ -11,6 +11,7 @@ mod codec;
 mod envelope;
 pub mod etcd;
 pub mod gossip;
+mod images;
 pub mod keys;
 mod roll;
 mod tags;
@@ -21,6 +22,7 @@ use std::collections::VecDeque;
 use crate::forest::NodeName;
 
 pub use codec::Identity;
+pub use images::{ImageTag, Images, MOST_IMAGES, NoImages};
 pub use roll::{Known, Roll, State};
 
 /// The most nodes that a node knows; those beyond are as if they were not there.
@@ -38,6 +40,8 @@ pub struct Member {
     pub generation: u64,
     /// Whether it asks not to be given new work.
     pub draining: bool,
+    /// What it is attached to.
+    pub images: Images,
 }
 
 /// How a node knows of another.
@@ -77,6 +81,9 @@ pub trait Membership: Send {
     /// Tells the others whether this node wants new work.
     fn set_draining(&mut self, draining: bool) -> impl Future<Output = ()> + Send;
 
+    /// Tells the others which images this node is attached to; before that it counts as attached to every image.
+    fn set_images(&mut self, images: Images) -> impl Future<Output = ()> + Send;
+
     /// Tells the others that this node goes, as well as that can be told at once.
     fn leave(self) -> impl Future<Output = ()> + Send;
 }
@@ -104,6 +111,8 @@ impl Membership for Listed {
     }
 
     async fn set_draining(&mut self, _draining: bool) {}
+
+    async fn set_images(&mut self, _images: Images) {}
 
     async fn leave(self) {}
 }

@@ -87,6 +87,7 @@ impl Roll {
         if let Some(known) = self.known.get_mut(&member.name) {
             let same = known.state == state && known.through == through;
             let asked_otherwise = known.member.address != member.address
+                || known.member.images != member.images
                 || is_present(known.state) != is_present(state);
             if !same {
                 known.since = now;
@@ -164,7 +165,7 @@ fn is_present(state: State) -> bool {
 mod tests {
     use super::{MOST_LEFT, Roll, State};
     use crate::forest::NodeName;
-    use crate::membership::{Event, MOST_MEMBERS, Member, Through};
+    use crate::membership::{Event, ImageTag, Images, MOST_MEMBERS, Member, Through};
 
     fn member(name: &str, generation: u64) -> Member {
         Member {
@@ -172,6 +173,7 @@ mod tests {
             address: format!("{name}:3260"),
             generation,
             draining: false,
+            images: Images::Any,
         }
     }
 
@@ -216,9 +218,15 @@ mod tests {
             apply(4, Event::Is(moved.clone())),
             (true, "new:1".into(), vec![(State::Alive, 3)])
         );
+        let attached = Member {
+            images: Images::these([ImageTag(7)]),
+            ..moved
+        };
+        let said = (true, "new:1".into(), vec![(State::Alive, 3)]);
+        assert_eq!(apply(4, Event::Is(attached.clone())), said);
         let draining = Member {
             draining: true,
-            ..moved
+            ..attached
         };
         assert_eq!(
             apply(5, Event::Is(draining)),

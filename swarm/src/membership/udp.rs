@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 
 use crate::membership::envelope::{MOST_BYTES, Refused};
 use crate::membership::gossip::{Gossip, GossipOptions, Now};
-use crate::membership::{Event, Membership, Through};
+use crate::membership::{Event, Images, Membership, Through};
 
 /// How often the names of seeds are resolved anew.
 const RESOLVE_EVERY: Duration = Duration::from_secs(30);
@@ -161,6 +161,11 @@ impl Membership for UdpGossip {
 
     async fn set_draining(&mut self, draining: bool) {
         self.gossip.set_draining(moment(self.start), draining);
+        self.send_all();
+    }
+
+    async fn set_images(&mut self, images: Images) {
+        self.gossip.set_images(moment(self.start), images);
         self.send_all();
     }
 

@@ -22,7 +22,7 @@ use crate::membership::etcd::record::{Record, Records};
 use crate::membership::etcd::view::View;
 use crate::membership::etcd::{EtcdCounters, EtcdOptions, LEASE_SECONDS};
 use crate::membership::keys::Keys;
-use crate::membership::{Event, MOST_MEMBERS};
+use crate::membership::{Event, Images, MOST_MEMBERS};
 
 /// How often the lease is renewed.
 const RENEW_EVERY: Duration = Duration::from_secs(3);
@@ -56,12 +56,13 @@ const MOST_KEYS: usize = 2 * MOST_MEMBERS;
 /// How often our key may change under our hands while we write it.
 const MOST_TRIES: u32 = 10;
 
-/// What the node wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
-    Work,
-    Rest,
-    Leave,
+/// What the node wants said of it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Wish {
+    pub(super) draining: bool,
+    pub(super) images: Images,
+    /// It goes.
+    pub(super) leave: bool,
 }
 
 /// Whose our name is.
@@ -126,6 +127,7 @@ impl Driver {
             born,
             generation: born / 1000,
             draining: false,
+            images: Images::Any,
         };
         // Nodes that begin at once do not all ask the same one.
         let mut random = SmallRng::seed_from_u64(me.name.hash() ^ born);
@@ -219,8 +221,10 @@ impl Driver {
         let mut wish = self.wish.clone();
         wish.mark_unchanged();
         loop {
-            if self.wants_rest() != self.me.draining {
-                return Ok(Over::Anew);
+            if self.is_told_otherwise()
+                && let Name::Taken(holder) = self.claim(gateway, lease).await?
+            {
+                return Ok(self.yield_to(&holder).await);
             }
             let given_up_at = self.view.next_time().map(|at| self.start + at);
             tokio::select! {
@@ -272,7 +276,8 @@ impl Driver {
     async fn claim(&mut self, gateway: &mut Gateway, lease: i64) -> Result<Name, EtcdError> {
         let key = self.key(&self.me.name);
         let mut changed_at = 0;
-        self.me.draining = self.wants_rest();
+        let wish = self.wish.borrow().clone();
+        (self.me.draining, self.me.images) = (wish.draining, wish.images);
         for _ in 0..MOST_TRIES {
             let line = self.line(false);
             let put = gateway.put_if(&key, line.as_bytes(), lease, changed_at);
@@ -422,8 +427,10 @@ impl Driver {
         })
     }
 
-    fn wants_rest(&self) -> bool {
-        *self.wish.borrow() == Wish::Rest
+    /// True if what is written down is not what the node wants said.
+    fn is_told_otherwise(&self) -> bool {
+        let wish = self.wish.borrow();
+        wish.draining != self.me.draining || wish.images != self.me.images
     }
 
     /// Is no member as long as another one has the name.
@@ -518,7 +525,7 @@ fn longer(again: Duration, begun: Instant) -> Duration {
 
 /// Waits until the node wants to leave, or is no more: that is not in order.
 async fn gone(wish: &mut watch::Receiver<Wish>) -> bool {
-    wish.wait_for(|wish| *wish == Wish::Leave).await.is_ok()
+    wish.wait_for(|wish| wish.leave).await.is_ok()
 }
 
 async fn due(at: Option<Instant>) {

@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 use crate::forest::NodeName;
 use crate::membership::etcd::driver::{Driver, Wish};
 use crate::membership::keys::Keyring;
-use crate::membership::{Event, Member, Membership, Through};
+use crate::membership::{Event, Images, Member, Membership, Through};
 
 pub use endpoint::{Endpoint, Tls};
 pub use error::{EndpointError, EtcdError, TlsError};
@@ -80,7 +80,7 @@ impl Etcd {
     /// Takes part, in the background, until [`Membership::leave`] or until this is dropped.
     pub fn new(options: EtcdOptions) -> Self {
         let (sender, events) = mpsc::channel(MOST_WAITING);
-        let (wish, wished) = watch::channel(Wish::Work);
+        let (wish, wished) = watch::channel(Wish::default());
         let counters: Arc<EtcdCounters> = Arc::default();
         let driver = Driver::new(options, sender, wished, Arc::clone(&counters));
         Self {
@@ -108,13 +108,16 @@ impl Membership for Etcd {
     }
 
     async fn set_draining(&mut self, draining: bool) {
-        self.wish
-            .send_replace(if draining { Wish::Rest } else { Wish::Work });
+        self.wish.send_modify(|wish| wish.draining = draining);
+    }
+
+    async fn set_images(&mut self, images: Images) {
+        self.wish.send_modify(|wish| wish.images = images);
     }
 
     async fn leave(self) {
         drop(self.events);
-        self.wish.send_replace(Wish::Leave);
+        self.wish.send_modify(|wish| wish.leave = true);
         // It fails only by a panic, of which the runtime tells.
         let _ = self.task.await;
     }

@@ -1,11 +1,11 @@
 //! What a member writes down in etcd: one line, readable by people, that only who has the swarm's key can make.
 //!
 //! ```text
-//! vmthunder-member-1 EPOCH NAME ADDRESS BORN GENERATION STATE TAG
+//! vmthunder-member-1 EPOCH NAME ADDRESS BORN GENERATION STATE IMAGES TAG
 //! ```
 //!
-//! One space between the words; numbers are decimal; `STATE` is `here`, `draining` or `leaving`; `TAG` is the keyed
-//! BLAKE3 of all before it and its space, in hexadecimal digits, by a key that follows from the swarm's of that epoch.
+//! One space between the words; numbers are decimal; `STATE` is `here`, `draining` or `leaving`; `IMAGES` is `any`, `-`
+//! or the tags of images with commas between them; `TAG` is the keyed BLAKE3 of all before it and its space, in hexadecimal digits, by a key that follows from the swarm's of that epoch.
 //! The name is in what the tag covers, so a record is worth nothing under another name.
 
 use std::net::SocketAddr;
@@ -49,13 +49,14 @@ impl Records {
             born,
             generation,
             draining,
+            images,
         } = &record.identity;
         let state = match (record.leaving, draining) {
             (true, _) => "leaving",
             (false, true) => "draining",
             (false, false) => "here",
         };
-        let said = format!("{FORM} {epoch} {name} {address} {born} {generation} {state}");
+        let said = format!("{FORM} {epoch} {name} {address} {born} {generation} {state} {images}");
         let tag = key.tag(said.as_bytes()).to_hex();
         format!("{said} {tag}")
     }
@@ -67,7 +68,17 @@ impl Records {
         }
         let (said, tag) = std::str::from_utf8(line).ok()?.rsplit_once(' ')?;
         let words: Vec<&str> = said.split(' ').collect();
-        let [FORM, epoch, said_name, address, born, generation, state] = words[..] else {
+        let [
+            FORM,
+            epoch,
+            said_name,
+            address,
+            born,
+            generation,
+            state,
+            images,
+        ] = words[..]
+        else {
             return None;
         };
         let key = self.0.of(epoch.parse().ok()?)?;
@@ -83,6 +94,7 @@ impl Records {
                 born: born.parse().ok()?,
                 generation: generation.parse().ok()?,
                 draining: state == "draining",
+                images: images.parse().ok()?,
             },
             leaving: match state {
                 "here" | "draining" => false,
@@ -101,6 +113,7 @@ mod tests {
     use crate::forest::NodeName;
     use crate::membership::codec::Identity;
     use crate::membership::keys::{Keyring, Keys, SwarmKey};
+    use crate::membership::{ImageTag, Images};
 
     fn records(epochs: &[u32], seed: &[u8]) -> Records {
         let lines = epochs.iter().map(|epoch| {
@@ -118,6 +131,7 @@ mod tests {
             born: 1_800_000_000_000_001,
             generation: 1_800_000_000_000,
             draining,
+            images: Images::these([ImageTag(7), ImageTag(8)]),
         };
         Record { identity, leaving }
     }
@@ -125,8 +139,7 @@ mod tests {
     #[test]
     fn a_record_is_one_line_that_says_all() {
         let mut records = records(&[7], b"key");
-        let said =
-            "vmthunder-member-1 7 node-1 [fe80::1]:3260 1800000000000001 1800000000000 here ";
+        let said = "vmthunder-member-1 7 node-1 [fe80::1]:3260 1800000000000001 1800000000000 here 00000007,00000008 ";
         let line = records.write(&record(false, false));
         assert_eq!(line.strip_prefix(said).map(str::len), Some(64), "{line}");
         for (draining, leaving) in [(false, false), (true, false), (false, true)] {
@@ -153,6 +166,7 @@ mod tests {
                 records(&[2], b"key").write(&record(false, false)),
             ),
             ("another state", good.replace(" here ", " leaving ")),
+            ("another image", good.replace("00000007", "00000006")),
             ("another place", good.replace("fe80", "fe81")),
             ("more", format!("{good} ")),
             ("too long", format!("{good}{}", " x".repeat(300))),

@@ -16,7 +16,7 @@ use super::{Endpoint, Etcd, EtcdError, EtcdOptions};
 use crate::forest::NodeName;
 use crate::membership::codec::Identity;
 use crate::membership::keys::{Keyring, Keys, SwarmKey};
-use crate::membership::{Event, Membership as _};
+use crate::membership::{Event, Images, Membership as _};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -163,6 +163,7 @@ fn held(name: &str) -> Value {
             born: 1,
             generation: 1,
             draining: false,
+            images: Images::Any,
         },
         leaving: false,
     });

@@ -133,7 +133,7 @@ mod tests {
     use crate::forest::NodeName;
     use crate::membership::codec::Identity;
     use crate::membership::etcd::record::Record;
-    use crate::membership::{Event, MOST_MEMBERS};
+    use crate::membership::{Event, Images, MOST_MEMBERS};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -144,6 +144,7 @@ mod tests {
             born: 1,
             generation,
             draining: false,
+            images: Images::Any,
         };
         Record {
             identity,

@@ -8,7 +8,7 @@ use proptest::prelude::{any, prop, proptest};
 use crate::forest::NodeName;
 use crate::membership::gossip::world::{MS, Node, SECOND, World, address, member, name, ring};
 use crate::membership::gossip::{Gossip, GossipOptions};
-use crate::membership::{Event, State, Through};
+use crate::membership::{Event, ImageTag, Images, State, Through};
 
 fn gather_and_lose(count: usize) {
     let mut world = World::new(1);
@@ -280,6 +280,53 @@ fn draining_is_known_by_all_and_by_those_who_come_later_and_can_be_taken_back() 
     }
 }
 
+/// How many nodes know of everybody else what it says of its images.
+fn know_the_images(world: &World, images: impl Fn(usize) -> Images) -> usize {
+    let knows = |node: &&Node| {
+        let others = world.nodes.iter().enumerate();
+        let mut others = others.filter(|(_, other)| other.address != node.address);
+        others.all(|(at, _)| {
+            let mut known = node.roll.present();
+            known.any(|member| member.name == name(at) && member.images == images(at))
+        })
+    };
+    world.nodes.iter().filter(knows).count()
+}
+
+#[test]
+fn what_all_say_of_their_images_at_once_is_known_to_all_in_seconds_and_one_who_changes_it_sooner() {
+    let mut world = World::of(12, 100);
+    world.until(30 * SECOND, "everybody knows everybody", |world| {
+        world.least_view() == 1.0
+    });
+    let first = |at: usize| Images::these([ImageTag(u32::from(at.is_multiple_of(2))), ImageTag(9)]);
+    assert_eq!(know_the_images(&world, first), 0, "they have said nothing");
+    for at in 0..100 {
+        let moment = world.moment();
+        world.nodes[at].gossip.set_images(moment, first(at));
+        world.drain(at);
+    }
+    let took = world.until(15 * SECOND, "all are known", |world| {
+        know_the_images(world, first) == 100
+    });
+    println!("of 100 that say it at once all are known to all after {took:?}");
+    let moment = world.moment();
+    world.nodes[7].gossip.set_images(moment, Images::these([]));
+    world.drain(7);
+    let then = |at: usize| {
+        if at == 7 {
+            Images::these([])
+        } else {
+            first(at)
+        }
+    };
+    let took = world.until(5 * SECOND, "the one is known", |world| {
+        know_the_images(world, then) == 100
+    });
+    println!("one that changes it is known to all after {took:?}");
+    assert_eq!(world.falsely_left(), 0, "nobody is given up for that");
+}
+
 #[test]
 fn who_has_another_key_is_nobody() {
     let mut world = World::of(10, 3);
@@ -320,6 +367,7 @@ fn nobody_grows_beyond_the_limit() {
             born: number,
             generation: 1,
             draining: false,
+            images: Images::Any,
         };
         let mut message = vec![super::PROTOCOL];
         made_up.put(&mut message).unwrap();

@@ -209,6 +209,19 @@ fn until(node: &Node, number: usize, state: &str, limit: Duration) -> Result<Val
     Ok(until_by_way_of(node, number, state, limit)?.0)
 }
 
+/// Waits until a node knows which images another one is attached to.
+fn until_attached(node: &Node, number: usize, images: &Value) -> Result<()> {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let known = until(node, number, "alive", LIMIT)?;
+        if known["images"] == *images {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "not {images}: {known}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// Waits until a node says so of etcd.
 fn until_etcd(node: &Node, answers: bool) -> Result<()> {
     let deadline = Instant::now() + LIMIT;
@@ -255,6 +268,7 @@ fn members(bench: &Bench) -> Result<()> {
     let mut fleet = Fleet::new(bench, 3)?;
     let etcd = fleet.etcd()?;
     let mut nodes = fleet.start_all()?;
+    until_attached(&nodes[0], 2, &json!(["disk"]))?;
     fleet.read(&mut nodes, 1)?;
     let (mut origin, mut peers) = (0, 0);
     for node in &nodes {
