@@ -65,7 +65,7 @@ pub(crate) enum ImageCommand {
 pub(crate) struct ReleaseArgs {
     /// The image's name.
     pub(crate) name: String,
-    /// How much is brought in a second, for example 100MiB; without it 64 MiB. It can be given again while that lasts.
+    /// How much is brought in a second, for example 100MiB; without it 32 MiB. It can be given again while that lasts.
     #[arg(long, value_name = "SIZE", value_parser = byte_size)]
     pub(crate) rate: Option<ByteSize>,
     /// Come back as soon as it has begun; `vmthunder status` tells how far it is.

@@ -33,8 +33,9 @@ pub(crate) use self::fill::Ask;
 pub(crate) use self::keep::watch;
 use crate::status::{LocalState, LocalStatus};
 
-/// How fast a copy is filled, in bytes per second, if nobody says otherwise: half of a link of 1 Gb/s.
-pub(crate) const FILL_RATE: u64 = 64 << 20;
+/// How fast a copy is filled, in bytes per second, if nobody says otherwise: a quarter of a link of 1 Gb/s, and little of a
+/// core. It has no hurry when the storm is over.
+pub(crate) const FILL_RATE: u64 = 32 << 20;
 
 /// The slowest that it can be filled: an extent in a second.
 pub(crate) const LEAST_RATE: u64 = 64 << 10;
