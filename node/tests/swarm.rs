@@ -430,7 +430,7 @@ async fn a_node_without_the_key_takes_nothing_from_peers_until_it_has_it() {
         if swarm.from(1, "from_peers") > 0 {
             return;
         }
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(Duration::from_millis(400)).await;
     }
     panic!("nothing comes from the peer");
 }
