@@ -223,6 +223,10 @@ impl<O: Volume, P: Volume> Swarm<O, P> {
                         return Ok(bytes);
                     }
                 }
+                // Nobody can say that another answer would be the right one: what the origin's medium lost is lost.
+                Action::End(End::OriginCorrupt) if !self.is_verified() => {
+                    return Err(Error::Corrupt);
+                }
                 // What is done was returned above. An origin that has other content is no better than one that is away:
                 // those who can wait do, and it may be mended.
                 Action::End(End::Refused | End::Done | End::OriginCorrupt) => {
@@ -237,7 +241,7 @@ impl<O: Volume, P: Volume> Swarm<O, P> {
     fn look<T>(&self, decide: impl FnOnce(&View<'_>, &mut HedgeBudget) -> T) -> T {
         let (peers, now) = (self.peers(), self.now());
         let alone = Forest::default();
-        let forest = if matches!(self.verify, Verify::Nothing) {
+        let forest = if !self.is_verified() {
             &alone
         } else {
             &peers.forest
@@ -255,8 +259,15 @@ impl<O: Volume, P: Volume> Swarm<O, P> {
         )
     }
 
+    fn is_verified(&self) -> bool {
+        !matches!(self.verify, Verify::Nothing)
+    }
+
     /// The origin's answer was what the manifest says, or not.
     fn judge_origin(&self, extent: Extent, is_right: bool) {
+        if !self.is_verified() {
+            return;
+        }
         let image = &self.options.name;
         match self.wrong.judge(self.now(), extent, is_right) {
             Change::Begins => error!(

@@ -391,6 +391,20 @@ async fn without_a_manifest_peers_are_never_asked() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn without_a_manifest_a_block_that_the_origin_lost_is_an_error_and_the_others_are_not() {
+    let lab = lab_with(SwarmOptions::default(), Verify::Nothing).await;
+    let guest = lab.guest();
+    lab.origin.set(Fault::Fail(Error::Corrupt));
+    let begin = Instant::now();
+    let lost = read(&guest, 5, Class::Demand).await;
+    assert!(matches!(lost, Err(Error::Corrupt)), "{lost:?}");
+    assert_eq!(lab.stats().origin_wrong, 0, "nobody knows what is right");
+    lab.origin.set(Fault::None);
+    assert_eq!(read(&guest, 5, Class::Demand).await.unwrap(), 6);
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
 async fn demand_waits_in_line_at_the_origin_for_a_moment_where_a_peer_is_refused() {
     let options = SwarmOptions {
         origin_queue: NonZeroU32::MIN,
