@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use rustix::process::Signal;
@@ -10,30 +10,7 @@ use rustix::process::Signal;
 use vmthunder_volume::Volume;
 
 use crate::harness::{EXTENT, PATIENCE, attach};
-use crate::stage::{Away, Stage, read};
-
-/// A command that nobody waits for; ended with the test.
-struct Background(Child);
-
-impl Background {
-    fn start(args: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_vmthunder"));
-        command.args(args).stdin(Stdio::null());
-        let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());
-        Self(quiet.spawn().unwrap())
-    }
-
-    fn is_over(&mut self) -> bool {
-        self.0.try_wait().unwrap().is_some()
-    }
-}
-
-impl Drop for Background {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use crate::stage::{Away, Background, Stage, read};
 
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap();

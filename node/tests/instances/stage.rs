@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -219,4 +220,27 @@ pub async fn write(disk: &Remote, offset: usize, bytes: Vec<u8>) -> Result<(), E
     tokio::time::timeout(PATIENCE, disk.write(offset as u64, bytes.into()))
         .await
         .expect("in time")
+}
+
+/// A command that nobody waits for; ended with the test.
+pub(crate) struct Background(pub(crate) Child);
+
+impl Background {
+    pub(crate) fn start(args: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vmthunder"));
+        command.args(args).stdin(Stdio::null());
+        let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());
+        Self(quiet.spawn().unwrap())
+    }
+
+    pub(crate) fn is_over(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_some()
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -12,7 +11,7 @@ use serde_json::Value;
 use vmthunder_volume::Volume;
 
 use crate::harness::{EXTENT, PATIENCE, attach, refuse, succeed};
-use crate::stage::{Away, Stage, read, write};
+use crate::stage::{Away, Background, Stage, read, write};
 
 impl Away {
     fn turn(&self, args: &[&str]) -> Value {
@@ -166,25 +165,6 @@ async fn a_guest_goes_on_while_everything_but_its_node_goes() {
     guest.check_all().await;
     let from_origin = away.status()["images"][0]["from_origin"].as_u64().unwrap();
     assert!(from_origin > 0, "it reads from the origin again");
-}
-
-/// A command in the background.
-struct Background(Child);
-
-impl Background {
-    fn start(args: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_vmthunder"));
-        command.args(args).stdin(Stdio::null());
-        let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());
-        Self(quiet.spawn().unwrap())
-    }
-}
-
-impl Drop for Background {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
