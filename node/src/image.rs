@@ -16,7 +16,7 @@ use vmthunder_swarm::manifest::{
 };
 use vmthunder_volume::{Access, BlockSize, Class, Extent, RawFile, Volume};
 
-use crate::args::{ImageCommand, LoginArgs, ReleaseArgs};
+use crate::args::{FillArgs, ImageCommand, LoginArgs};
 use crate::attach::open;
 use crate::config::{Config, Source, beside};
 use crate::control::{Request, ask, ask_and_watch};
@@ -234,7 +234,7 @@ pub(crate) async fn differing<V: Volume>(
     Ok(differing)
 }
 
-async fn release(args: ReleaseArgs) -> Result<()> {
+async fn release(args: FillArgs) -> Result<()> {
     let wanted = Request::Image(ImageRequest::Release {
         name: args.name,
         rate: args.rate.map(|rate| rate.as_u64()),

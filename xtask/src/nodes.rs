@@ -5,7 +5,8 @@ use std::io::Read as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -86,6 +87,16 @@ impl Node {
             peers: figure("from_peers")?,
             origin: figure("from_origin")?,
         })
+    }
+
+    /// Waits until it has fetched so many bytes of its first image.
+    pub(crate) fn fetches(&self, bytes: u64) -> Result<()> {
+        let deadline = Instant::now() + LIMIT;
+        while self.sources()?.fetched() < bytes {
+            ensure!(Instant::now() < deadline, "the storm does not begin");
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     /// What a command prints that asks the node.

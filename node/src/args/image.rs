@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use bytesize::ByteSize;
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 
-use super::{CONFIG, LoginArgs, NodeArgs, byte_size};
+use super::{CONFIG, FillArgs, LoginArgs, NodeArgs};
 use crate::status::ModeName;
 
 #[derive(Debug, Subcommand)]
@@ -34,7 +33,7 @@ pub(crate) enum ImageCommand {
     /// Bring an image to a running node's disk and use it there, while guests go on: the node, all its instances, and those
     /// whom it serves need neither its origin nor its peers from then on, and the sessions to them end.
     #[command(after_help = RELEASE_HELP)]
-    Release(ReleaseArgs),
+    Release(FillArgs),
     /// Change how a running node uses an image, while guests go on. It is kept over restarts.
     #[command(after_help = MODE_HELP)]
     Mode {
@@ -59,23 +58,6 @@ pub(crate) enum ImageCommand {
         #[command(flatten)]
         login: LoginArgs,
     },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ReleaseArgs {
-    /// The image's name.
-    pub(crate) name: String,
-    /// How much is brought in a second, for example 100MiB; without it 32 MiB. It can be given again while that lasts.
-    #[arg(long, value_name = "SIZE", value_parser = byte_size)]
-    pub(crate) rate: Option<ByteSize>,
-    /// Come back as soon as it has begun; `vmthunder status` tells how far it is.
-    #[arg(long)]
-    pub(crate) no_wait: bool,
-    /// Print a JSON object instead of a line.
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) node: NodeArgs,
 }
 
 const RELEASE_HELP: &str = "\

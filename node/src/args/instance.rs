@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use bytesize::ByteSize;
 use clap::{Args, Subcommand};
 
-use super::{NodeArgs, byte_size};
+use super::{FillArgs, NodeArgs, byte_size};
 use crate::config::Outage;
 use crate::instances::Format;
 
@@ -83,7 +83,7 @@ pub(crate) enum InstanceCommand {
     /// Bring all that an instance can still need to this node's disk, and read it from there while its guest goes on:
     /// from then on it needs neither origin nor peers nor the cache.
     #[command(after_help = TURN_OFF_HELP)]
-    TurnOff(TurnOffArgs),
+    TurnOff(FillArgs),
     /// Go back to the cache and the swarm, while the guest goes on.
     #[command(after_help = TURN_ON_HELP)]
     TurnOn {
@@ -152,23 +152,6 @@ pub(crate) struct ExportArgs {
     /// The snapshot; without it what the instance holds now.
     #[arg(long, value_name = "NAME")]
     pub(crate) snapshot: Option<String>,
-    /// Print a JSON object instead of a line.
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) node: NodeArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct TurnOffArgs {
-    /// Its name.
-    pub(crate) name: String,
-    /// How much is brought in a second, for example 100MiB; without it 32 MiB. It can be given again while that lasts.
-    #[arg(long, value_name = "SIZE", value_parser = byte_size)]
-    pub(crate) rate: Option<ByteSize>,
-    /// Come back as soon as it has begun; `instance show` tells how far it is.
-    #[arg(long)]
-    pub(crate) no_wait: bool,
     /// Print a JSON object instead of a line.
     #[arg(long)]
     pub(crate) json: bool,

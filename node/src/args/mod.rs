@@ -22,7 +22,7 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use self::conformance::{ChoiceArgs, ConformanceArgs, InitiatorArgs, ReportArgs};
 pub(crate) use self::demo::DemoArgs;
 pub(crate) use self::disk::DiskArg;
-pub(crate) use self::image::{ImageCommand, ReleaseArgs};
+pub(crate) use self::image::ImageCommand;
 pub(crate) use self::instance::{CreateArgs, ExportArgs, InstanceCommand, OutageArg, QuotaArg};
 pub(crate) use self::iscsi::{
     BenchArgs, CopyArgs, IscsiArgs, IscsiCommand, PathArgs, PatienceArg, Pattern, ReadArgs,
@@ -88,6 +88,24 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
     /// Print one JSON object instead of the tables.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+/// What is brought to a running node's own disk.
+#[derive(Debug, Args)]
+pub(crate) struct FillArgs {
+    /// Its name.
+    pub(crate) name: String,
+    /// How much is brought in a second, for example 100MiB; without it 32 MiB. It can be given again while that lasts.
+    #[arg(long, value_name = "SIZE", value_parser = byte_size)]
+    pub(crate) rate: Option<ByteSize>,
+    /// Come back as soon as it has begun; `vmthunder status` tells how far it is.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// Print a JSON object instead of a line.
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
